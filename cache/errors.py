@@ -1,0 +1,29 @@
+"""Errors in four parts: what is wrong, where, what was found, and what to do."""
+
+from __future__ import annotations
+
+
+class VaefitError(ValueError):
+    """Base of the errors that a user can act on.
+
+    `str()` gives one sentence a part; the parts stay readable as attributes, all strings, empty where there is
+    nothing to say.
+    """
+
+    def __init__(self, what: str, where: str = "", got: str = "", do: str = "") -> None:
+        self.what, self.where, self.got, self.do = what, where, got, do
+        super().__init__(what, where, got, do)
+
+    def __str__(self) -> str:
+        found = f" (got {self.got})" if self.got else ""
+        place = f"{self.where}: " if self.where else ""
+        advice = f" {self.do}" if self.do else ""
+        return f"{place}{self.what}{found}.{advice}"
+
+
+class DataError(VaefitError):
+    """A dataset, a cached file or the labels in them cannot be used."""
+
+
+class SettingError(VaefitError):
+    """A value given by the caller is wrong by itself, whatever the data."""

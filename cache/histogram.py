@@ -1,0 +1,75 @@
+"""Counting the labels of one block, and finding the first wrong one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+from .stream import Labels, Origin
+
+MAX_CLASSES = 256
+
+
+@dataclass
+class Histogram:
+    """Running counts of the labels 0..255, int64 (256,), and of cells with an ignored label outside them.
+
+    Every label is counted, the ignored one too where it lies in 0..255, so that one scan serves any `ignore_index`.
+    """
+
+    where: str
+    ignore_index: int | None = None
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(MAX_CLASSES, dtype=np.int64))
+    outside: int = 0
+
+    def add(self, origin: Origin, block: Labels) -> None:
+        """Count a block; DataError with the position of the first label that is neither in 0..255 nor ignored."""
+        flat = block.reshape(-1)
+        if flat.dtype == np.uint8:
+            self.counts += _count_bytes(flat.view(np.uint8))
+            return
+        low, high = int(flat.min()), int(flat.max())
+        if low < 0 or high >= MAX_CLASSES:
+            if outside_classes(flat, MAX_CLASSES, self.ignore_index).any():
+                raise wrong_label(self.where, origin, block, MAX_CLASSES, self.ignore_index)
+            inside = ~outside_classes(flat, MAX_CLASSES, None)
+            self.outside += int(np.count_nonzero(~inside))
+            flat = flat[inside]
+        self.counts += _count_bytes(flat.astype(np.uint8))
+
+
+def outside_classes(block: Labels, classes: int, ignore_index: int | None) -> NDArray[np.bool_]:
+    """Where a block holds a label outside 0..classes-1 that is not ignored; the block's shape."""
+    bad = (block < 0) | (block >= classes)
+    return bad if ignore_index is None else bad & (block != ignore_index)
+
+
+def wrong_label(where: str, origin: Origin, block: Labels, classes: int, ignore_index: int | None) -> DataError:
+    """The error for the first label of `block`, which starts at `origin`, outside 0..classes-1 and not ignored."""
+    bad = outside_classes(block, classes, ignore_index)
+    index = np.unravel_index(int(bad.argmax()), block.shape)
+    label = int(block[index])
+    grid, row, column = (int(o + i) for o, i in zip(origin, index, strict=True))
+    place = f"grid {grid}, row {row}, column {column}"
+    if label < 0:
+        what, do = f"a negative label is at {place}", f"Mend the data, or pass --ignore-index {label}."
+    elif label >= MAX_CLASSES:
+        what, do = f"a label above 255 is at {place}", f"Mend the data, or pass --ignore-index {label}."
+    else:
+        what = f"a label outside the {classes} classes is at {place}"
+        do = f"Pass --classes {label + 1}, or mend the data."
+    return DataError(what, where, got=str(label), do=do)
+
+
+def _count_bytes(flat: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Counts (256,) of uint8 labels; words of eight zeros are dropped first, for most cells are background."""
+    whole = flat.size - flat.size % 8
+    words = flat[:whole].view(np.uint64)
+    busy = words[words != 0]
+    counts = np.bincount(busy.view(np.uint8), minlength=MAX_CLASSES)
+    counts += np.bincount(flat[whole:], minlength=MAX_CLASSES)
+    counts[0] += 8 * (words.size - busy.size)
+    return counts.astype(np.int64)

@@ -1,0 +1,112 @@
+"""Class counts to class weights, by scheme."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import DataError, SettingError
+
+Scheme = Literal["sqrt_inverse", "inverse", "balanced", "effective", "none"]
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
+DEFAULT_SCHEME: Scheme = "sqrt_inverse"
+
+_log = logging.getLogger(__name__)
+
+
+def class_weights(
+    counts_or_path: ArrayLike | str | Path,
+    scheme: Scheme = DEFAULT_SCHEME,
+    smooth: float = 1.0,
+    effective_b: float | None = None,
+) -> NDArray[np.float64]:
+    """Class weights, float64 (C,), positive and summing to C.
+
+    With n the count of a class and N the sum of all counts:
+
+    - `sqrt_inverse`: 1 / sqrt(n + smooth)
+    - `inverse`: 1 / (n + smooth)
+    - `balanced`: N / (C (n + smooth)), as scikit-learn's `class_weight="balanced"`
+    - `effective`: (1 - b) / (1 - b^n), Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples",
+      equation 4; b = `effective_b`, 1 - 1/N unless given
+    - `none`: 1
+
+    A class that never occurs gets the weight of the rarest class that does, with a warning in the log, before the
+    weights are scaled to sum to C: its own formula would give it all the weight there is.
+
+    Args:
+        counts_or_path: non-negative counts (C,), or the dataset, `file.h5` or `file.h5:/dataset`, to take them of.
+
+    Raises:
+        SettingError: unknown scheme, negative smooth, b outside [0, 1), counts that are not (C,) non-negative integers.
+        DataError: every count is 0; or as `class_counts`.
+    """
+    if isinstance(counts_or_path, (str, Path)):
+        from .counts import class_counts
+
+        counts_or_path = class_counts(counts_or_path)
+    n = _checked_counts(counts_or_path)
+    _check_settings(scheme, smooth, effective_b)
+    present = n > 0
+    if not present.any():
+        raise DataError("every class count is 0", do="There is nothing to weigh; check --ignore-index.")
+
+    raw = _raw(n.astype(np.float64), scheme, smooth, effective_b)
+    if scheme != "none" and not present.all():
+        rarest = np.flatnonzero(present)[np.argmin(n[present])]
+        raw[~present] = raw[rarest]
+        absent = ", ".join(map(str, np.flatnonzero(~present)))
+        _log.warning(f"class {absent} never occurs; it gets the weight of class {rarest}, the rarest that does")
+    scaled: NDArray[np.float64] = raw * (n.size / raw.sum())
+    return scaled
+
+
+def weight_ratio(weights: ArrayLike) -> float:
+    """Largest weight over the smallest; infinite where the smallest is 0."""
+    w = np.asarray(weights, dtype=np.float64)
+    return float(w.max() / w.min()) if w.min() > 0 else float("inf")
+
+
+def _raw(n: NDArray[np.float64], scheme: Scheme, smooth: float, effective_b: float | None) -> NDArray[np.float64]:
+    if scheme == "none":
+        return np.ones_like(n)
+    if scheme == "effective":
+        total = n.sum()
+        b = 1.0 - 1.0 / total if effective_b is None else effective_b
+        # log1p and expm1: b^n is so close to 1 for a rare class among many cells that 1 - b^n would lose its digits
+        log_b = np.log1p(-1.0 / total) if effective_b is None and total > 1 else np.log(b) if b > 0 else -np.inf
+        effective: NDArray[np.float64] = (1.0 - b) / -np.expm1(np.maximum(n, 1.0) * log_b)
+        return effective
+    total = n.sum()
+    # with smooth 0 an absent class has no weight of its own; the caller replaces it
+    n = np.where(n > 0, n + smooth, 1.0)
+    if scheme == "sqrt_inverse":
+        return 1.0 / np.sqrt(n)
+    if scheme == "inverse":
+        return 1.0 / n
+    balanced: NDArray[np.float64] = total / (n.size * n)
+    return balanced
+
+
+def _checked_counts(counts: ArrayLike) -> NDArray[np.int64]:
+    n = np.asarray(counts)
+    if n.ndim != 1 or n.size == 0 or n.dtype.kind not in "iu" or (n.dtype.kind == "i" and n.min() < 0):
+        raise SettingError(
+            "class counts are non-negative integers, one a class",
+            got=f"dtype {n.dtype}, shape {n.shape}",
+            do="Pass an integer array (C,).",
+        )
+    return n.astype(np.int64)
+
+
+def _check_settings(scheme: str, smooth: float, effective_b: float | None) -> None:
+    if scheme not in SCHEMES:
+        raise SettingError("the weight scheme is unknown", "scheme", scheme, f"Use one of {', '.join(SCHEMES)}.")
+    if not (np.isfinite(smooth) and smooth >= 0):
+        raise SettingError("smooth is not a finite number >= 0", "--smooth", str(smooth), "The default is 1.")
+    if effective_b is not None and not 0 <= effective_b < 1:
+        raise SettingError("b is not in [0, 1)", "--effective-b", str(effective_b), "Leave it out for 1 - 1/N.")

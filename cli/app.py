@@ -1,0 +1,41 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .data import data
+from .overfit import overfit
+from .weights import weights
+
+app = typer.Typer(
+    help="Can this model, with this loss and these class weights, memorise one batch? And if not, why not?",
+    epilog="Exit codes: 0 passed, 1 the check failed, 2 wrong command line, 3 it could not run, 130 Ctrl-C.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # help in plain text starts twice as fast
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from vaefit.vae.version import vaefit_version
+
+        typer.echo(f"vaefit {vaefit_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(overfit)
+app.command()(weights)
+app.add_typer(data, name="data")

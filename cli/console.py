@@ -1,0 +1,79 @@
+"""Results on stdout, progress and notes on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .progress import ProgressLine
+
+PIPE_WIDTH = 120
+"""Columns of a table that goes into a file or a pipe, which has no width of its own."""
+
+
+class Terminal:
+    """What one command prints, by its `--json` and `--quiet`."""
+
+    def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json, self.quiet = as_json, quiet
+        self.out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._progress = ProgressLine(None)
+        logger = logging.getLogger("vaefit")
+        for old in [h for h in logger.handlers if isinstance(h, _Notes)]:
+            logger.removeHandler(old)
+        logger.addHandler(_Notes(self))
+        logger.propagate = False
+
+    def line(self, text: str = "", style: str | None = None) -> None:
+        """Print one line of results, unless JSON was asked for."""
+        if not self.as_json:
+            self._progress.close()
+            self.out.print(text, style=style, markup=False, soft_wrap=True)
+
+    def table(self, table: Table) -> None:
+        """Print a table of results, unless JSON was asked for."""
+        if not self.as_json:
+            self._progress.close()
+            self.out.print(table)
+
+    def json(self, content: dict[str, Any]) -> None:
+        """Print the one JSON object, if it was asked for."""
+        if self.as_json:
+            print(json.dumps(content, allow_nan=False))
+
+    def note(self, text: str) -> None:
+        """Tell the user something that is not a result."""
+        if not self.quiet:
+            self.err.print(f"note: {text}", markup=False)
+
+    @contextmanager
+    def progress(self) -> Iterator[ProgressLine]:
+        """Give the line that shows progress; nothing is shown with `--quiet`, nor where stderr is not a terminal."""
+        self._progress = ProgressLine(None if self.quiet or not self.err.is_terminal else self.err)
+        try:
+            yield self._progress
+        finally:
+            self._progress.close()
+
+
+class _Notes(logging.Handler):
+    """Warnings of the library as notes, each once."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(logging.WARNING)
+        self._terminal = terminal
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self._said:
+            self._said.add(text)
+            self._terminal.note(text)

@@ -1,0 +1,76 @@
+"""`vaefit-cli data`: make a dataset, or import one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import AsJson, Quiet
+
+data = typer.Typer(help="Make or import datasets of grids.", no_args_is_help=True, rich_markup_mode=None)
+importing = typer.Typer(help="Import grids from other formats.", no_args_is_help=True, rich_markup_mode=None)
+data.add_typer(importing, name="import")
+
+Out = Annotated[Path, typer.Argument(help="The HDF5 file to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")]
+
+
+@data.command()
+def synth(
+    out: Out,
+    grids: Annotated[int, typer.Option(min=1, help="How many.")] = 80_000,
+    height: Annotated[int, typer.Option(min=8, help="Rows of a grid.")] = 16,
+    width: Annotated[int, typer.Option(min=8, help="Columns of a grid.")] = 16,
+    classes: Annotated[int, typer.Option(min=2, max=256, help="Classes, the background included.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same cells.")] = 0,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a synthetic dataset: small objects on a background of about 93 %."""
+    from vaefit.vae.grids.synthetic import SyntheticSpec, synthesise
+    from vaefit.vae.grids.write import refuse_existing, write_grids
+
+    from .console import Terminal
+
+    terminal = Terminal(as_json, quiet)
+    refuse_existing(out, overwrite)
+    spec = SyntheticSpec(grids, height, width, classes, seed)
+    write_grids(out, synthesise(spec), classes, f"vaefit synthetic, seed {seed}", overwrite)
+    terminal.line(f"wrote {grids:,} grids of {height} x {width}, {classes} classes, to {out}")
+    terminal.json({"file": str(out), "grids": grids, "height": height, "width": width, "classes": classes})
+
+
+@importing.command()
+def arc(
+    folder: Annotated[Path, typer.Argument(help="A folder of ARC tasks (JSON), read recursively.")],
+    out: Out,
+    max_side: Annotated[
+        int, typer.Option(min=1, max=1024, help="Leave out larger grids; pad smaller ones to this.")
+    ] = 16,
+    pad_class: Annotated[int, typer.Option(min=0, max=9, help="Class of the padding.")] = 0,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Import every train and test grid of a folder of ARC tasks."""
+    from vaefit.vae.grids.arc import CLASSES, import_arc
+    from vaefit.vae.grids.write import refuse_existing, write_grids
+
+    from .console import Terminal
+
+    terminal = Terminal(as_json, quiet)
+    refuse_existing(out, overwrite)
+    read = import_arc(folder, max_side, pad_class)
+    write_grids(
+        out, read.grids, CLASSES, f"ARC tasks, grids up to {max_side} x {max_side}, padded with {pad_class}", overwrite
+    )
+    terminal.line(f"wrote {len(read.grids):,} grids of {max_side} x {max_side} from {read.tasks:,} tasks to {out}")
+    for reason, count in sorted(read.left_out.items()):
+        terminal.line(f"left out: {count:,} {reason}")
+    terminal.json({
+        "file": str(out), "grids": len(read.grids), "height": max_side, "width": max_side, "classes": CLASSES,
+        "tasks": read.tasks, "left_out": dict(read.left_out),
+    })  # fmt: skip

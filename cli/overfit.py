@@ -1,0 +1,149 @@
+"""`vaefit-cli overfit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import AsJson, CacheDir, Classes, Data, EffectiveB, IgnoreIndex, Quiet, numbers
+
+
+def overfit(
+    data: Data = None,
+    recipe: Annotated[
+        str, typer.Option(metavar="default|classic", help="Where every setting starts from.")
+    ] = "default",
+    batch_size: Annotated[int, typer.Option(min=1, help="Grids in the fixed batch.")] = 32,
+    batch_seed: Annotated[int, typer.Option(min=0, help="Drives only the choice of the grids.")] = 0,
+    indices: Annotated[str | None, typer.Option(metavar="3,17,...", help="Your own grids, by index.")] = None,
+    allow_duplicates: Annotated[
+        bool, typer.Option("--allow-duplicates", help="Equal grids may be in the batch.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Drives initialisation, sampled z and resampling.")] = 0,
+    iterations: Annotated[int | None, typer.Option(min=0, help="Most updates (500).")] = None,
+    target: Annotated[float | None, typer.Option(help="Accuracy that every class needs (0.95).")] = None,
+    stop_when: Annotated[str | None, typer.Option(metavar="exact|target|never", help="When to stop early.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="global|batch|none", help="Which counts the class weights come from.")
+    ] = None,
+    scheme: Annotated[
+        str | None,
+        typer.Option(metavar="sqrt_inverse|inverse|balanced|effective|none", help="How counts become weights."),
+    ] = None,
+    smooth: Annotated[float | None, typer.Option(help="Added to each count (1).")] = None,
+    effective_b: EffectiveB = None,
+    weights_file: Annotated[
+        Path | None, typer.Option(help="Your own class weights: .npy, or JSON [w0, w1, ...].")
+    ] = None,
+    no_scan: Annotated[
+        bool, typer.Option("--no-scan", help="Use cached counts only; exit 3 where there are none.")
+    ] = False,
+    gamma: Annotated[float | None, typer.Option(help="Focusing of the focal loss (2).")] = None,
+    reduction: Annotated[
+        str | None, typer.Option(metavar="batch|mean|sum", help="Loss per grid, per cell, or in all.")
+    ] = None,
+    beta: Annotated[float | None, typer.Option(help="Weight of the KL term (0).")] = None,
+    beta_ramp: Annotated[
+        str | None, typer.Option(metavar="WARMUP,RAMP,MAX", help="beta over epochs of 10 steps.")
+    ] = None,
+    z: Annotated[str | None, typer.Option(metavar="mu|sample", help="What the decoder is fed while fitting.")] = None,
+    init: Annotated[
+        str | None, typer.Option(metavar="kaiming|rescaled|default", help="Initialisation of the network.")
+    ] = None,
+    resample: Annotated[
+        bool | None,
+        typer.Option("--resample/--no-resample", help="Draw each step's grids from shuffled copies of the batch."),
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Adam's learning rate.")] = None,
+    betas: Annotated[str | None, typer.Option(metavar="B1,B2", help="Adam's betas.")] = None,
+    warmup: Annotated[int | None, typer.Option(min=0, help="Steps of linear warm-up.")] = None,
+    lr_decay: Annotated[str | None, typer.Option(metavar="isqrt|none|cosine", help="How the rate falls.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest gradient norm; 0 does not clip.")] = None,
+    latent_dim: Annotated[int, typer.Option(min=1, help="Dimensions of the latent vector.")] = 32,
+    classes: Classes = None,
+    ignore_index: IgnoreIndex = None,
+    cache_dir: CacheDir = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(metavar="auto|triton|compiled|eager|reference", help="Implementation of the loss.")
+    ] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder (./runs/overfit-DATE-TIME).")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run in a folder that is not empty.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit one fixed batch and say MEMORISED, or what went wrong.
+
+    DATA is file.h5 or file.h5:/dataset, integers (N, H, W); without it the embedded corpus of 80,000 synthetic grids.
+    """
+    from .console import Terminal
+
+    terminal = Terminal(as_json, quiet)
+    ramp = numbers("--beta-ramp", beta_ramp, 3)
+    adam = numbers("--betas", betas, 2)
+    chosen = None if indices is None else tuple(map(int, numbers("--indices", indices, None, whole=True) or ()))
+
+    from vaefit.vae.check import CheckSettings, Watcher, run_check
+    from vaefit.vae.grids.corpus import embedded_corpus
+    from vaefit.vae.recipe import BetaRamp, recipe_with
+    from vaefit.vae.report.summary import result_json
+
+    from .tables import print_prepared, print_result
+
+    knobs = recipe_with(
+        recipe,
+        iterations=iterations,
+        target=target,
+        stop_when=stop_when,
+        weights=weights,
+        scheme=scheme,
+        smooth=smooth,
+        effective_b=effective_b,
+        gamma=gamma,
+        reduction=reduction,
+        beta=beta,
+        beta_ramp=ramp and BetaRamp(*ramp),
+        z=z,
+        init=init,
+        resample=resample,
+        lr=lr,
+        betas=adam,
+        warmup=warmup,
+        lr_decay=lr_decay,
+        clip=clip,
+    )
+    settings = CheckSettings(
+        data=data or embedded_corpus(terminal.note),
+        recipe=knobs,
+        batch_size=batch_size,
+        batch_seed=batch_seed,
+        indices=chosen,
+        allow_duplicates=allow_duplicates,
+        seed=seed,
+        latent_dim=latent_dim,
+        classes=classes,
+        ignore_index=ignore_index,
+        weights_file=weights_file,
+        cache_dir=cache_dir,
+        may_scan=not no_scan,
+        device=device,
+        backend=backend,
+        threads=threads,
+        out=out,
+        overwrite=overwrite,
+    )
+    with terminal.progress() as progress:
+        watcher = Watcher(
+            counting=progress.counting,
+            prepared=lambda prepared: print_prepared(terminal, prepared),
+            step=lambda record: progress.fitting(record, knobs.iterations),
+        )
+        check = run_check(settings, watcher)
+    print_result(terminal, check)
+    terminal.json(result_json(check))
+    raise typer.Exit(0 if check.result.passed else 1)

@@ -1,0 +1,95 @@
+"""`vaefit-cli weights`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from .options import AsJson, CacheDir, Classes, Data, EffectiveB, IgnoreIndex, Quiet
+
+
+def weights(
+    data: Data = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Scan again, whatever is cached.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Recount and compare with the cached counts; exit 1 if they differ.")
+    ] = False,
+    scheme: Annotated[
+        str, typer.Option(metavar="sqrt_inverse|inverse|balanced|effective|none", help="How counts become weights.")
+    ] = "sqrt_inverse",
+    all_schemes: Annotated[bool, typer.Option("--all-schemes", help="Show every scheme side by side.")] = False,
+    smooth: Annotated[float, typer.Option(help="Added to each count.")] = 1.0,
+    effective_b: EffectiveB = None,
+    classes: Classes = None,
+    ignore_index: IgnoreIndex = None,
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show, build or rebuild the cached class counts and weights of a dataset."""
+    if rebuild and verify:
+        raise typer.BadParameter("--rebuild replaces what --verify would check; pass one of them")
+    from vaefit.cache import SCHEMES, class_weights, count_dataset, weight_ratio
+    from vaefit.vae.grids.corpus import embedded_corpus
+
+    from .console import Terminal
+
+    terminal = Terminal(as_json, quiet)
+    location = data or embedded_corpus(terminal.note)
+    with terminal.progress() as progress:
+        counted = count_dataset(
+            location, classes, ignore_index, cache_dir, rebuild=rebuild, may_scan=not verify, progress=progress.counting
+        )
+        fresh = None
+        if verify:
+            fresh = count_dataset(location, classes, ignore_index, use_cache=False, progress=progress.counting)
+    shown = SCHEMES if all_schemes else (scheme,)
+    columns = {name: class_weights(counted.counts, name, smooth, effective_b) for name in (*shown, scheme)}
+    chosen = columns[scheme]
+    result: dict[str, Any] = {
+        "counts": counted.counts.tolist(),
+        "weights": chosen.tolist(),
+        "ratio": weight_ratio(chosen),
+        "scheme": scheme,
+        "grids": counted.grids,
+        "cells": counted.cells,
+        "source": counted.source,
+        "cache_file": None if counted.cache_file is None else str(counted.cache_file),
+        "digest": counted.digest,
+        "seconds": counted.seconds,
+    }
+    if all_schemes:
+        result["schemes"] = {n: {"weights": w.tolist(), "ratio": weight_ratio(w)} for n, w in columns.items()}
+    same = fresh is None or fresh.counts.tolist() == counted.counts.tolist()
+    if fresh is not None:
+        result["verified"] = same
+        result["recounted"] = fresh.counts.tolist()
+    _print(terminal, counted, columns, shown)
+    if fresh is not None:
+        terminal.line("verified: a recount gives the same" if same else f"the recount differs: {fresh.counts.tolist()}")
+    terminal.json(result)
+    raise typer.Exit(0 if same else 1)
+
+
+def _print(terminal: Any, counted: Any, columns: dict[str, Any], shown: tuple[str, ...]) -> None:
+    from rich.table import Table
+
+    from vaefit.cache import weight_ratio
+
+    n, height, width = counted.shape
+    terminal.line(f"data    {counted.location}: {n:,} grids of {height} x {width}, {counted.cells:,} cells counted")
+    where = f" ({counted.cache_file})" if counted.cache_file else ""
+    terminal.line(
+        f"counts  {'from the cached file' if counted.source == 'cache' else 'scanned'}{where}, {counted.seconds:.3f} s"
+    )
+    table = Table()
+    for title in ("class", "cells", "share", *shown):
+        table.add_column(title, justify="right")
+    for c, count in enumerate(counted.counts.tolist()):
+        share = f"{100 * count / max(counted.cells, 1):.2f} %"
+        table.add_row(str(c), f"{count:,}", share, *(f"{columns[name][c]:.4f}" for name in shown))
+    terminal.table(table)
+    for name in shown:
+        low, high = columns[name].min(), columns[name].max()
+        terminal.line(f"{name}: {low:.4f} to {high:.4f}, ratio {weight_ratio(columns[name]):.2f}")

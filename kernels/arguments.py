@@ -1,0 +1,86 @@
+"""What the loss and the counts accept, checked in one place before any of them runs."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_INTEGERS = {
+    torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64
+}  # fmt: skip
+
+
+def is_integer(tensor: Tensor) -> bool:
+    """True for every signed and unsigned integer dtype; bool is not one."""
+    return tensor.dtype in _INTEGERS
+
+
+def compute_dtype(logits: Tensor) -> torch.dtype:
+    """float64 for float64 logits, float32 for every narrower type."""
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+def check_logits(logits: Tensor, targets: Tensor) -> None:
+    """Raise ValueError unless logits are (B, C, *) of floats and targets (B, *) of integers beside them."""
+    if not logits.is_floating_point():
+        raise ValueError(f"logits have dtype {logits.dtype}. Pass float16, bfloat16, float32 or float64.")
+    if logits.dim() < 2 or logits.shape[1] < 1:
+        raise ValueError(f"logits have shape {tuple(logits.shape)}. Pass (B, C) or (B, C, *) with C >= 1.")
+    check_targets(targets, expected=(logits.shape[0], *logits.shape[2:]), device=logits.device)
+
+
+def check_targets(targets: Tensor, expected: tuple[int, ...], device: torch.device) -> None:
+    """Raise ValueError unless targets are integers of the expected shape on the expected device."""
+    if not is_integer(targets):
+        raise ValueError(f"targets have dtype {targets.dtype}. Pass class labels in an integer dtype.")
+    if tuple(targets.shape) != expected:
+        raise ValueError(f"targets have shape {tuple(targets.shape)}, but {expected} is needed beside the logits.")
+    if targets.device != device:
+        raise ValueError(f"targets are on {targets.device}, the logits on {device}. Move one of them.")
+
+
+def labels_and_mask(targets: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Return int64 labels, 0 where a cell is skipped, and the bool mask of cells that count; both shaped (B, *).
+
+    On the CPU a label outside 0..C-1 that is not `ignore_index` raises ValueError. On another device looking would
+    stall the stream, so such a cell is skipped as an ignored one is: the loss never indexes with it, and the counts
+    then sum to less than the cells that are not ignored.
+    """
+    # int64 first: a uint8 label compared with -100 would be compared with 156
+    labels = targets.to(torch.int64)
+    kept = labels != ignore_index
+    inside = (labels >= 0) & (labels < num_classes)
+    if labels.device.type == "cpu":
+        bad = kept & ~inside
+        if bad.any():
+            position = tuple(bad.nonzero()[0].tolist())
+            raise ValueError(
+                f"targets hold label {int(labels[position])} at {position}, but the classes are 0..{num_classes - 1}. "
+                f"Mend the label, pass logits with more classes, or name it as ignore_index (now {ignore_index})."
+            )
+    kept = kept & inside
+    return labels.masked_fill(~kept, 0), kept
+
+
+def class_weight(weight: Tensor | None, logits: Tensor) -> Tensor | None:
+    """Return the class weights as (C,) in the dtype of the arithmetic; raise ValueError if they do not fit."""
+    if weight is None:
+        return None
+    if weight.shape != (logits.shape[1],):
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)}, but the logits have {logits.shape[1]} classes. "
+            f"Pass one weight a class: ({logits.shape[1]},)."
+        )
+    if weight.requires_grad:
+        raise ValueError("weight requires a gradient, but class weights are constants here. Pass weight.detach().")
+    if weight.device != logits.device:
+        raise ValueError(f"weight is on {weight.device}, the logits on {logits.device}. Move one of them.")
+    return weight.to(compute_dtype(logits))
+
+
+def check_gamma(gamma: float) -> None:
+    """Raise ValueError unless gamma is a finite number of at least 0."""
+    if not (math.isfinite(gamma) and gamma >= 0):
+        raise ValueError(f"gamma is {gamma}. Pass a finite number >= 0; 0 gives cross-entropy.")

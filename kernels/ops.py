@@ -1,0 +1,137 @@
+"""The public functions: check the arguments, choose the backend, call it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .arguments import check_gamma, check_logits, check_targets, class_weight, is_integer, labels_and_mask
+from .backend import Backend, choose_backend
+from .eager import confusion_counts_eager, focal_loss_eager, predict
+from .reduction import Reduction, check_reduction
+from .reference import confusion_counts_reference, focal_loss_reference
+
+__all__ = ["Reduction", "confusion_counts", "focal_loss", "focal_loss_with_counts"]
+
+
+def focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    weight: Tensor | None = None,
+    gamma: float = 2.0,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    backend: Backend = "auto",
+) -> Tensor:
+    """Weighted focal loss, -w_t (1 - p_t)^gamma log p_t, with p = softmax(logits) over dimension 1.
+
+    Args:
+        logits: (B, C) or (B, C, *), float16, bfloat16, float32 or float64, any strides; never written to.
+        targets: (B) or (B, *), class labels in any integer dtype.
+        weight: (C,) floats, a constant; None weighs every class 1.
+        gamma: at least 0; 0 gives weighted cross-entropy.
+        ignore_index: cells with this label add nothing to the loss and get a zero gradient.
+        reduction: `none` (B, *), 0 at ignored cells; `sum`; `mean`, the sum over the number of cells not ignored (not
+            over their weights, unlike torch's weighted cross-entropy), 0 if there is none; `batch`, the sum over B.
+        backend: which implementation runs; see `choose_backend`.
+
+    Returns:
+        The loss, float32 for logits up to float32 and float64 for float64. Its gradient has the logits' dtype. NaN
+        logits give a NaN loss.
+
+    Raises:
+        ValueError: shapes, dtypes, devices, gamma, reduction or backend do not fit; on the CPU also a label outside
+            0..C-1 that is not ignored. On a GPU such a cell is skipped: the counts of `focal_loss_with_counts` then sum
+            to less than the number of cells that are not ignored.
+        RuntimeError: double backward through the eager backend; the reference supports it.
+
+    Source: Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 5, with softmax in place of sigmoid.
+    """
+    check_logits(logits, targets)
+    if choose_backend(backend, logits.device).name == "reference":
+        return focal_loss_reference(logits, targets, weight, gamma, ignore_index, reduction)
+    check_gamma(gamma)
+    check_reduction(reduction)
+    labels, kept = labels_and_mask(targets, logits.shape[1], ignore_index)
+    return focal_loss_eager(logits, labels, kept, class_weight(weight, logits), gamma, reduction)
+
+
+def confusion_counts(
+    logits: Tensor,
+    targets: Tensor,
+    ignore_index: int = -100,
+    backend: Backend = "auto",
+    num_classes: int | None = None,
+) -> Tensor:
+    """Count how often each class was predicted as each class.
+
+    Args:
+        logits: (B, C) or (B, C, *) floats, of which the largest is the prediction and the lowest index wins ties; or,
+            with `num_classes`, ready predictions (B) or (B, *) in any integer dtype.
+        targets: (B) or (B, *), class labels in any integer dtype.
+        ignore_index: cells whose target is this label count nowhere.
+        backend: which implementation runs; see `choose_backend`.
+        num_classes: C, needed with ready predictions and only there.
+
+    Returns:
+        (C, C) int64 on the inputs' device; row = target, column = prediction.
+
+    Raises:
+        ValueError: as `focal_loss`; also a ready prediction outside 0..C-1 at a cell that counts (CPU; skipped on a
+        GPU).
+    """
+    ready = is_integer(logits)
+    if ready:
+        if num_classes is None:
+            raise ValueError(f"predictions have dtype {logits.dtype}. Pass num_classes with ready predictions.")
+        check_targets(targets, expected=tuple(logits.shape), device=logits.device)
+    else:
+        check_logits(logits, targets)
+        if num_classes not in (None, logits.shape[1]):
+            raise ValueError(f"num_classes is {num_classes}, but the logits have {logits.shape[1]} classes.")
+    classes = num_classes if ready and num_classes is not None else logits.shape[1]
+    labels, kept = labels_and_mask(targets, classes, ignore_index)
+    predictions = _checked_predictions(logits, kept, classes) if ready else logits
+    if choose_backend(backend, logits.device).name == "reference":
+        return confusion_counts_reference(predictions, targets, ignore_index, classes if ready else None)
+    if ready:
+        kept = kept & (predictions >= 0)
+        return confusion_counts_eager(predictions, labels, kept, classes)
+    return confusion_counts_eager(predict(logits.detach()), labels, kept, classes)
+
+
+def focal_loss_with_counts(
+    logits: Tensor,
+    targets: Tensor,
+    weight: Tensor | None = None,
+    gamma: float = 2.0,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor]:
+    """`focal_loss` and `confusion_counts` of the same logits in one call: (loss, counts).
+
+    Arguments and errors are those of `focal_loss`. The counts carry no gradient.
+    """
+    check_logits(logits, targets)
+    if choose_backend(backend, logits.device).name == "reference":
+        loss = focal_loss_reference(logits, targets, weight, gamma, ignore_index, reduction)
+        return loss, confusion_counts_reference(logits.detach(), targets, ignore_index)
+    check_gamma(gamma)
+    check_reduction(reduction)
+    labels, kept = labels_and_mask(targets, logits.shape[1], ignore_index)
+    loss = focal_loss_eager(logits, labels, kept, class_weight(weight, logits), gamma, reduction)
+    return loss, confusion_counts_eager(predict(logits.detach()), labels, kept, logits.shape[1])
+
+
+def _checked_predictions(predictions: Tensor, kept: Tensor, num_classes: int) -> Tensor:
+    """Ready predictions as int64, -1 where outside 0..C-1; on the CPU such a one at a cell that counts raises."""
+    ready = predictions.to(torch.int64)
+    outside = (ready < 0) | (ready >= num_classes)
+    if ready.device.type == "cpu" and (outside & kept).any():
+        position = tuple((outside & kept).nonzero()[0].tolist())
+        raise ValueError(
+            f"predictions hold class {int(ready[position])} at {position}, but the classes are 0..{num_classes - 1}. "
+            "Pass a larger num_classes, or mend the predictions."
+        )
+    return ready.masked_fill(outside, -1)

@@ -1,0 +1,62 @@
+"""The formulas as plain PyTorch: the specification that every other implementation is held against."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .arguments import check_gamma, check_logits, class_weight, compute_dtype, labels_and_mask
+from .reduction import Reduction, reduce_loss
+
+
+def focal_loss_reference(
+    logits: Tensor,
+    targets: Tensor,
+    weight: Tensor | None = None,
+    gamma: float = 2.0,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Weighted focal loss, -w_t (1 - p_t)^gamma log p_t, with p = softmax(logits) over dimension 1.
+
+    Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 5, with the softmax in place of the sigmoid.
+    Arguments, result and errors are those of `focal_loss`. Differentiable as often as wanted.
+    """
+    check_logits(logits, targets)
+    check_gamma(gamma)
+    labels, kept = labels_and_mask(targets, logits.shape[1], ignore_index)
+    w = class_weight(weight, logits)
+
+    # an ignored cell may hold NaN; masked here as well, so that 0 * NaN does not reach the gradient
+    z = logits.to(compute_dtype(logits)).masked_fill(~kept.unsqueeze(1), 0.0)
+    log_p = torch.log_softmax(z, dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)  # (B, *)
+    miss = -torch.expm1(log_p)  # 1 - p_t
+    # for gamma < 1 the slope of miss^gamma is infinite at 0, where loss and gradient are 0
+    certain = miss == 0
+    focus = torch.where(certain, 0.0**gamma, miss.masked_fill(certain, 1.0) ** gamma)
+    loss = -focus * log_p
+    if w is not None:
+        loss = w[labels] * loss
+    return reduce_loss(loss.masked_fill(~kept, 0.0), kept, reduction)
+
+
+def confusion_counts_reference(
+    logits: Tensor, targets: Tensor, ignore_index: int = -100, num_classes: int | None = None
+) -> Tensor:
+    """Confusion counts (C, C) int64, row = target, column = prediction, one class pair at a time.
+
+    Takes logits (B, C, *) or, with `num_classes`, ready integer predictions shaped as the targets; see
+    `confusion_counts`.
+    """
+    if num_classes is None:
+        check_logits(logits, targets)
+        num_classes = logits.shape[1]
+        predictions = logits.argmax(dim=1)
+    else:
+        predictions = logits
+    counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=targets.device)
+    kept = targets.to(torch.int64) != ignore_index
+    for target in range(num_classes):
+        for prediction in range(num_classes):
+            counts[target, prediction] = ((targets == target) & (predictions == prediction) & kept).sum()
+    return counts

@@ -1,0 +1,31 @@
+"""The overfit check: the network, the recipes, the loop, the signals and the verdict."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .assertion import assert_memorises
+    from .model import BetaVAE
+    from .overfitting import overfit
+    from .recipe import RECIPES, Recipe
+    from .result import OverfitResult
+
+__all__ = ["RECIPES", "BetaVAE", "OverfitResult", "Recipe", "assert_memorises", "overfit"]
+
+# imported when first asked for: counting classes needs a corner of this package, and must not wait for torch
+_HOMES = {
+    "RECIPES": "recipe",
+    "BetaVAE": "model",
+    "OverfitResult": "result",
+    "Recipe": "recipe",
+    "assert_memorises": "assertion",
+    "overfit": "overfitting",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

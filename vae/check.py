@@ -1,0 +1,214 @@
+"""The whole check, as the command runs it: counts, weights, batch, model, fit, run folder."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vaefit.cache import DatasetCounts, count_dataset
+from vaefit.cache.counts import Progress
+from vaefit.cache.errors import DataError, SettingError
+from vaefit.cache.location import Location
+from vaefit.kernels import Backend, BackendChoice, choose_backend
+
+from .batch import Batch, batch_at, choose_batch
+from .errors import RunError
+from .model import BetaVAE
+from .overfitting import overfit
+from .recipe import Recipe
+from .report.folder import RunFolder
+from .result import OverfitResult, Record
+from .weighting import ClassWeights
+
+Counts = NDArray[np.int64]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """Everything that one `vaefit-cli overfit` is told."""
+
+    data: Path | str
+    recipe: Recipe = field(default_factory=Recipe)
+    batch_size: int = 32
+    batch_seed: int = 0
+    indices: tuple[int, ...] | None = None
+    allow_duplicates: bool = False
+    seed: int = 0
+    latent_dim: int = 32
+    classes: int | None = None
+    ignore_index: int | None = None
+    weights_file: Path | None = None
+    cache_dir: Path | None = None
+    may_scan: bool = True
+    device: str = "auto"
+    backend: str = "auto"
+    threads: int | None = None
+    out: Path | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """What a caller hears while a check runs; every call is optional."""
+
+    counting: Progress | None = None
+    prepared: Callable[[Prepared], None] | None = None
+    step: Callable[[Record], None] | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known before the first step."""
+
+    dataset: DatasetCounts
+    batch: Batch
+    batch_counts: Counts
+    weights: ClassWeights
+    backend: BackendChoice
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Check:
+    """A finished check."""
+
+    settings: CheckSettings
+    prepared: Prepared
+    result: OverfitResult
+    run_dir: Path
+    seconds: float
+
+
+def run_check(settings: CheckSettings, watcher: Watcher | None = None) -> Check:
+    """Run the check and leave a run folder behind.
+
+    Raises SettingError for settings that are wrong by themselves, DataError and RunError where it cannot run. The
+    folder is claimed first, so that nothing is computed that could not be written.
+    """
+    start = time.perf_counter()
+    watcher = watcher or Watcher()
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    device = choose_device(settings.device)
+    backend, choice = _choose_backend(settings.backend, device)
+    folder = RunFolder.claim(settings.out, settings.overwrite)
+    try:
+        prepared = _prepare(settings, watcher, device, choice)
+    except BaseException:
+        folder.release()
+        raise
+    folder.write_config(settings, prepared)
+    if watcher.prepared is not None:
+        watcher.prepared(prepared)
+
+    dataset = prepared.dataset
+    _, height, width = dataset.shape
+    # channels last lets the CPU's convolutions run without repacking
+    model = BetaVAE(dataset.classes, height, width, settings.latent_dim)
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with folder.metrics(dataset.classes) as write_record:
+
+        def on_step(record: Record) -> None:
+            write_record(record)
+            if watcher.step is not None:
+                watcher.step(record)
+
+        result = overfit(
+            model,
+            prepared.batch,
+            weights=prepared.weights,
+            recipe=settings.recipe,
+            ignore_index=settings.ignore_index,
+            seed=settings.seed,
+            backend=backend,
+            on_step=on_step,
+        )
+    check = Check(settings, prepared, result, folder.path, time.perf_counter() - start)
+    folder.write_result(check, model)
+    return check
+
+
+def _prepare(settings: CheckSettings, watcher: Watcher, device: torch.device, backend: BackendChoice) -> Prepared:
+    """Count, choose the batch, and derive the weights."""
+    dataset = count_dataset(
+        settings.data,
+        settings.classes,
+        settings.ignore_index,
+        settings.cache_dir,
+        may_scan=settings.may_scan,
+        progress=watcher.counting,
+    )
+    if dataset.classes < 2:
+        raise DataError(
+            "every cell holds the same class, so there is nothing to learn", str(dataset.location), do="Pass --classes."
+        )
+    batch = _batch(settings, dataset)
+    batch_counts = batch.counts(dataset.classes, settings.ignore_index)
+    weights = _weights(settings, dataset, batch_counts)
+    return Prepared(dataset, batch, batch_counts, weights, backend, device)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes the GPU where there is one; RunError where the device asked for is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise SettingError("the device is unknown", "--device", name, "Use auto, cpu or cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        build = "this torch is a CPU build" if torch.version.cuda is None else "torch sees no GPU"
+        raise RunError("there is no CUDA device", "--device", f"cuda; {build}", "Use --device cpu, or auto.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _choose_backend(name: str, device: torch.device) -> tuple[Backend, BackendChoice]:
+    """The backend asked for and the one that runs; RunError where it cannot."""
+    known: dict[str, Backend] = {word: word for word in get_args(Backend)}
+    if name not in known:
+        raise SettingError("the backend is unknown", "--backend", name, f"Use one of {', '.join(known)}.")
+    try:
+        return known[name], choose_backend(known[name], device)
+    except ValueError as error:
+        raise RunError(str(error).rstrip("."), "--backend") from error
+
+
+def _batch(settings: CheckSettings, dataset: DatasetCounts) -> Batch:
+    location = Location.parse(settings.data)
+    if settings.indices is not None:
+        batch = batch_at(location, settings.indices, settings.allow_duplicates)
+    else:
+        batch = choose_batch(
+            location,
+            dataset.counts,
+            settings.batch_size,
+            settings.batch_seed,
+            settings.ignore_index,
+            settings.allow_duplicates,
+        )
+    shown = batch.counts(dataset.classes, settings.ignore_index) > 0
+    _note_classes("the dataset never holds class {}: it cannot be tested", dataset.counts == 0)
+    _note_classes("the batch cannot show class {}, which the dataset holds", (dataset.counts > 0) & ~shown)
+    return batch
+
+
+def _note_classes(text: str, which: NDArray[np.bool_]) -> None:
+    if which.any():
+        _log.warning(text.format(", ".join(map(str, np.flatnonzero(which)))))
+
+
+def _weights(settings: CheckSettings, dataset: DatasetCounts, batch_counts: Counts) -> ClassWeights:
+    if settings.weights_file is not None:
+        return ClassWeights.from_file(settings.weights_file, dataset.classes)
+    if settings.recipe.weights == "batch":
+        return ClassWeights.derive(settings.recipe, batch_counts, "batch")
+    weights = ClassWeights.derive(settings.recipe, dataset.counts, "global")
+    if weights.source == "none":
+        _log.warning("class weights are off: a rare class counts only as much as the few cells that it covers")
+    return weights

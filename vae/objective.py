@@ -1,0 +1,117 @@
+"""The loss that both loops minimise, and the closed form that it is held against before the first step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaefit.kernels import Backend, focal_loss_with_counts
+
+from .errors import RunError
+from .recipe import FitReduction
+
+RELATIVE_TOLERANCE = 1e-4
+NO_LABEL = -100
+"""The kernels' ignore_index where no label is ignored; labels have been checked by then."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The objective of one batch and its parts."""
+
+    total: Tensor
+    focal: Tensor
+    kl: Tensor | None
+    """None where the model gives no mu and logvar."""
+    counts: Tensor
+    """Confusion counts (C, C) int64 of the logits that the loss was taken of."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Reduced weighted focal loss + beta * KL.
+
+    `weight` is (C,) on the device of the logits. The KL divergence from N(0, 1) (Kingma and Welling 2014, appendix B)
+    is summed over dimensions and averaged over the batch, or summed with reduction `sum`. So with `batch` and `sum`
+    beta is on the scale of the evidence lower bound; with `mean`, whose focal part is a mean over cells, it acts H * W
+    times stronger.
+    """
+
+    weight: Tensor
+    gamma: float = 2.0
+    reduction: FitReduction = "batch"
+    ignore_index: int = NO_LABEL
+    backend: Backend = "auto"
+
+    def __call__(
+        self, logits: Tensor, targets: Tensor, mu: Tensor | None, logvar: Tensor | None, beta: float
+    ) -> Losses:
+        """Losses of logits (B, C, H, W) against targets (B, H, W); `mu` and `logvar` are (B, latent) or None."""
+        weight = self.weight.to(logits.dtype) if logits.dtype == torch.float64 else self.weight
+        focal, counts = focal_loss_with_counts(
+            logits, targets, weight, self.gamma, self.ignore_index, self.reduction, self.backend
+        )
+        kl = None
+        if mu is not None and logvar is not None:
+            # with beta 0 the divergence is recorded, not minimised
+            with torch.set_grad_enabled(torch.is_grad_enabled() and beta > 0):
+                kl = kl_divergence(mu, logvar, self.reduction)
+        total = focal + beta * kl if kl is not None and beta > 0 else focal
+        return Losses(total, focal, kl, counts)
+
+
+def kl_divergence(mu: Tensor, logvar: Tensor, reduction: FitReduction) -> Tensor:
+    """KL(N(mu, exp(logvar)) || N(0, 1)) in nats: a sum over dimensions; over the batch a mean, with `sum` a sum."""
+    kl = 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar).sum(dim=1)
+    return kl.sum() if reduction == "sum" else kl.mean()
+
+
+def check_objective(objective: Objective, targets: Tensor) -> float:
+    """Hold the objective of all-zero logits against its closed form and return it.
+
+    Zero logits give every class the probability 1/C, so with n_c cells of class c the loss must be
+
+        (1 - 1/C)^gamma ln C * sum_c n_c w_c / divisor.
+
+    Raises RunError, which names the likely cause, where they differ by more than 1e-4 of the closed form.
+    """
+    classes = objective.weight.numel()
+    kept = targets[targets.to(torch.int64) != objective.ignore_index]
+    n = torch.bincount(kept.to(torch.int64).reshape(-1), minlength=classes).double().cpu()
+    w = objective.weight.double().cpu()
+    batch = targets.shape[0]
+    unit = (1.0 - 1.0 / classes) ** objective.gamma * math.log(classes)
+    divisors = {"batch": max(batch, 1), "mean": max(int(n.sum()), 1), "sum": 1}
+    expected = unit * float((n * w).sum()) / divisors[objective.reduction]
+
+    zeros = torch.zeros(batch, classes, *targets.shape[1:], device=targets.device)
+    found = objective(zeros, targets, None, None, 0.0).total.item()
+    if abs(found - expected) <= RELATIVE_TOLERANCE * abs(expected):
+        return found
+    likely = _likely_cause(found, objective.reduction, divisors, unit, n, w)
+    raise RunError(
+        f"the objective of all-zero logits is not its closed form, {expected:.6g}",
+        "objective",
+        got=f"{found:.6g}",
+        do=f"Likely cause: {likely}.",
+    )
+
+
+def _likely_cause(found: float, reduction: str, divisors: dict[str, int], unit: float, n: Tensor, w: Tensor) -> str:
+    """What would give `found`: another divisor, other weights, or both."""
+    weightings = {
+        "": float((n * w).sum()),
+        "the weights are applied twice": float((n * w * w).sum()),
+        "the weights are not applied": float(n.sum()),
+    }
+    by_weight = float((n * w).sum())
+    for weighting, total in weightings.items():
+        for name, divisor in {**divisors, "sum of weights": by_weight}.items():
+            value = unit * total / divisor if divisor else math.inf
+            if abs(found - value) <= RELATIVE_TOLERANCE * abs(value):
+                other = "" if name == reduction else f"the reduction is by {name}, not by {reduction}"
+                return " and ".join(filter(None, [weighting, other]))
+    return "the loss is not the focal loss with these weights and this gamma"

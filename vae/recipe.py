@@ -1,0 +1,140 @@
+"""The settings of a run: every knob, and the two recipes that set them all."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from vaefit.cache.errors import SettingError
+from vaefit.cache.weights import SCHEMES, Scheme
+
+Init = Literal["kaiming", "rescaled", "default"]
+LatentMode = Literal["mu", "sample"]
+WeightSource = Literal["global", "batch", "none"]
+FitReduction = Literal["batch", "mean", "sum"]
+LrDecay = Literal["isqrt", "none", "cosine"]
+StopWhen = Literal["exact", "target", "never"]
+
+STEPS_PER_EPOCH = 10
+"""What an epoch means in `beta_ramp`."""
+DECAY_STEPS = 50
+"""Steps after which the rate of `isqrt` has fallen to 1/sqrt(2)."""
+
+
+def _one_of(option: str, value: object, choices: tuple[object, ...]) -> None:
+    _require(value in choices, option, value, "one of " + ", ".join(map(str, choices)))
+
+
+def _require(condition: bool, option: str, value: object, wanted: str) -> None:
+    if not condition:
+        raise SettingError(f"the value is not {wanted}", option, str(value))
+
+
+@dataclass(frozen=True)
+class BetaRamp:
+    """beta over the steps: 0 for `warmup` epochs of 10 steps, then linear over `ramp` epochs to `maximum`."""
+
+    warmup: float
+    ramp: float
+    maximum: float
+
+    def at(self, step: int) -> float:
+        """beta of the update that follows `step` updates."""
+        epochs = step / STEPS_PER_EPOCH - self.warmup
+        if epochs <= 0:
+            return 0.0
+        return self.maximum * min(1.0, epochs / self.ramp) if self.ramp > 0 else self.maximum
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is fitted. `RECIPES` holds the two that ship; `dataclasses.replace` changes single knobs.
+
+    Raises SettingError for a value that is wrong by itself.
+    """
+
+    init: Init | None = "rescaled"
+    """None keeps the parameters that the model comes with."""
+    resample: bool = False
+    """Draw the B grids of each step from 50 shuffled repeats of the batch, instead of taking all B every step."""
+    z: LatentMode = "mu"
+    beta: float = 0.0
+    beta_ramp: BetaRamp | None = None
+    gamma: float = 2.0
+    weights: WeightSource = "global"
+    scheme: Scheme = "sqrt_inverse"
+    smooth: float = 1.0
+    effective_b: float | None = None
+    reduction: FitReduction = "batch"
+    lr: float = 2e-3
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup: int = 10
+    """Steps over which the rate rises linearly."""
+    lr_decay: LrDecay = "isqrt"
+    clip: float = 1.0
+    """Largest gradient norm; 0 does not clip."""
+    stop_when: StopWhen = "exact"
+    iterations: int = 500
+    target: float = 0.95
+    """Worst class accuracy that MEMORISED asks for."""
+
+    def __post_init__(self) -> None:
+        _one_of("--init", self.init, (None, *get_args(Init)))
+        _one_of("--z", self.z, get_args(LatentMode))
+        _one_of("--weights", self.weights, get_args(WeightSource))
+        _one_of("--scheme", self.scheme, SCHEMES)
+        _one_of("--reduction", self.reduction, get_args(FitReduction))
+        _one_of("--lr-decay", self.lr_decay, get_args(LrDecay))
+        _one_of("--stop-when", self.stop_when, get_args(StopWhen))
+        for option, value in (
+            ("--beta", self.beta),
+            ("--gamma", self.gamma),
+            ("--smooth", self.smooth),
+            ("--clip", self.clip),
+        ):
+            _require(math.isfinite(value) and value >= 0, option, value, "a finite number >= 0")
+        _require(math.isfinite(self.lr) and self.lr > 0, "--lr", self.lr, "a finite number > 0")
+        _require(all(0 <= b < 1 for b in self.betas), "--betas", self.betas, "two numbers in [0, 1)")
+        _require(self.warmup >= 0, "--warmup", self.warmup, "a number of steps >= 0")
+        _require(self.iterations >= 0, "--iterations", self.iterations, "a number of steps >= 0")
+        _require(0 < self.target <= 1, "--target", self.target, "a share in (0, 1]")
+        if self.beta_ramp is not None:
+            ramp = (self.beta_ramp.warmup, self.beta_ramp.ramp, self.beta_ramp.maximum)
+            ok = all(math.isfinite(v) and v >= 0 for v in ramp)
+            _require(ok, "--beta-ramp", ramp, "three finite numbers >= 0: warm-up epochs, ramp epochs, largest beta")
+
+    def beta_at(self, step: int) -> float:
+        """beta of the update that follows `step` updates."""
+        return self.beta if self.beta_ramp is None else self.beta_ramp.at(step)
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of the update that follows `step` updates."""
+        lr = self.lr * min(1.0, (step + 1) / self.warmup) if self.warmup else self.lr
+        if self.lr_decay == "isqrt":
+            return lr / math.sqrt(1.0 + step / DECAY_STEPS)
+        if self.lr_decay == "cosine":
+            return lr * 0.5 * (1.0 + math.cos(math.pi * step / max(self.iterations, 1)))
+        return lr
+
+
+RECIPES: dict[str, Recipe] = {
+    "default": Recipe(),
+    "classic": Recipe(
+        init="default",
+        resample=True,
+        z="sample",
+        reduction="mean",
+        lr=5e-4,
+        betas=(0.9, 0.999),
+        warmup=0,
+        lr_decay="none",
+        stop_when="never",
+    ),
+}
+
+
+def recipe_with(name: str, **changes: Any) -> Recipe:
+    """The recipe `name` with the changes that are not None; SettingError for an unknown name or a wrong value."""
+    _one_of("--recipe", name, tuple(RECIPES))
+    return replace(RECIPES[name], **{k: v for k, v in changes.items() if v is not None})

@@ -1,0 +1,140 @@
+"""The run folder: settings, metrics, result, weights and pictures of one run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from vaefit.cache.atomic import replacing, write_atomically
+
+from ..errors import RunError
+from ..result import Record
+from .summary import config_json, result_json
+
+if TYPE_CHECKING:
+    from ..check import Check, CheckSettings, Prepared
+
+FILES = ("config.json", "metrics.csv", "result.json", "reconstructions.png", "curves.png", "model.safetensors")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder that belongs to one run."""
+
+    path: Path
+    made: tuple[Path, ...] = ()
+    """The folders that were made for it, innermost first."""
+
+    @classmethod
+    def claim(cls, out: Path | None, overwrite: bool) -> RunFolder:
+        """Make the folder, or take an empty one; RunError where it cannot be written or holds anything.
+
+        With `overwrite` it may hold anything; the files of an earlier run stay until this one begins. None takes
+        ./runs/overfit-YYYYMMDD-HHMMSS.
+        """
+        path = (_fresh() if out is None else out).absolute()
+        made = tuple(folder for folder in (path, *path.parents) if not folder.exists())
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            taken = any(path.iterdir())
+            # found out now, not after the fit
+            with TemporaryFile(dir=path):
+                pass
+        except OSError as error:
+            raise RunError(
+                "the run folder cannot be written", str(path), error.strerror or str(error), "Pass another --out."
+            ) from error
+        if taken and not overwrite:
+            raise RunError("the run folder is not empty", str(path), do="Pass --overwrite, or another --out.")
+        return cls(path, made)
+
+    def release(self) -> None:
+        """Give up a claimed folder that nothing was written to."""
+        for folder in self.made:
+            with suppress(OSError):
+                folder.rmdir()
+
+    def write_config(self, settings: CheckSettings, prepared: Prepared) -> None:
+        """Remove the files of an earlier run, and no others, and write `config.json`: settings and versions."""
+        try:
+            for name in FILES:
+                (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._failed(name, error) from error
+        self._write("config.json", _json(config_json(settings, prepared)))
+
+    @contextmanager
+    def metrics(self, num_classes: int) -> Iterator[Callable[[Record], None]]:
+        """Open `metrics.csv` and give what writes one row of it; each row is whole on disk before the next step."""
+        file = self.path / "metrics.csv"
+        try:
+            with file.open("w", newline="", encoding="utf-8", buffering=1) as stream:
+                rows = csv.writer(stream, lineterminator="\n")
+                rows.writerow([*_COLUMNS, *(f"class_{c}" for c in range(num_classes))])
+                yield lambda record: rows.writerow(_row(record))
+        except OSError as error:
+            raise RunError("the metrics cannot be written", str(file), error.strerror or str(error)) from error
+
+    def write_result(self, check: Check, model: nn.Module) -> None:
+        """Write the weights, the pictures and, last, `result.json`: where that is there, all is."""
+        from safetensors.torch import save
+
+        from .curves import draw_curves
+        from .pictures import draw_reconstructions
+
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        self._write("model.safetensors", save(state))
+        for name, draw in (("reconstructions.png", draw_reconstructions), ("curves.png", draw_curves)):
+            try:
+                with replacing(self.path / name) as temporary:
+                    draw(check.result, temporary)
+            except OSError as error:
+                raise self._failed(name, error) from error
+        self._write("result.json", _json(result_json(check)))
+
+    def _write(self, name: str, data: bytes) -> None:
+        try:
+            write_atomically(self.path / name, data)
+        except OSError as error:
+            raise self._failed(name, error) from error
+
+    def _failed(self, name: str, error: OSError) -> RunError:
+        return RunError("the file cannot be written", str(self.path / name), error.strerror or str(error))
+
+
+_COLUMNS = (
+    "step", "lr", "beta", "loss", "focal", "kl", "train_loss", "grad_norm",
+    "pixel_accuracy", "macro_accuracy", "worst_class_accuracy",
+)  # fmt: skip
+
+
+def _row(record: Record) -> list[object]:
+    a = record.accuracies
+    values = (
+        record.step, record.lr, record.beta, record.loss, record.focal, record.kl, record.train_loss, record.grad_norm,
+        a.pixel, a.macro, a.worst, *a.classes,
+    )  # fmt: skip
+    return ["" if value is None else value for value in values]
+
+
+def _json(content: object) -> bytes:
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _fresh() -> Path:
+    """A folder below ./runs named by the time; a second run within the second gets a number."""
+    base = Path("runs") / f"overfit-{datetime.now():%Y%m%d-%H%M%S}"
+    path, number = base, 1
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return path

@@ -1,0 +1,23 @@
+"""The colours of classes."""
+
+from __future__ import annotations
+
+import colorsys
+
+Colour = tuple[int, int, int]
+
+# the colours in which ARC tasks are shown everywhere
+_ARC: tuple[Colour, ...] = (
+    (0, 0, 0), (0, 116, 217), (255, 65, 54), (46, 204, 64), (255, 220, 0),
+    (170, 170, 170), (240, 18, 190), (255, 133, 27), (127, 219, 255), (135, 12, 37),
+)  # fmt: skip
+_GOLDEN = 0.618033988749895
+
+
+def palette(classes: int) -> list[Colour]:
+    """RGB (0..255) of each class: ARC's ten, then hues far from their neighbours, in three tones."""
+    colours = list(_ARC[:classes])
+    for c in range(len(_ARC), classes):
+        r, g, b = colorsys.hsv_to_rgb((c * _GOLDEN) % 1.0, (0.55, 0.85, 0.7)[c % 3], (0.95, 0.75, 0.55)[c // 3 % 3])
+        colours.append((round(255 * r), round(255 * g), round(255 * b)))
+    return colours

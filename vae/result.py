@@ -1,0 +1,86 @@
+"""What a run leaves behind: a record of each step, and the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .batch import Batch
+from .recipe import Recipe
+from .signals import Accuracies, Shares
+from .verdict import Judgement, Verdict
+from .weighting import ClassWeights
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of `metrics.csv`: the model after `step` updates, measured on the fixed batch with z = mu."""
+
+    step: int
+    loss: float
+    focal: float
+    kl: float | None
+    accuracies: Accuracies
+    beta: float
+    lr: float | None = None
+    """Rate of the update that follows; None, like the next two, where none does."""
+    train_loss: float | None = None
+    """Objective of the grids that this step drew; equal to `loss` where the batch is fixed and z = mu."""
+    grad_norm: float | None = None
+    """Norm of the gradient before it was clipped."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Updates done when the reconstruction of the whole batch first got there; 0 = untrained, None = never."""
+
+    pixel_95: int | None = None
+    worst_class_95: int | None = None
+    exact: int | None = None
+
+
+@dataclass(frozen=True)
+class OverfitResult:
+    """The outcome of `overfit`: the verdict, what it rests on, and every step on the way."""
+
+    judgement: Judgement
+    iterations: int
+    """Updates done."""
+    reached: Reached
+    accuracies: Accuracies
+    """Of the final reconstruction."""
+    shares: Shares
+    skill: float | None
+    retrieval: float | None
+    distinct_pictures: int
+    batch: Batch
+    weights: ClassWeights
+    recipe: Recipe
+    backend: str
+    seconds: float
+    history: tuple[Record, ...]
+    predictions: NDArray[np.int64]
+    """(B, H, W), the final reconstruction."""
+    ignore_index: int | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """MEMORISED, LEARNING, COLLAPSED or DIVERGED."""
+        return self.judgement.verdict
+
+    @property
+    def passed(self) -> bool:
+        """True for MEMORISED alone."""
+        return self.judgement.passed
+
+    @property
+    def class_accuracy(self) -> tuple[float | None, ...]:
+        """Recall of each class; None for one that the batch does not hold."""
+        return self.accuracies.classes
+
+    def predicted_steps(self, label: int) -> tuple[int, int] | None:
+        """The first and the last step at which any cell was predicted as `label`; None if none ever was."""
+        steps = [r.step for r in self.history if r.accuracies.predicted[label] > 0]
+        return (steps[0], steps[-1]) if steps else None

@@ -1,0 +1,99 @@
+"""What is measured of a reconstruction: accuracies, the shares that need no input, skill and retrieval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """What confusion counts (C, C) say; shares in 0..1."""
+
+    pixel: float
+    classes: tuple[float | None, ...]
+    """Recall of each class; None for a class that the targets do not hold, which must not count as 0."""
+    macro: float
+    worst: float
+    worst_class: int
+    predicted: NDArray[np.int64]
+    """(C,), cells predicted as each class."""
+
+    @classmethod
+    def of(cls, counts: NDArray[np.int64]) -> Accuracies:
+        """Take them from counts, row = target, column = prediction; at least one cell must have been counted."""
+        held = counts.sum(axis=1)
+        present = held > 0
+        recall = counts.diagonal()[present] / held[present]
+        classes: list[float | None] = [None] * held.size
+        for c, r in zip(np.flatnonzero(present).tolist(), recall.tolist(), strict=True):
+            classes[c] = r
+        return cls(
+            pixel=float(counts.trace() / held.sum()),
+            classes=tuple(classes),
+            macro=float(recall.mean()),
+            worst=float(recall.min()),
+            worst_class=int(np.flatnonzero(present)[recall.argmin()]),
+            predicted=counts.sum(axis=0),
+        )
+
+    @property
+    def exact(self) -> bool:
+        """Every cell is right."""
+        return self.pixel == 1.0
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What answers that do not look at the input score on targets (B, H, W)."""
+
+    background: float
+    """For each cell position, the batch's most frequent class."""
+    majority: float
+    """The batch's most frequent class everywhere."""
+
+    @classmethod
+    def of(cls, targets: Labels, num_classes: int, ignore_index: int | None) -> Shares:
+        """Take them from the targets; at least one cell must not be ignored."""
+        kept = _kept(targets, ignore_index)
+        # (C, H, W): how many of the batch's grids hold class c at a position
+        held = np.stack([((targets == c) & kept).sum(axis=0) for c in range(num_classes)])
+        total = int(kept.sum())
+        return cls(int(held.max(axis=0).sum()) / total, int(held.sum(axis=(1, 2)).max()) / total)
+
+    def skill(self, pixel_accuracy: float) -> float | None:
+        """(accuracy - background share) / (1 - background share); None where one picture answers every grid."""
+        if self.background == 1.0:
+            return None
+        return (pixel_accuracy - self.background) / (1.0 - self.background)
+
+
+def retrieval(predictions: Labels, targets: Labels, ignore_index: int | None) -> float | None:
+    """Share of predictions (B, H, W) that agree in more cells with their own target than with any other.
+
+    Targets equal to one's own count as own; ignored cells of a target agree with nothing. None for a batch of one.
+    """
+    size = targets.shape[0]
+    if size < 2:
+        return None
+    kept = _kept(targets, ignore_index).reshape(size, -1)
+    flat, guesses = targets.reshape(size, -1), predictions.reshape(size, -1)
+    hits = 0
+    for i in range(size):
+        agree = ((guesses[i] == flat) & kept).sum(axis=1)
+        other = (flat != flat[i]).any(axis=1)
+        hits += int(np.all(agree[i] > agree[other]))
+    return hits / int(size)
+
+
+def distinct(pictures: Labels) -> int:
+    """How many different pictures (B, H, W) there are."""
+    return len(np.unique(pictures.reshape(pictures.shape[0], -1), axis=0))
+
+
+def _kept(targets: Labels, ignore_index: int | None) -> NDArray[np.bool_]:
+    return np.ones(targets.shape, dtype=bool) if ignore_index is None else targets != ignore_index

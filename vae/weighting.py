@@ -1,0 +1,92 @@
+"""The class weights of a run, and where they come from."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vaefit.cache import DataError, class_weights, weight_ratio
+from vaefit.cache.errors import SettingError
+
+from .recipe import Recipe
+
+Source = Literal["global", "batch", "none", "file"]
+
+BALANCED_BELOW = 1.01
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ClassWeights:
+    """Weights (C,) float64, what they were derived from, and by which scheme."""
+
+    values: NDArray[np.float64]
+    source: Source
+    scheme: str
+
+    @property
+    def ratio(self) -> float:
+        """Largest over smallest."""
+        return weight_ratio(self.values)
+
+    @classmethod
+    def derive(cls, recipe: Recipe, counts: ArrayLike, source: Literal["global", "batch"]) -> ClassWeights:
+        """Weights by the recipe's scheme from counts (C,) of the dataset or of the batch; ones where it asks for none.
+
+        A ratio under 1.01 from a scheme that is not `none` is logged: such weights change nothing.
+        """
+        if recipe.weights == "none" or recipe.scheme == "none":
+            return cls(np.ones(np.asarray(counts).size), "none", "none")
+        values = class_weights(counts, recipe.scheme, recipe.smooth, recipe.effective_b)
+        weights = cls(values, source, recipe.scheme)
+        if weights.ratio < BALANCED_BELOW:
+            _log.warning(
+                f"the {recipe.scheme} weights have a ratio of {weights.ratio:.4f}: even classes, or a large --smooth"
+            )
+        return weights
+
+    @classmethod
+    def given(cls, values: ArrayLike, num_classes: int, where: str) -> ClassWeights:
+        """The caller's own weights; SettingError unless they are (C,), finite, not negative and not all 0."""
+        array = np.asarray(values)
+        if array.shape != (num_classes,) or array.dtype.kind not in "iuf":
+            raise SettingError(
+                f"the dataset has {num_classes} classes, so {num_classes} weights are needed",
+                where,
+                got=f"shape {array.shape}" if array.dtype.kind in "iuf" else f"dtype {array.dtype}",
+                do="Pass one number a class, or set --classes.",
+            )
+        array = array.astype(np.float64)
+        if not np.isfinite(array).all() or (array < 0).any() or not array.any():
+            wrong = np.flatnonzero(~np.isfinite(array) | (array < 0))
+            got = f"{array[wrong[0]]} for class {wrong[0]}" if wrong.size else "only zeros"
+            raise SettingError("class weights are finite, not negative, and not all 0", where, got=got)
+        return cls(array, "file", "file")
+
+    @classmethod
+    def from_file(cls, file: Path, num_classes: int) -> ClassWeights:
+        """Weights from `.npy`, or from JSON: an array, or an object whose `weights` is one. Used as they are."""
+        return cls.given(_read(file), num_classes, str(file))
+
+
+def _read(file: Path) -> ArrayLike:
+    try:
+        if file.suffix == ".npy":
+            array: NDArray[np.float64] = np.load(file, allow_pickle=False)
+            return array
+        found = json.loads(file.read_text(encoding="utf-8"))
+        values = found["weights"] if isinstance(found, dict) else found
+        return np.array(values, dtype=np.float64)
+    except OSError as error:
+        raise DataError("the weights cannot be read", str(file), got=error.strerror or str(error)) from error
+    except (ValueError, KeyError, TypeError, EOFError) as error:
+        raise DataError(
+            "the file holds no weights", str(file), got=type(error).__name__, do="Use .npy, or JSON: [w0, w1, ...]."
+        ) from error
