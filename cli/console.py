@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -42,7 +43,9 @@ class Terminal:
         """Print a table of results, unless JSON was asked for."""
         if not self.as_json:
             self._progress.close()
+            table.box, table.show_edge, table.title_justify, table.title_style = SIMPLE_HEAD, False, "left", "bold"
             self.out.print(table)
+            self.out.print()
 
     def json(self, content: dict[str, Any]) -> None:
         """Print the one JSON object, if it was asked for."""

@@ -69,7 +69,7 @@ def overfit(
     backend: Annotated[
         str, typer.Option(metavar="auto|triton|compiled|eager|reference", help="Implementation of the loss.")
     ] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; a small batch takes one.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder (./runs/overfit-DATE-TIME).")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run in a folder that is not empty.")

@@ -29,7 +29,7 @@ def print_prepared(terminal: Terminal, prepared: Prepared) -> None:
     terminal.line()
 
     shown = np.flatnonzero((dataset.counts > 0) | (prepared.batch_counts > 0))
-    table = Table(title="classes", title_justify="left", title_style="bold")
+    table = Table(title="classes")
     table.add_column("class", justify="right")
     for column in ("dataset", "share", "batch", "share ", "weight"):
         table.add_column(column, justify="right")
@@ -61,7 +61,7 @@ def describe_weights(scheme: str, source: str) -> str:
 def print_result(terminal: Terminal, check: Check) -> None:
     """What came out: accuracy per class, signals, verdict."""
     result, prepared = check.result, check.prepared
-    table = Table(title="accuracy per class", title_justify="left", title_style="bold")
+    table = Table(title="accuracy per class")
     for column in ("class", "cells in batch", "accuracy", "first predicted", "last predicted"):
         table.add_column(column, justify="right")
     for c, accuracy in enumerate(result.class_accuracy):
@@ -81,7 +81,7 @@ def print_result(terminal: Terminal, check: Check) -> None:
     terminal.table(table)
 
     a, reached = result.accuracies, result.reached
-    signals = Table(title="signals", title_justify="left", title_style="bold", show_header=False)
+    signals = Table(title="signals", show_header=False)
     signals.add_column(justify="left")
     signals.add_column(justify="right")
     signals.add_column(justify="left")
@@ -101,8 +101,6 @@ def print_result(terminal: Terminal, check: Check) -> None:
     for row in rows:
         signals.add_row(*row)
     terminal.table(signals)
-
-    terminal.line()
     judgement = result.judgement
     terminal.line(
         f"{judgement.verdict} after {result.iterations} updates, {check.seconds:.1f} s", _STYLES[judgement.verdict]

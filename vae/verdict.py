@@ -61,8 +61,8 @@ def judge(evidence: Evidence, recipe: Recipe) -> Judgement:
         return Judgement("MEMORISED", f"{found}; {_numbers(evidence)}", "")
     if _collapsed(evidence):
         one = _one_class(evidence.accuracies)
-        what = "one picture for all inputs" if one is None else f"class {one} nearly everywhere"
-        reason = f"the model answers {what}, whatever the input: {_numbers(evidence)}"
+        what = "one picture for all inputs, or as good as one" if one is None else f"class {one} for nearly every cell"
+        reason = f"{what}: {_numbers(evidence)}"
         return Judgement("COLLAPSED", reason, _next_collapsed(recipe), one)
     return Judgement("LEARNING", "not there yet: " + "; ".join(missing), _next_learning(evidence, recipe))
 

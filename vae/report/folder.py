@@ -75,14 +75,22 @@ class RunFolder:
     @contextmanager
     def metrics(self, num_classes: int) -> Iterator[Callable[[Record], None]]:
         """Open `metrics.csv` and give what writes one row of it; each row is whole on disk before the next step."""
-        file = self.path / "metrics.csv"
+        name = "metrics.csv"
         try:
-            with file.open("w", newline="", encoding="utf-8", buffering=1) as stream:
-                rows = csv.writer(stream, lineterminator="\n")
-                rows.writerow([*_COLUMNS, *(f"class_{c}" for c in range(num_classes))])
-                yield lambda record: rows.writerow(_row(record))
+            stream = (self.path / name).open("w", newline="", encoding="utf-8", buffering=1)
         except OSError as error:
-            raise RunError("the metrics cannot be written", str(file), error.strerror or str(error)) from error
+            raise self._failed(name, error) from error
+        with stream:
+            rows = csv.writer(stream, lineterminator="\n")
+
+            def write(row: list[object]) -> None:
+                try:
+                    rows.writerow(row)
+                except OSError as error:
+                    raise self._failed(name, error) from error
+
+            write([*_COLUMNS, *(f"class_{c}" for c in range(num_classes))])
+            yield lambda record: write(_row(record))
 
     def write_result(self, check: Check, model: nn.Module) -> None:
         """Write the weights, the pictures and, last, `result.json`: where that is there, all is."""

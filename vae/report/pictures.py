@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..result import OverfitResult
 from ..signals import Labels
-from .palette import palette
+from .palette import Colour, palette
 
 SHOWN = 32
 """More grids than this are too small to read; those with most errors are shown."""
@@ -18,7 +18,8 @@ PANEL = 112
 """Pixels of the longer side of one picture, at least one a cell."""
 GAP = 6
 COLUMNS = 4
-_PAPER, _INK, _FAINT, _RULE = (255, 255, 255), (32, 32, 32), (110, 110, 110), (70, 70, 70)
+_PAPER, _INK, _FAINT = (255, 255, 255), (32, 32, 32), (110, 110, 110)
+_RULE, _FAINT_RULE = (70, 70, 70), (205, 205, 205)
 _RIGHT, _WRONG, _IGNORED = (235, 235, 235), (214, 39, 40), (190, 200, 215)
 
 _Pixels = NDArray[np.uint8]
@@ -57,7 +58,7 @@ def draw_reconstructions(result: OverfitResult, out: Path) -> None:
             _error(targets[i], predictions[i], kept[i]),
         )
         for number, panel in enumerate(panels):
-            picture = Image.fromarray(_enlarge(panel, scale))
+            picture = Image.fromarray(_enlarge(panel, scale, _FAINT_RULE if number == 2 else _RULE))
             image.paste(picture, (x + number * (panel_w + GAP), y + 18))
     image.save(out, format="PNG", optimize=True)
 
@@ -105,10 +106,10 @@ def _error(target: Labels, prediction: Labels, kept: NDArray[np.bool_]) -> _Pixe
     return picture
 
 
-def _enlarge(picture: _Pixels, scale: int) -> _Pixels:
+def _enlarge(picture: _Pixels, scale: int, rule: Colour) -> _Pixels:
     """Each cell as scale x scale pixels, with a fine line between cells where there is room for one."""
     large = picture.repeat(scale, axis=0).repeat(scale, axis=1)
     if scale >= 5:
-        large[::scale] = _RULE
-        large[:, ::scale] = _RULE
+        large[::scale] = rule
+        large[:, ::scale] = rule
     return large

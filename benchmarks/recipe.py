@@ -1,0 +1,76 @@
+"""How many updates the check needs, over batches and latent sizes: the table behind the default recipe.
+
+    python benchmarks/recipe.py                     the embedded corpus
+    python benchmarks/recipe.py arc.h5 --seeds 10   any datasets, after one another
+
+For each dataset and latent size: how many of the batches end MEMORISED, and median and worst of the three `reached`.
+Exit 1 unless all do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from vaefit.vae.check import CheckSettings, run_check
+from vaefit.vae.grids.corpus import embedded_corpus
+from vaefit.vae.recipe import recipe_with
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="*", help="file.h5 or file.h5:/dataset; the embedded corpus where left out")
+    parser.add_argument("--seeds", type=int, default=10, help="batch seeds 0 to N-1")
+    parser.add_argument("--latent", type=int, nargs="+", default=[32, 10])
+    parser.add_argument("--recipe", default="default")
+    parser.add_argument("--weights", help="global, batch or none; the recipe's own where left out")
+    arguments = parser.parse_args()
+
+    recipe = recipe_with(arguments.recipe, weights=arguments.weights)
+    table = Table(
+        title=f"recipe {arguments.recipe}, weights {recipe.weights}, {arguments.seeds} batches: median (worst)"
+    )
+    for column in ("data", "latent", "MEMORISED", "95 % pixel", "worst class 95 %", "exact", "CPU s a check"):
+        table.add_column(column, justify="right")
+    all_passed = True
+    for data in arguments.data or [str(embedded_corpus())]:
+        for latent in arguments.latent:
+            results, seconds = [], []
+            for seed in range(arguments.seeds):
+                with tempfile.TemporaryDirectory() as folder:
+                    start = time.process_time()
+                    settings = CheckSettings(
+                        data=data, recipe=recipe, batch_seed=seed, latent_dim=latent, out=Path(folder)
+                    )
+                    results.append(run_check(settings).result)
+                    seconds.append(time.process_time() - start)
+            passed = sum(r.passed for r in results)
+            all_passed &= passed == len(results)
+            table.add_row(
+                Path(data).name,
+                str(latent),
+                f"{passed}/{len(results)}",
+                _spread([r.reached.pixel_95 for r in results]),
+                _spread([r.reached.worst_class_95 for r in results]),
+                _spread([r.reached.exact for r in results]),
+                f"{statistics.median(seconds):.2f}",
+            )
+    Console(width=110).print(table)
+    return 0 if all_passed else 1
+
+
+def _spread(steps: list[int | None]) -> str:
+    """Median and worst, with a run that never got there as the worst of all."""
+    values = [float("inf") if step is None else float(step) for step in steps]
+    return f"{statistics.median(values):g} ({max(values):g})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

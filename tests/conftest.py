@@ -1,0 +1,93 @@
+"""What tests share: a cache folder of their own, a small dataset, and the command line run in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike, NDArray
+
+from vaefit.cli import run
+
+# grids this small gain nothing from a second thread, and lose much on a busy machine; torch reads it when imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one command left: its exit code, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one JSON object on stdout; fails where there is anything else, or a number that JSON does not know."""
+
+        def refuse(constant: str) -> None:
+            raise ValueError(f"{constant} is not JSON")
+
+        found = json.loads(self.out, parse_constant=refuse)
+        assert isinstance(found, dict)
+        return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder that is not the user's; one for all tests, so that the embedded corpus is made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("user_cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.delenv("FORCE_COLOR", raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def vaefit_cli() -> Callable[..., Outcome]:
+    """Run `vaefit-cli` with the arguments given, in this process."""
+
+    def call(*arguments: str | Path) -> Outcome:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run([str(argument) for argument in arguments])
+        return Outcome(code, out.getvalue(), err.getvalue())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def grids() -> NDArray[np.uint8]:
+    """200 different grids of 8 x 8 cells, classes 0..9, about 90 % zeros."""
+    rng = np.random.default_rng(20)
+    cells = rng.integers(1, 10, (200, 8, 8), dtype=np.uint8)
+    cells[rng.random(cells.shape) < 0.9] = 0
+    return cells
+
+
+@pytest.fixture(scope="session")
+def write_dataset() -> Callable[..., Path]:
+    """Write arrays, by name, to a new HDF5 file and return its path."""
+
+    def write(file: Path, **datasets: ArrayLike) -> Path:
+        with h5py.File(file, "w") as handle:
+            for name, values in datasets.items():
+                handle[name] = values
+        return file
+
+    return write
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, grids: NDArray[np.uint8], write_dataset: Callable[..., Path]) -> Path:
+    """`grids` as an HDF5 file that nothing was counted of yet."""
+    return write_dataset(tmp_path / "grids.h5", grids=grids)

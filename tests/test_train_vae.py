@@ -1,0 +1,57 @@
+"""The older door."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "train_vae.py"
+
+Door = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def train_vae(tmp_path: Path) -> Door:
+    """Run `python train_vae.py` in a folder of its own."""
+
+    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    return call
+
+
+def test_overfit_batch_is_the_check(train_vae: Door, dataset: Path, tmp_path: Path) -> None:
+    done = train_vae("--overfit-batch", dataset, "--json", "--iterations", "2", "--out", tmp_path / "run")
+    found = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert not found["passed"]
+    assert found["iterations"] == 2
+    assert found["weights"]["source"] == "global"
+    assert (tmp_path / "run" / "reconstructions.png").exists()
+
+
+def test_weights_can_be_turned_off_with_a_warning(train_vae: Door, dataset: Path) -> None:
+    done = train_vae("--overfit-batch", dataset, "--no-class-weights", "--json", "--iterations", "1")
+    assert json.loads(done.stdout)["weights"]["source"] == "none"
+    assert "class weights are off" in done.stderr
+
+
+def test_cached_weights_are_used_or_missed_aloud(train_vae: Door, dataset: Path) -> None:
+    arguments = ("--overfit-batch", dataset, "--use-cached-weights", "--json", "--iterations", "1")
+    missed = train_vae(*arguments)
+    assert missed.returncode == 3
+    assert "a scan was not allowed" in json.loads(missed.stdout)["error"]["what"]
+    train_vae("--overfit-batch", dataset, "--iterations", "1")
+    assert json.loads(train_vae(*arguments).stdout)["dataset"]["source"] == "cache"
+
+
+def test_without_overfit_batch_it_says_what_to_type(train_vae: Door) -> None:
+    done = train_vae()
+    assert done.returncode == 2
+    assert "python train_vae.py --overfit-batch [DATA]" in done.stderr

@@ -1,0 +1,43 @@
+"""The check by its older name: `python train_vae.py --overfit-batch [DATA]` is `vaefit-cli overfit [DATA]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from vaefit.cli import run
+
+
+def main(arguments: list[str]) -> int:
+    """Translate the arguments; those that are not known here go on to `vaefit-cli overfit`. Return its exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="Every option of `vaefit-cli overfit` is taken too.", allow_abbrev=False
+    )
+    parser.add_argument(
+        "--overfit-batch",
+        nargs="?",
+        const="",
+        metavar="DATA",
+        help="fit one fixed batch of file.h5 or file.h5:/dataset, or of the embedded corpus",
+    )
+    parser.add_argument("--no-class-weights", action="store_true", help="let every class count 1")
+    parser.add_argument(
+        "--use-cached-weights",
+        action="store_true",
+        help="never scan the dataset; exit 3 where its counts are not cached",
+    )
+    known, others = parser.parse_known_args(arguments)
+    if known.overfit_batch is None:
+        parser.error(
+            "this version has no training yet. Type `python train_vae.py --overfit-batch [DATA]` to fit one batch"
+        )
+    command = ["overfit", *([known.overfit_batch] if known.overfit_batch else [])]
+    if known.no_class_weights:
+        command += ["--weights", "none"]
+    if known.use_cached_weights:
+        command += ["--no-scan"]
+    return run([*command, *others])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
