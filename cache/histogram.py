@@ -11,6 +11,8 @@ from .errors import DataError
 from .stream import Labels, Origin
 
 MAX_CLASSES = 256
+_PIECE = 1 << 18
+"""np.bincount widens what it counts to int64, so a block is counted in pieces of this many labels."""
 
 
 @dataclass
@@ -69,7 +71,9 @@ def _count_bytes(flat: NDArray[np.uint8]) -> NDArray[np.int64]:
     whole = flat.size - flat.size % 8
     words = flat[:whole].view(np.uint64)
     busy = words[words != 0]
-    counts = np.bincount(busy.view(np.uint8), minlength=MAX_CLASSES)
-    counts += np.bincount(flat[whole:], minlength=MAX_CLASSES)
+    left = busy.view(np.uint8)
+    counts = np.bincount(flat[whole:], minlength=MAX_CLASSES)
+    for start in range(0, left.size, _PIECE):
+        counts += np.bincount(left[start : start + _PIECE], minlength=MAX_CLASSES)
     counts[0] += 8 * (words.size - busy.size)
     return counts.astype(np.int64)

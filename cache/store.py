@@ -16,7 +16,7 @@ import platformdirs
 from .atomic import write_atomically
 from .fingerprint import Stamp
 from .location import Location
-from .weights import DEFAULT_SCHEME, class_weights
+from .weights import DEFAULT_SCHEME, derive_weights
 
 SCHEMA = "vaefit.counts/1"
 
@@ -105,9 +105,11 @@ def write(entry: CachedCounts, location: Location, cache_dir: Path | None) -> Pa
 def _encode(entry: CachedCounts) -> dict[str, Any]:
     body = asdict(entry)
     body["schema"] = SCHEMA
-    # for people who open the file; a reader derives them from the counts again
-    weights = class_weights(np.array(entry.labels), DEFAULT_SCHEME) if any(entry.labels) else np.array([])
-    body["weights"] = {"scheme": DEFAULT_SCHEME, "values": weights.tolist()}
+    # for people who open the file; a reader derives its own from the counts
+    counts = np.zeros(max(len(entry.labels), entry.declared_classes or 0), dtype=np.int64)
+    counts[: len(entry.labels)] = entry.labels
+    weights = derive_weights(counts).tolist() if counts.any() else []
+    body["weights"] = {"scheme": DEFAULT_SCHEME, "values": weights}
     body["checksum"] = _checksum(body)
     return body
 

@@ -51,18 +51,30 @@ def class_weights(
         counts_or_path = class_counts(counts_or_path)
     n = _checked_counts(counts_or_path)
     _check_settings(scheme, smooth, effective_b)
-    present = n > 0
-    if not present.any():
-        raise DataError("every class count is 0", do="There is nothing to weigh; check --ignore-index.")
+    weights = derive_weights(n, scheme, smooth, effective_b)
+    if scheme != "none" and not n.all():
+        absent = ", ".join(map(str, np.flatnonzero(n == 0)))
+        _log.warning(f"class {absent} never occurs; it gets the weight of class {_rarest(n)}, the rarest that does")
+    return weights
 
+
+def derive_weights(
+    n: NDArray[np.int64], scheme: Scheme = DEFAULT_SCHEME, smooth: float = 1.0, effective_b: float | None = None
+) -> NDArray[np.float64]:
+    """`class_weights` of checked counts, saying nothing of classes that never occur; DataError where none does."""
+    if not n.any():
+        raise DataError("every class count is 0", do="There is nothing to weigh; check --ignore-index.")
     raw = _raw(n.astype(np.float64), scheme, smooth, effective_b)
-    if scheme != "none" and not present.all():
-        rarest = np.flatnonzero(present)[np.argmin(n[present])]
-        raw[~present] = raw[rarest]
-        absent = ", ".join(map(str, np.flatnonzero(~present)))
-        _log.warning(f"class {absent} never occurs; it gets the weight of class {rarest}, the rarest that does")
+    if scheme != "none":
+        raw[n == 0] = raw[_rarest(n)]
     scaled: NDArray[np.float64] = raw * (n.size / raw.sum())
     return scaled
+
+
+def _rarest(n: NDArray[np.int64]) -> int:
+    """The class that occurs least often among those that do."""
+    present = np.flatnonzero(n)
+    return int(present[np.argmin(n[present])])
 
 
 def weight_ratio(weights: ArrayLike) -> float:
@@ -100,6 +112,8 @@ def _checked_counts(counts: ArrayLike) -> NDArray[np.int64]:
             got=f"dtype {n.dtype}, shape {n.shape}",
             do="Pass an integer array (C,).",
         )
+    if n.max() > np.iinfo(np.int64).max:
+        raise SettingError("a class count is beyond 64 bits", got=str(n.max()))
     return n.astype(np.int64)
 
 

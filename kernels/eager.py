@@ -87,8 +87,8 @@ def _loss_and_gradient(
     if kept.device.type != "cpu" or not kept.all():
         # 0 * NaN: an ignored cell passes nothing on whatever its logits hold
         gradient.masked_fill_(~kept.unsqueeze(1), 0.0)
-    # float16 would lose gradients below 6e-8 before a loss scale can lift them; bfloat16 has float32's range
-    return reduced, gradient if logits.dtype == torch.float16 else gradient.to(logits.dtype)
+    # not yet in the logits' dtype: rounded before it is scaled, float16 would lose what a loss scale is there to save
+    return reduced, gradient
 
 
 class _FocalLoss(torch.autograd.Function):
@@ -123,5 +123,5 @@ class _FocalLoss(torch.autograd.Function):
         # the common case, loss.backward(), needs no second pass over the buffer; on a GPU looking would stall the
         # stream
         if ctx.per_cell or scale.device.type != "cpu" or scale != 1:
-            gradient = gradient * scale.to(gradient.dtype)
+            gradient = gradient * scale
         return gradient.to(ctx.dtype), None, None, None, None, None

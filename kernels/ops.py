@@ -39,6 +39,9 @@ def focal_loss(
         The loss, float32 for logits up to float32 and float64 for float64. Its gradient has the logits' dtype. NaN
         logits give a NaN loss.
 
+    The gradient is handed out as it is kept: who changes it in place and then goes backward a second time gets torch's
+    error about that, never wrong numbers.
+
     Raises:
         ValueError: shapes, dtypes, devices, gamma, reduction or backend do not fit; on the CPU also a label outside
             0..C-1 that is not ignored. On a GPU such a cell is skipped: the counts of `focal_loss_with_counts` then sum
@@ -84,6 +87,8 @@ def confusion_counts(
     if ready:
         if num_classes is None:
             raise ValueError(f"predictions have dtype {logits.dtype}. Pass num_classes with ready predictions.")
+        if num_classes < 1:
+            raise ValueError(f"num_classes is {num_classes}. Pass at least 1.")
         check_targets(targets, expected=tuple(logits.shape), device=logits.device)
     else:
         check_logits(logits, targets)

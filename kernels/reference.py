@@ -54,9 +54,9 @@ def confusion_counts_reference(
         predictions = logits.argmax(dim=1)
     else:
         predictions = logits
+    labels, kept = labels_and_mask(targets, num_classes, ignore_index)
     counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=targets.device)
-    kept = targets.to(torch.int64) != ignore_index
     for target in range(num_classes):
         for prediction in range(num_classes):
-            counts[target, prediction] = ((targets == target) & (predictions == prediction) & kept).sum()
+            counts[target, prediction] = ((labels == target) & (predictions == prediction) & kept).sum()
     return counts
