@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import store
-from .errors import DataError, SettingError
+from .errors import DataError, require_range
 from .fingerprint import Stamp, content_digest
 from .histogram import MAX_CLASSES, Histogram, outside_classes, wrong_label
 from .location import Location
@@ -94,8 +94,8 @@ def count_dataset(
     are a DataError.
     """
     start = time.perf_counter()
-    if classes is not None and not 1 <= classes <= MAX_CLASSES:
-        raise SettingError("the number of classes is not from 1 to 256", "--classes", str(classes))
+    if classes is not None:
+        require_range("--classes", classes, 1, MAX_CLASSES)
     location = Location.parse(data)
     entry, file = None, None
     if use_cache and not rebuild:
@@ -108,7 +108,7 @@ def count_dataset(
                 str(location),
                 do=f"Run `vaefit-cli weights {location}` first.",
             )
-        entry, cacheable = _scan(location, ignore_index, progress)
+        entry, cacheable = _scan(location, classes, ignore_index, progress)
         if use_cache and cacheable:
             file = store.write(entry, location, cache_dir)
     counts = _of_classes(entry, location, classes, ignore_index)
@@ -143,7 +143,9 @@ def _look_up(
     return None, None
 
 
-def _scan(location: Location, ignore_index: int | None, progress: Progress | None) -> tuple[store.CachedCounts, bool]:
+def _scan(
+    location: Location, classes: int | None, ignore_index: int | None, progress: Progress | None
+) -> tuple[store.CachedCounts, bool]:
     """Count every cell; also whether the result may be cached (else the reason is logged)."""
     from .dataset import dataset_path, declared_classes, open_grids
 
@@ -157,13 +159,19 @@ def _scan(location: Location, ignore_index: int | None, progress: Progress | Non
             done += block.size
             if progress is not None:
                 progress(done, total)
-        shape, dtype, declared = dataset.shape, str(dataset.dtype), declared_classes(dataset)
-        elsewhere = _stored_elsewhere(dataset, location)
+        shape, dtype = dataset.shape, str(dataset.dtype)
+        reason = _stored_elsewhere(dataset, location)
+        try:
+            declared = declared_classes(dataset)
+        except DataError:
+            if classes is None:
+                raise
+            declared, reason = None, "its attribute `classes` is wrong"
     assert before is not None  # open_grids has raised otherwise
-    cacheable = elsewhere is None
+    cacheable = reason is None
     content = content_digest(location.file) if cacheable else ""
-    if elsewhere is not None:
-        _log.warning(f"{location}: the counts are not cached, for {elsewhere}")
+    if reason is not None:
+        _log.warning(f"{location}: the counts are not cached, for {reason}")
     elif not Stamp.of(location.file).same_file(before):
         _log.warning(f"{location}: the file changed while it was counted; the counts are not cached")
         cacheable, content = False, ""
@@ -205,16 +213,17 @@ def _of_classes(
     largest = int(np.flatnonzero(counts).max(initial=-1))
     size = classes or entry.declared_classes or max(largest, 0) + 1
     if largest >= size:
-        raise _first_outside(location, size, ignore_index)
+        raise _first_outside(location, size, largest, ignore_index)
     return counts[:size]
 
 
-def _first_outside(location: Location, classes: int, ignore_index: int | None) -> DataError:
+def _first_outside(location: Location, classes: int, largest: int, ignore_index: int | None) -> DataError:
     """Scan for the place of a label that the counts say is there."""
     from .dataset import open_grids
 
     with open_grids(location) as dataset:
         for origin, block in blocks(dataset):
             if outside_classes(block, classes, ignore_index).any():
-                return wrong_label(f"{location.file}:{dataset.name}", origin, block, classes, ignore_index)
+                where = f"{location.file}:{dataset.name}"
+                return wrong_label(where, origin, block, classes, ignore_index, f"Pass --classes {largest + 1}")
     return DataError("the dataset changed while it was read", str(location), do="Run the command again.")

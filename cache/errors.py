@@ -27,3 +27,14 @@ class DataError(VaefitError):
 
 class SettingError(VaefitError):
     """A value given by the caller is wrong by itself, whatever the data."""
+
+
+def require(condition: bool, option: str, value: object, wanted: str) -> None:
+    """Raise the SettingError of an option whose value is not `wanted`, unless the condition holds."""
+    if not condition:
+        raise SettingError("the value cannot be used", option, str(value), f"Use {wanted}.")
+
+
+def require_range(option: str, value: int, low: int, high: int) -> None:
+    """Raise the SettingError of a whole number that is not from `low` to `high`."""
+    require(low <= value <= high, option, value, f"a whole number from {low} to {high}")

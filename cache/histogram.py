@@ -49,21 +49,20 @@ def outside_classes(block: Labels, classes: int, ignore_index: int | None) -> ND
     return bad if ignore_index is None else bad & (block != ignore_index)
 
 
-def wrong_label(where: str, origin: Origin, block: Labels, classes: int, ignore_index: int | None) -> DataError:
-    """The error for the first label of `block`, which starts at `origin`, outside 0..classes-1 and not ignored."""
+def wrong_label(
+    where: str, origin: Origin, block: Labels, classes: int, ignore_index: int | None, instead: str = ""
+) -> DataError:
+    """The error for the first label of `block`, which starts at `origin`, outside 0..classes-1 and not ignored.
+
+    `instead` is what to do about it besides mending the data; by default to ignore the label.
+    """
     bad = outside_classes(block, classes, ignore_index)
     index = np.unravel_index(int(bad.argmax()), block.shape)
     label = int(block[index])
     grid, row, column = (int(o + i) for o, i in zip(origin, index, strict=True))
-    place = f"grid {grid}, row {row}, column {column}"
-    if label < 0:
-        what, do = f"a negative label is at {place}", f"Mend the data, or pass --ignore-index {label}."
-    elif label >= MAX_CLASSES:
-        what, do = f"a label above 255 is at {place}", f"Mend the data, or pass --ignore-index {label}."
-    else:
-        what = f"a label outside the {classes} classes is at {place}"
-        do = f"Pass --classes {label + 1}, or mend the data."
-    return DataError(what, where, got=str(label), do=do)
+    kind = "a negative label" if label < 0 else f"a label outside the {classes} classes"
+    what = f"{kind} is at grid {grid}, row {row}, column {column}"
+    return DataError(what, where, str(label), f"{instead or f'Pass --ignore-index {label}'}, or mend the data.")
 
 
 def _count_bytes(flat: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -20,6 +20,8 @@ class Location:
         """Split `file.h5:/dataset`; a text without `:/` is all file. (`C:/x.h5` keeps its drive.)"""
         if isinstance(text, Location):
             return text
+        if not str(text) or "\0" in str(text):
+            raise DataError("this is no name of a file", repr(str(text)), do="Pass file.h5 or file.h5:/dataset.")
         file, colon, dataset = str(text).rpartition(":/")
         if not colon or len(file) == 1:
             return cls(Path(text))

@@ -17,6 +17,10 @@ if TYPE_CHECKING:  # a cached answer needs no HDF5
 BLOCK_BYTES = 4 << 20
 """Upper bound of a block in memory, unless one stored chunk is larger than that by itself."""
 
+ROW_BYTES = 64 << 20
+"""Upper bound of the grids that one row of chunks holds, where whole grids are wanted: (131072, 1, 1) chunks, as h5py
+chooses for a million grids of 16 x 16, take 32 MiB and are inflated once."""
+
 Labels = NDArray[np.integer]
 Origin = tuple[int, int, int]
 
@@ -52,8 +56,10 @@ def whole_grids(dataset: h5py.Dataset) -> Iterator[tuple[int, Labels]]:
     _, height, width = dataset.shape
     rows = dataset.chunks[0] if dataset.chunks else 1
     grid_bytes = height * width * dataset.dtype.itemsize
-    # whole rows of chunks where they fit: (131072, 1, 1) chunks of 16 x 16 grids take 32 MiB, and are inflated once
-    step = rows * max(1, BLOCK_BYTES // (rows * grid_bytes))
+    if rows * grid_bytes <= ROW_BYTES:
+        step = rows * max(1, BLOCK_BYTES // (rows * grid_bytes))
+    else:
+        step = max(1, BLOCK_BYTES // grid_bytes)  # inflates chunks again and again, but fits into memory
     for first in range(0, dataset.shape[0], step):
         yield first, dataset[first : first + step]
 

@@ -9,11 +9,13 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import DataError, SettingError
+from .errors import DataError, SettingError, require
 
 Scheme = Literal["sqrt_inverse", "inverse", "balanced", "effective", "none"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 DEFAULT_SCHEME: Scheme = "sqrt_inverse"
+EVEN_BELOW = 1.01
+"""Weights with a smaller ratio change nothing, which is said aloud."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +38,8 @@ def class_weights(
     - `none`: 1
 
     A class that never occurs gets the weight of the rarest class that does, with a warning in the log, before the
-    weights are scaled to sum to C: its own formula would give it all the weight there is.
+    weights are scaled to sum to C: its own formula would give it all the weight there is. A ratio under 1.01 is logged
+    as well.
 
     Args:
         counts_or_path: non-negative counts (C,), or the dataset, `file.h5` or `file.h5:/dataset`, to take them of.
@@ -50,11 +53,15 @@ def class_weights(
 
         counts_or_path = class_counts(counts_or_path)
     n = _checked_counts(counts_or_path)
-    _check_settings(scheme, smooth, effective_b)
+    check_scheme(scheme, smooth, effective_b)
     weights = derive_weights(n, scheme, smooth, effective_b)
     if scheme != "none" and not n.all():
-        absent = ", ".join(map(str, np.flatnonzero(n == 0)))
+        absent = listed(n == 0)
         _log.warning(f"class {absent} never occurs; it gets the weight of class {_rarest(n)}, the rarest that does")
+    if scheme != "none" and weight_ratio(weights) < EVEN_BELOW:
+        _log.warning(
+            f"the {scheme} weights have a ratio of {weight_ratio(weights):.4f}: even classes, or a large --smooth"
+        )
     return weights
 
 
@@ -69,6 +76,12 @@ def derive_weights(
         raw[n == 0] = raw[_rarest(n)]
     scaled: NDArray[np.float64] = raw * (n.size / raw.sum())
     return scaled
+
+
+def listed(which: NDArray[np.bool_]) -> str:
+    """The labels at which `which` (C,) is True, as `3, 7 and 12 more`."""
+    labels = [str(label) for label in np.flatnonzero(which)]
+    return ", ".join(labels[:10]) + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")
 
 
 def _rarest(n: NDArray[np.int64]) -> int:
@@ -117,10 +130,9 @@ def _checked_counts(counts: ArrayLike) -> NDArray[np.int64]:
     return n.astype(np.int64)
 
 
-def _check_settings(scheme: str, smooth: float, effective_b: float | None) -> None:
-    if scheme not in SCHEMES:
-        raise SettingError("the weight scheme is unknown", "scheme", scheme, f"Use one of {', '.join(SCHEMES)}.")
-    if not (np.isfinite(smooth) and smooth >= 0):
-        raise SettingError("smooth is not a finite number >= 0", "--smooth", str(smooth), "The default is 1.")
-    if effective_b is not None and not 0 <= effective_b < 1:
-        raise SettingError("b is not in [0, 1)", "--effective-b", str(effective_b), "Leave it out for 1 - 1/N.")
+def check_scheme(scheme: str, smooth: float, effective_b: float | None) -> None:
+    """Raise SettingError unless these make weights from any counts."""
+    require(scheme in SCHEMES, "--scheme", scheme, f"one of {', '.join(SCHEMES)}")
+    require(bool(np.isfinite(smooth)) and smooth >= 0, "--smooth", smooth, "a finite number >= 0")
+    fits = effective_b is None or 0 <= effective_b < 1
+    require(fits, "--effective-b", effective_b, "a number in [0, 1), or leave it out for 1 - 1/N")

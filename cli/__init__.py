@@ -16,7 +16,7 @@ def run(arguments: Sequence[str]) -> int:
     import typer
 
     from .app import app
-    from .failure import Failure
+    from .failure import INTERRUPTED, Failure
 
     # typer carries its own click in newer versions; reached through it, the class is the right one in all of them
     usage_error: type[Exception] = typer.BadParameter.__bases__[0]
@@ -24,12 +24,15 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = typer.main.get_command(app).main(args=list(arguments), prog_name="vaefit-cli", standalone_mode=False)
     except usage_error as error:
-        return Failure.of_usage(error).report(as_json)
+        return Failure.of_usage(error, arguments).report(as_json)
     except (KeyboardInterrupt, typer.Abort):
-        return Failure.interrupted().report(as_json)
-    except (ValueError, OSError) as error:
+        code = INTERRUPTED
+    except (ValueError, OSError, MemoryError) as error:
         failure = Failure.of(error)
         if failure is None:
             raise  # not an answer to anything the user did: a mistake of ours, and the traceback is wanted
         return failure.report(as_json)
+    # newer versions of typer turn Ctrl-C into this code themselves
+    if code == INTERRUPTED:
+        return Failure.interrupted().report(as_json)
     return code if isinstance(code, int) else 0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -24,8 +25,10 @@ class Terminal:
 
     def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json, self.quiet = as_json, quiet
-        self.out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+        # rich would drop the colours only, and keep bold
+        colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+        self.out = Console(color_system=colours, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+        self.err = Console(color_system=colours, stderr=True, highlight=False, soft_wrap=True)
         self._progress = ProgressLine(None)
         logger = logging.getLogger("vaefit")
         for old in [h for h in logger.handlers if isinstance(h, _Notes)]:

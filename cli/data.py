@@ -20,11 +20,11 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file i
 @data.command()
 def synth(
     out: Out,
-    grids: Annotated[int, typer.Option(min=1, help="How many.")] = 80_000,
-    height: Annotated[int, typer.Option(min=8, help="Rows of a grid.")] = 16,
-    width: Annotated[int, typer.Option(min=8, help="Columns of a grid.")] = 16,
-    classes: Annotated[int, typer.Option(min=2, max=256, help="Classes, the background included.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same cells.")] = 0,
+    grids: Annotated[int, typer.Option(help="How many.")] = 80_000,
+    height: Annotated[int, typer.Option(help="Rows of a grid.")] = 16,
+    width: Annotated[int, typer.Option(help="Columns of a grid.")] = 16,
+    classes: Annotated[int, typer.Option(help="Classes, the background included.")] = 10,
+    seed: Annotated[int, typer.Option(help="Same seed, same cells.")] = 0,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -47,10 +47,8 @@ def synth(
 def arc(
     folder: Annotated[Path, typer.Argument(help="A folder of ARC tasks (JSON), read recursively.")],
     out: Out,
-    max_side: Annotated[
-        int, typer.Option(min=1, max=1024, help="Leave out larger grids; pad smaller ones to this.")
-    ] = 16,
-    pad_class: Annotated[int, typer.Option(min=0, max=9, help="Class of the padding.")] = 0,
+    max_side: Annotated[int, typer.Option(help="Leave out larger grids; pad smaller ones to this.")] = 16,
+    pad_class: Annotated[int, typer.Option(help="Class of the padding.")] = 0,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,

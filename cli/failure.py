@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,16 +37,24 @@ class Failure:
             # the reader of stdout went away; Python's own flush at exit must not complain again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return cls("the reader of the output went away", "stdout")
+        if isinstance(error, MemoryError):
+            return cls("this does not fit into memory")
         if isinstance(error, OSError):
             return cls(error.strerror or str(error), str(error.filename or ""))
         return None
 
     @classmethod
-    def of_usage(cls, error: Any) -> Failure:
+    def of_usage(cls, error: Any, arguments: Sequence[str]) -> Failure:
         """The failure that a wrong command line means; `error` is click's UsageError."""
-        context = error.ctx
-        path = context.command_path if context is not None else "vaefit-cli"
-        return cls(error.format_message().rstrip("."), path, do=f"See `{path} --help`.", code=USAGE)
+        command = _command(error, arguments)
+        help_text = f"See `{command} --help`."
+        if type(error).__name__ == "NoArgsIsHelpError":
+            known = ", ".join(error.ctx.command.commands)
+            return cls(f"a command is missing; there are {known}", command, do=help_text, code=USAGE)
+        parameter = getattr(error, "param", None)
+        option = parameter.opts[0] if parameter is not None else ""
+        got = arguments[arguments.index(option) + 1] if option in arguments[:-1] else ""
+        return cls(error.format_message().rstrip("."), command, got, help_text, USAGE)
 
     @classmethod
     def interrupted(cls) -> Failure:
@@ -65,3 +75,11 @@ class Failure:
         place = f"{self.where}: " if self.where else ""
         found = f" (got {self.got})" if self.got else ""
         return f"{place}{self.what}{found}.{' ' if self.do else ''}{self.do}"
+
+
+def _command(error: Any, arguments: Sequence[str]) -> str:
+    """The command that the error is about, as it was typed."""
+    if error.ctx is not None:
+        return str(error.ctx.command_path)
+    words = itertools.takewhile(lambda word: not word.startswith("-"), arguments)
+    return " ".join(["vaefit-cli", *itertools.islice(words, 1)])

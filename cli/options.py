@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 Data = Annotated[str | None, typer.Argument(help="file.h5 or file.h5:/dataset.", show_default="the embedded corpus")]
-Classes = Annotated[int | None, typer.Option(min=2, max=256, help="C, where the dataset does not say.")]
+Classes = Annotated[int | None, typer.Option(help="C, where the dataset does not say.")]
 IgnoreIndex = Annotated[int | None, typer.Option(help="Label of cells that count nowhere.")]
 CacheDir = Annotated[Path | None, typer.Option(help="Folder for the cached weights file, before others.")]
 EffectiveB = Annotated[float | None, typer.Option(help="b of the effective scheme (1 - 1/N).")]

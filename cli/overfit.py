@@ -15,14 +15,14 @@ def overfit(
     recipe: Annotated[
         str, typer.Option(metavar="default|classic", help="Where every setting starts from.")
     ] = "default",
-    batch_size: Annotated[int, typer.Option(min=1, help="Grids in the fixed batch.")] = 32,
-    batch_seed: Annotated[int, typer.Option(min=0, help="Drives only the choice of the grids.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Grids in the fixed batch.")] = 32,
+    batch_seed: Annotated[int, typer.Option(help="Drives only the choice of the grids.")] = 0,
     indices: Annotated[str | None, typer.Option(metavar="3,17,...", help="Your own grids, by index.")] = None,
     allow_duplicates: Annotated[
         bool, typer.Option("--allow-duplicates", help="Equal grids may be in the batch.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Drives initialisation, sampled z and resampling.")] = 0,
-    iterations: Annotated[int | None, typer.Option(min=0, help="Most updates (500).")] = None,
+    seed: Annotated[int, typer.Option(help="Drives initialisation, sampled z and resampling.")] = 0,
+    iterations: Annotated[int | None, typer.Option(help="Most updates (500).")] = None,
     target: Annotated[float | None, typer.Option(help="Accuracy that every class needs (0.95).")] = None,
     stop_when: Annotated[str | None, typer.Option(metavar="exact|target|never", help="When to stop early.")] = None,
     weights: Annotated[
@@ -58,10 +58,10 @@ def overfit(
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Adam's learning rate.")] = None,
     betas: Annotated[str | None, typer.Option(metavar="B1,B2", help="Adam's betas.")] = None,
-    warmup: Annotated[int | None, typer.Option(min=0, help="Steps of linear warm-up.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Steps of linear warm-up.")] = None,
     lr_decay: Annotated[str | None, typer.Option(metavar="isqrt|none|cosine", help="How the rate falls.")] = None,
     clip: Annotated[float | None, typer.Option(help="Largest gradient norm; 0 does not clip.")] = None,
-    latent_dim: Annotated[int, typer.Option(min=1, help="Dimensions of the latent vector.")] = 32,
+    latent_dim: Annotated[int, typer.Option(help="Dimensions of the latent vector.")] = 32,
     classes: Classes = None,
     ignore_index: IgnoreIndex = None,
     cache_dir: CacheDir = None,
@@ -69,7 +69,7 @@ def overfit(
     backend: Annotated[
         str, typer.Option(metavar="auto|triton|compiled|eager|reference", help="Implementation of the loss.")
     ] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; a small batch takes one.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; a small batch takes one.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder (./runs/overfit-DATE-TIME).")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run in a folder that is not empty.")
@@ -118,7 +118,7 @@ def overfit(
         clip=clip,
     )
     settings = CheckSettings(
-        data=data or embedded_corpus(terminal.note),
+        data=embedded_corpus(terminal.note) if data is None else data,
         recipe=knobs,
         batch_size=batch_size,
         batch_seed=batch_seed,

@@ -45,7 +45,7 @@ def print_prepared(terminal: Terminal, prepared: Prepared) -> None:
     terminal.table(table)
     hidden = dataset.classes - shown.size
     if hidden:
-        terminal.line(f"{hidden} classes never occur and are not listed")
+        terminal.line(f"{hidden} of {dataset.classes} classes never occur and are not listed")
     low, high = weights.values.min(), weights.values.max()
     origin = describe_weights(weights.scheme, weights.source)
     terminal.line(f"weights     {origin}: {low:.4f} to {high:.4f}, ratio {weights.ratio:.2f}")

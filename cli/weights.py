@@ -31,12 +31,14 @@ def weights(
     if rebuild and verify:
         raise typer.BadParameter("--rebuild replaces what --verify would check; pass one of them")
     from vaefit.cache import SCHEMES, class_weights, count_dataset, weight_ratio
+    from vaefit.cache.weights import check_scheme
     from vaefit.vae.grids.corpus import embedded_corpus
 
     from .console import Terminal
 
     terminal = Terminal(as_json, quiet)
-    location = data or embedded_corpus(terminal.note)
+    check_scheme(scheme, smooth, effective_b)
+    location = embedded_corpus(terminal.note) if data is None else data
     with terminal.progress() as progress:
         counted = count_dataset(
             location, classes, ignore_index, cache_dir, rebuild=rebuild, may_scan=not verify, progress=progress.counting

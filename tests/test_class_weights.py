@@ -121,11 +121,11 @@ def test_all_counts_zero_is_an_error(scheme: str) -> None:
         ({"counts_or_path": [[1, 2], [3, 4]]}, r"shape \(2, 2\)"),
         ({"counts_or_path": []}, r"shape \(0,\)"),
         ({"counts_or_path": 7}, r"shape \(\)"),
-        ({"scheme": "inverse_sqrt"}, "scheme is unknown.*inverse_sqrt.*sqrt_inverse"),
+        ({"scheme": "inverse_sqrt"}, "--scheme.*got inverse_sqrt.*one of sqrt_inverse"),
         ({"smooth": -1.0}, "smooth.*-1"),
         ({"smooth": math.nan}, "smooth.*nan"),
-        ({"effective_b": 1.0, "scheme": "effective"}, r"b is not in \[0, 1\).*1\.0"),
-        ({"effective_b": -0.1, "scheme": "effective"}, r"b is not in \[0, 1\).*-0\.1"),
+        ({"effective_b": 1.0, "scheme": "effective"}, r"effective-b.*got 1\.0.*number in \[0, 1\)"),
+        ({"effective_b": -0.1, "scheme": "effective"}, r"effective-b.*got -0\.1.*number in \[0, 1\)"),
     ],
 )
 def test_wrong_settings_are_named(arguments: dict[str, object], words: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -16,20 +16,27 @@ from numpy.typing import NDArray
 
 from vaefit.cache import DatasetCounts, count_dataset
 from vaefit.cache.counts import Progress
-from vaefit.cache.errors import DataError, SettingError
+from vaefit.cache.errors import DataError, require, require_range
+from vaefit.cache.histogram import MAX_CLASSES
 from vaefit.cache.location import Location
+from vaefit.cache.weights import listed
 from vaefit.kernels import Backend, BackendChoice, choose_backend
 
 from .batch import Batch, batch_at, choose_batch
 from .errors import RunError
 from .model import BetaVAE
-from .overfitting import overfit
-from .recipe import Recipe
+from .overfitting import check_labels, overfit
+from .recipe import MAX_SEED, Recipe
 from .report.folder import RunFolder
 from .result import OverfitResult, Record
 from .weighting import ClassWeights
 
 Counts = NDArray[np.int64]
+
+DEVICES = ("auto", "cpu", "cuda")
+MAX_BATCH = 1 << 20
+MAX_LATENT = 1 << 16
+MAX_THREADS = 1024
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +67,20 @@ class CheckSettings:
     threads: int | None = None
     out: Path | None = None
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        require_range("--batch-size", self.batch_size, 1, MAX_BATCH)
+        require_range("--batch-seed", self.batch_seed, 0, MAX_SEED)
+        require_range("--seed", self.seed, 0, MAX_SEED)
+        require_range("--latent-dim", self.latent_dim, 1, MAX_LATENT)
+        if self.classes is not None:
+            require_range("--classes", self.classes, 2, MAX_CLASSES)
+        if self.ignore_index is not None:
+            require_range("--ignore-index", self.ignore_index, -MAX_SEED - 1, MAX_SEED)
+        if self.threads is not None:
+            require_range("--threads", self.threads, 1, MAX_THREADS)
+        require(self.device in DEVICES, "--device", self.device, f"one of {', '.join(DEVICES)}")
+        require(self.backend in get_args(Backend), "--backend", self.backend, f"one of {', '.join(get_args(Backend))}")
 
 
 @dataclass(frozen=True)
@@ -107,45 +128,59 @@ def run_check(settings: CheckSettings, watcher: Watcher | None = None) -> Check:
     folder = RunFolder.claim(settings.out, settings.overwrite)
     try:
         prepared = _prepare(settings, watcher, device, choice)
+        if watcher.prepared is not None:
+            watcher.prepared(prepared)
+        with _threads(settings.threads, prepared.batch):
+            model, result = _fit(settings, watcher, prepared, backend, folder)
+        check = Check(settings, prepared, result, folder.path, time.perf_counter() - start)
+        folder.write_result(check, model)
     except BaseException:
         folder.release()
         raise
-    if watcher.prepared is not None:
-        watcher.prepared(prepared)
-    with _threads(settings.threads, prepared.batch):
-        return _fit(settings, watcher, prepared, backend, folder, start)
+    return check
 
 
 def _fit(
-    settings: CheckSettings, watcher: Watcher, prepared: Prepared, backend: Backend, folder: RunFolder, start: float
-) -> Check:
-    """Fit the model, with every step on disk as it happens, and write what came out."""
-    dataset = prepared.dataset
-    folder.write_config(settings, prepared)
-    _, height, width = dataset.shape
-    # channels last lets the CPU's convolutions run without repacking
-    model = BetaVAE(dataset.classes, height, width, settings.latent_dim)
-    model = model.to(prepared.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with folder.metrics(dataset.classes) as write_record:
+    settings: CheckSettings, watcher: Watcher, prepared: Prepared, backend: Backend, folder: RunFolder
+) -> tuple[BetaVAE, OverfitResult]:
+    """Fit the model, with every step on disk as it happens; nothing is written before there is one."""
+    classes = prepared.dataset.classes
+    _, height, width = prepared.dataset.shape
+    try:
+        # channels last lets the CPU's convolutions run without repacking
+        model = BetaVAE(classes, height, width, settings.latent_dim)
+        model = model.to(prepared.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with ExitStack() as stack:
+            write: list[Callable[[Record], None]] = []
 
-        def on_step(record: Record) -> None:
-            write_record(record)
-            if watcher.step is not None:
-                watcher.step(record)
+            def on_step(record: Record) -> None:
+                if not write:
+                    folder.write_config(settings, prepared)
+                    write.append(stack.enter_context(folder.metrics(classes)))
+                write[0](record)
+                if watcher.step is not None:
+                    watcher.step(record)
 
-        result = overfit(
-            model,
-            prepared.batch,
-            weights=prepared.weights,
-            recipe=settings.recipe,
-            ignore_index=settings.ignore_index,
-            seed=settings.seed,
-            backend=backend,
-            on_step=on_step,
-        )
-    check = Check(settings, prepared, result, folder.path, time.perf_counter() - start)
-    folder.write_result(check, model)
-    return check
+            result = overfit(
+                model,
+                prepared.batch,
+                weights=prepared.weights,
+                recipe=settings.recipe,
+                ignore_index=settings.ignore_index,
+                seed=settings.seed,
+                backend=backend,
+                on_step=on_step,
+            )
+    except (MemoryError, RuntimeError) as error:
+        # torch tells of a full memory in three ways
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+            raise RunError(
+                "the model and the batch do not fit into memory",
+                f"{prepared.batch.grids.shape[0]} grids of {height} x {width}, {classes} classes",
+                do="Lower --batch-size or --latent-dim.",
+            ) from error
+        raise
+    return model, result
 
 
 def _prepare(settings: CheckSettings, watcher: Watcher, device: torch.device, backend: BackendChoice) -> Prepared:
@@ -160,9 +195,12 @@ def _prepare(settings: CheckSettings, watcher: Watcher, device: torch.device, ba
     )
     if dataset.classes < 2:
         raise DataError(
-            "every cell holds the same class, so there is nothing to learn", str(dataset.location), do="Pass --classes."
+            "every counted cell holds one class, so there is nothing to learn",
+            str(dataset.location),
+            do="Check --ignore-index, or pass --classes.",
         )
     batch = _batch(settings, dataset)
+    check_labels(batch.grids, dataset.classes, settings.ignore_index)
     batch_counts = batch.counts(dataset.classes, settings.ignore_index)
     weights = _weights(settings, dataset, batch_counts)
     return Prepared(dataset, batch, batch_counts, weights, backend, device)
@@ -181,8 +219,6 @@ def _threads(wanted: int | None, batch: Batch) -> Iterator[None]:
 
 def choose_device(name: str) -> torch.device:
     """`auto` takes the GPU where there is one; RunError where the device asked for is not there."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise SettingError("the device is unknown", "--device", name, "Use auto, cpu or cuda.")
     if name == "cuda" and not torch.cuda.is_available():
         build = "this torch is a CPU build" if torch.version.cuda is None else "torch sees no GPU"
         raise RunError("there is no CUDA device", "--device", f"cuda; {build}", "Use --device cpu, or auto.")
@@ -191,13 +227,12 @@ def choose_device(name: str) -> torch.device:
 
 def _choose_backend(name: str, device: torch.device) -> tuple[Backend, BackendChoice]:
     """The backend asked for and the one that runs; RunError where it cannot."""
-    known: dict[str, Backend] = {word: word for word in get_args(Backend)}
-    if name not in known:
-        raise SettingError("the backend is unknown", "--backend", name, f"Use one of {', '.join(known)}.")
+    asked: Backend = next(word for word in get_args(Backend) if word == name)
     try:
-        return known[name], choose_backend(known[name], device)
+        return asked, choose_backend(asked, device)
     except ValueError as error:
-        raise RunError(str(error).rstrip("."), "--backend") from error
+        what, _, do = str(error).partition(". ")
+        raise RunError(what, "--backend", name, do) from error
 
 
 def _batch(settings: CheckSettings, dataset: DatasetCounts) -> Batch:
@@ -214,14 +249,15 @@ def _batch(settings: CheckSettings, dataset: DatasetCounts) -> Batch:
             settings.allow_duplicates,
         )
     shown = batch.counts(dataset.classes, settings.ignore_index) > 0
-    _note_classes("the dataset never holds class {}: it cannot be tested", dataset.counts == 0)
-    _note_classes("the batch cannot show class {}, which the dataset holds", (dataset.counts > 0) & ~shown)
+    absent = dataset.counts == 0
+    if settings.ignore_index in range(dataset.classes):
+        absent[settings.ignore_index] = False  # nobody expects it
+    hidden = (dataset.counts > 0) & ~shown
+    if absent.any():
+        _log.warning(f"the dataset never holds class {listed(absent)}: it cannot be tested")
+    if hidden.any():
+        _log.warning(f"the batch cannot show class {listed(hidden)}, which the dataset holds")
     return batch
-
-
-def _note_classes(text: str, which: NDArray[np.bool_]) -> None:
-    if which.any():
-        _log.warning(text.format(", ".join(map(str, np.flatnonzero(which)))))
 
 
 def _weights(settings: CheckSettings, dataset: DatasetCounts, batch_counts: Counts) -> ClassWeights:

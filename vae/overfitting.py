@@ -72,7 +72,7 @@ def overfit(
             initialise(model, recipe.init, lambda: model(inputs))
 
     classes = _check_logits(model, inputs, targets)
-    _check_labels(fixed.grids, classes, ignore_index)
+    check_labels(fixed.grids, classes, ignore_index)
     counts = fixed.counts(classes, ignore_index)
     if weights is None:
         weights = ClassWeights.derive(recipe, counts, "batch")
@@ -159,7 +159,8 @@ def _check_logits(model: nn.Module, inputs: Tensor, targets: Tensor) -> int:
     return int(logits.shape[1])
 
 
-def _check_labels(grids: Labels, classes: int, ignore_index: int | None) -> None:
+def check_labels(grids: Labels, classes: int, ignore_index: int | None) -> None:
+    """Raise DataError for a label of the batch (B, H, W) outside the classes, and where every cell is ignored."""
     outside = outside_classes(grids, classes, ignore_index)
     if outside.any():
         where = tuple(map(int, np.argwhere(outside)[0]))
@@ -170,7 +171,12 @@ def _check_labels(grids: Labels, classes: int, ignore_index: int | None) -> None
             do="Mend the label, name it as ignore_index, or build the model with more classes.",
         )
     if ignore_index is not None and (grids == ignore_index).all():
-        raise DataError("every cell of the batch is ignored", "batch", got=f"ignore_index {ignore_index}")
+        raise DataError(
+            "every cell of the batch is ignored",
+            "batch",
+            got=f"--ignore-index {ignore_index}",
+            do="Choose other grids with --batch-seed or --indices.",
+        )
 
 
 def _counts(

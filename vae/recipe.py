@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from vaefit.cache.errors import SettingError
-from vaefit.cache.weights import SCHEMES, Scheme
+from vaefit.cache.errors import require, require_range
+from vaefit.cache.weights import Scheme, check_scheme
 
 Init = Literal["kaiming", "rescaled", "default"]
 LatentMode = Literal["mu", "sample"]
@@ -18,17 +18,15 @@ StopWhen = Literal["exact", "target", "never"]
 
 STEPS_PER_EPOCH = 10
 """What an epoch means in `beta_ramp`."""
+MAX_STEPS = 1_000_000_000
+MAX_SEED = 2**63 - 1
 DECAY_STEPS = 50
 """Steps after which the rate of `isqrt` has fallen to 1/sqrt(2)."""
 
 
 def _one_of(option: str, value: object, choices: tuple[object, ...]) -> None:
-    _require(value in choices, option, value, "one of " + ", ".join(map(str, choices)))
-
-
-def _require(condition: bool, option: str, value: object, wanted: str) -> None:
-    if not condition:
-        raise SettingError(f"the value is not {wanted}", option, str(value))
+    words = ", ".join(str(choice) for choice in choices if choice is not None)
+    require(value in choices, option, value, f"one of {words}")
 
 
 @dataclass(frozen=True)
@@ -83,26 +81,21 @@ class Recipe:
         _one_of("--init", self.init, (None, *get_args(Init)))
         _one_of("--z", self.z, get_args(LatentMode))
         _one_of("--weights", self.weights, get_args(WeightSource))
-        _one_of("--scheme", self.scheme, SCHEMES)
+        check_scheme(self.scheme, self.smooth, self.effective_b)
         _one_of("--reduction", self.reduction, get_args(FitReduction))
         _one_of("--lr-decay", self.lr_decay, get_args(LrDecay))
         _one_of("--stop-when", self.stop_when, get_args(StopWhen))
-        for option, value in (
-            ("--beta", self.beta),
-            ("--gamma", self.gamma),
-            ("--smooth", self.smooth),
-            ("--clip", self.clip),
-        ):
-            _require(math.isfinite(value) and value >= 0, option, value, "a finite number >= 0")
-        _require(math.isfinite(self.lr) and self.lr > 0, "--lr", self.lr, "a finite number > 0")
-        _require(all(0 <= b < 1 for b in self.betas), "--betas", self.betas, "two numbers in [0, 1)")
-        _require(self.warmup >= 0, "--warmup", self.warmup, "a number of steps >= 0")
-        _require(self.iterations >= 0, "--iterations", self.iterations, "a number of steps >= 0")
-        _require(0 < self.target <= 1, "--target", self.target, "a share in (0, 1]")
+        for option, value in (("--beta", self.beta), ("--gamma", self.gamma), ("--clip", self.clip)):
+            require(math.isfinite(value) and value >= 0, option, value, "a finite number >= 0")
+        require(math.isfinite(self.lr) and self.lr > 0, "--lr", self.lr, "a finite number > 0")
+        require(all(0 <= b < 1 for b in self.betas), "--betas", self.betas, "two numbers in [0, 1)")
+        require_range("--warmup", self.warmup, 0, MAX_STEPS)
+        require_range("--iterations", self.iterations, 0, MAX_STEPS)
+        require(0 < self.target <= 1, "--target", self.target, "a share in (0, 1]")
         if self.beta_ramp is not None:
             ramp = (self.beta_ramp.warmup, self.beta_ramp.ramp, self.beta_ramp.maximum)
             ok = all(math.isfinite(v) and v >= 0 for v in ramp)
-            _require(ok, "--beta-ramp", ramp, "three finite numbers >= 0: warm-up epochs, ramp epochs, largest beta")
+            require(ok, "--beta-ramp", ramp, "three finite numbers >= 0: warm-up epochs, ramp epochs, largest beta")
 
     def beta_at(self, step: int) -> float:
         """beta of the update that follows `step` updates."""

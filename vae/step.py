@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +43,7 @@ class Step:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         length = float(norm)
-        if not torch.isfinite(norm):
+        if not math.isfinite(length):
             return length
         if self.clip > 0:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip, norm)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,10 +16,6 @@ from vaefit.cache.errors import SettingError
 from .recipe import Recipe
 
 Source = Literal["global", "batch", "none", "file"]
-
-BALANCED_BELOW = 1.01
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,19 +33,10 @@ class ClassWeights:
 
     @classmethod
     def derive(cls, recipe: Recipe, counts: ArrayLike, source: Literal["global", "batch"]) -> ClassWeights:
-        """Weights by the recipe's scheme from counts (C,) of the dataset or of the batch; ones where it asks for none.
-
-        A ratio under 1.01 from a scheme that is not `none` is logged: such weights change nothing.
-        """
+        """Weights by the recipe's scheme from counts (C,) of the dataset or the batch; ones where it asks for none."""
         if recipe.weights == "none" or recipe.scheme == "none":
             return cls(np.ones(np.asarray(counts).size), "none", "none")
-        values = class_weights(counts, recipe.scheme, recipe.smooth, recipe.effective_b)
-        weights = cls(values, source, recipe.scheme)
-        if weights.ratio < BALANCED_BELOW:
-            _log.warning(
-                f"the {recipe.scheme} weights have a ratio of {weights.ratio:.4f}: even classes, or a large --smooth"
-            )
-        return weights
+        return cls(class_weights(counts, recipe.scheme, recipe.smooth, recipe.effective_b), source, recipe.scheme)
 
     @classmethod
     def given(cls, values: ArrayLike, num_classes: int, where: str) -> ClassWeights:
@@ -82,11 +68,11 @@ def _read(file: Path) -> ArrayLike:
             array: NDArray[np.float64] = np.load(file, allow_pickle=False)
             return array
         found = json.loads(file.read_text(encoding="utf-8"))
-        values = found["weights"] if isinstance(found, dict) else found
+        values = found.get("weights") if isinstance(found, dict) else found
         return np.array(values, dtype=np.float64)
     except OSError as error:
         raise DataError("the weights cannot be read", str(file), got=error.strerror or str(error)) from error
-    except (ValueError, KeyError, TypeError, EOFError) as error:
+    except (ValueError, TypeError, EOFError) as error:
         raise DataError(
-            "the file holds no weights", str(file), got=type(error).__name__, do="Use .npy, or JSON: [w0, w1, ...]."
+            "the file holds no class weights", str(file), got=str(error), do="Use .npy, or JSON: [w0, w1, ...]."
         ) from error

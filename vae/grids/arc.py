@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefit.cache.errors import DataError
+from vaefit.cache.errors import DataError, require_range
 
 CLASSES = 10
+MAX_SIDE = 1024
 
 
 @dataclass
@@ -35,6 +36,8 @@ def import_arc(folder: Path, max_side: int = 16, pad_class: int = 0) -> ArcImpor
     file that is not a task. Other keys of a task are ignored. Raises DataError where the folder or every grid is
     missing.
     """
+    require_range("--max-side", max_side, 1, MAX_SIDE)
+    require_range("--pad-class", pad_class, 0, CLASSES - 1)
     if not folder.is_dir():
         raise DataError("this is not a folder of ARC tasks", str(folder), do="Pass a folder with .json tasks in it.")
     grids: list[NDArray[np.uint8]] = []

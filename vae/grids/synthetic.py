@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefit.cache.errors import SettingError
+from vaefit.cache.errors import require_range
+from vaefit.cache.histogram import MAX_CLASSES
+
+from ..recipe import MAX_SEED
 
 MAX_CELLS = 15
 MAX_OBJECTS = 4
@@ -43,15 +46,11 @@ class SyntheticSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for option, value, low, high in (
-            ("--grids", self.grids, 1, 100_000_000),
-            ("--height", self.height, MAX_EXTENT, 1024),
-            ("--width", self.width, MAX_EXTENT, 1024),
-            ("--classes", self.classes, 2, 256),
-            ("--seed", self.seed, 0, 2**63 - 1),
-        ):
-            if not low <= value <= high:
-                raise SettingError(f"the value is not from {low} to {high}", option, str(value))
+        require_range("--grids", self.grids, 1, 100_000_000)
+        require_range("--height", self.height, MAX_EXTENT, 1024)
+        require_range("--width", self.width, MAX_EXTENT, 1024)
+        require_range("--classes", self.classes, 2, MAX_CLASSES)
+        require_range("--seed", self.seed, 0, MAX_SEED)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ def draw_curves(result: OverfitResult, out: Path) -> None:
     drawn = [(r.step, r.train_loss) for r in result.history if r.train_loss is not None]
     if any(loss != r.loss for (_, loss), r in zip(drawn, result.history, strict=False)):
         top.plot(*zip(*drawn, strict=True), color="#c08030", linewidth=0.8, label="objective of the grids drawn")
-    top.set_yscale("log")
+    if max(r.loss for r in result.history) > 0:
+        top.set_yscale("log")
     top.set_ylabel("loss")
     top.legend(loc="upper right", frameon=False)
     top.set_title(f"{result.verdict}: {result.judgement.reason}", loc="left", fontsize=11, wrap=True)

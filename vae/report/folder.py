@@ -42,6 +42,8 @@ class RunFolder:
         ./runs/overfit-YYYYMMDD-HHMMSS.
         """
         path = (_fresh() if out is None else out).absolute()
+        if path.is_file():
+            raise RunError("the run folder is a file", str(path), do="Pass the name of a folder as --out.")
         made = tuple(folder for folder in (path, *path.parents) if not folder.exists())
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -58,7 +60,7 @@ class RunFolder:
         return cls(path, made)
 
     def release(self) -> None:
-        """Give up a claimed folder that nothing was written to."""
+        """Give up a claimed folder; one that holds anything, and one that was there before, stays."""
         for folder in self.made:
             with suppress(OSError):
                 folder.rmdir()

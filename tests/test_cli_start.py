@@ -1,0 +1,71 @@
+"""Help, version and cached answers come without the heavy libraries."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+HEAVY = ("torch", "triton", "h5py", "numpy", "matplotlib")
+
+# the last line that it prints names what was imported
+SCRIPT = """
+import sys
+from vaefit.cli import run
+code = run(sys.argv[1:])
+print(code, *sorted(name for name in sys.modules if "." not in name))
+"""
+
+
+def start(*arguments):
+    """What a new process prints for a command, its exit code, and the top-level modules it imported."""
+    call = [sys.executable, "-W", "error", "-c", SCRIPT, *map(str, arguments)]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
+    *shown, last = done.stdout.splitlines()
+    code, *modules = last.split()
+    assert "vaefit" in modules
+    return "\n".join(shown), int(code), set(modules)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ("--help", "overfit"),
+        ("overfit --help", "--batch-size"),
+        ("weights --help", "--rebuild"),
+        ("data --help", "synth"),
+        ("data synth --help", "--grids"),
+        ("data import arc --help", "--max-side"),
+        ("--version", version("vaefit")),
+    ],
+)
+def test_help_and_version_import_nothing_heavy(arguments, word):
+    shown, code, modules = start(*arguments.split())
+    assert code == 0
+    assert word in shown
+    assert modules.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("option", ["--json", "--all-schemes"])
+def test_cached_weights_do_not_wait_for_torch(vaefit_cli, dataset, option):
+    assert vaefit_cli("weights", dataset, "--json").json["source"] == "scan"
+    shown, code, modules = start("weights", dataset, option)
+    assert code == 0
+    assert "cache" in shown
+    assert modules.isdisjoint({"torch", "triton", "matplotlib"})
+
+
+def test_help_lists_the_exit_codes(vaefit_cli):
+    shown = vaefit_cli("--help").out
+    for code in ("0", "1", "2", "3", "130"):
+        assert f" {code} " in shown
+
+
+def test_no_command_is_a_usage_error(vaefit_cli):
+    bare = vaefit_cli()
+    assert bare.code == 2
+    assert "--help" in bare.out + bare.err
+    assert "overfit" in bare.out + bare.err

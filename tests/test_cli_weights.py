@@ -1,0 +1,226 @@
+"""`vaefit-cli weights`: counts, weights by every scheme, and the cached file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vaefit.cache import store
+
+KEYS = {"counts", "weights", "ratio", "scheme", "grids", "cells", "source", "cache_file", "digest", "seconds"}
+SCHEMES = ("sqrt_inverse", "inverse", "balanced", "effective", "none")
+
+
+@pytest.fixture
+def weights(vaefit_cli):
+    """Run `weights --json` and return what it printed; it must pass."""
+
+    def call(*arguments):
+        outcome = vaefit_cli("weights", *arguments, "--json")
+        assert outcome.code == 0, outcome.out
+        return outcome.json
+
+    return call
+
+
+def by_formula(counts, scheme, smooth=1.0, b=None):
+    """The weights of counts that are all positive, normalised to sum to C."""
+    n, total = np.asarray(counts, dtype=np.float64), float(np.sum(counts))
+    b = 1 - 1 / total if b is None else b
+    raw = {
+        "sqrt_inverse": lambda: 1 / np.sqrt(n + smooth),
+        "inverse": lambda: 1 / (n + smooth),
+        "balanced": lambda: total / (n.size * (n + smooth)),
+        "effective": lambda: (1 - b) / (1 - b**n),
+        "none": lambda: np.ones(n.size),
+    }[scheme]()
+    return raw * n.size / raw.sum()
+
+
+def doctored(file, label, more):
+    """Add to the count of a label in a cached file, and sign it anew."""
+    body = json.loads(file.read_text())
+    body["labels"][label] += more
+    del body["checksum"]
+    body["checksum"] = store._checksum(body)
+    file.write_text(json.dumps(body))
+
+
+def test_json_holds_the_counts_and_the_weights(weights, dataset, grids):
+    found = weights(dataset)
+    assert found.keys() >= KEYS
+    assert found["counts"] == np.bincount(grids.reshape(-1), minlength=10).tolist()
+    assert (found["grids"], found["cells"]) == (200, 200 * 64)
+    expected = by_formula(found["counts"], "sqrt_inverse")
+    assert found["scheme"] == "sqrt_inverse"
+    assert found["weights"] == pytest.approx(expected, rel=1e-12)
+    assert found["ratio"] == pytest.approx(expected.max() / expected.min(), rel=1e-12)
+    assert isinstance(found["digest"], str)
+    assert 0 <= found["seconds"] < 60
+
+
+def test_the_counts_of_the_published_corpus_give_its_weights(vaefit_cli, tmp_path, write_dataset):
+    counts = [19081814, 154289, 154457, 153994, 155609, 155472, 155012, 155371, 157799, 156183]
+    labels = np.repeat(np.arange(10, dtype=np.uint8), counts)
+    found = vaefit_cli("weights", write_dataset(tmp_path / "large.h5", grids=labels.reshape(-1, 16, 16)), "--json").json
+    assert found["counts"] == counts
+    assert round(found["ratio"], 2) == 11.13
+    assert round(found["weights"][0], 4) == 0.0993
+
+
+def test_a_scan_and_then_the_cached_file(weights, dataset):
+    first = weights(dataset)
+    file = Path(first["cache_file"])
+    assert file == dataset.with_name("grids.h5.vaefit.json")
+    assert file.is_file()
+    second = weights(dataset)
+    assert (first["source"], second["source"]) == ("scan", "cache")
+    assert {**second, "source": 0, "seconds": 0} == {**first, "source": 0, "seconds": 0}
+
+
+def test_a_named_dataset_has_a_file_of_its_own(weights, tmp_path, grids, write_dataset):
+    file = write_dataset(tmp_path / "two.h5", **{"train": grids[:150], "deep/test": grids[150:]})
+    found = [weights(f"{file}:/{name}") for name in ("train", "deep/test")]
+    assert [f["grids"] for f in found] == [150, 50]
+    assert [Path(f["cache_file"]).name for f in found] == ["two.h5.train.vaefit.json", "two.h5.deep.test.vaefit.json"]
+    assert [weights(f"{file}:/{name}")["source"] for name in ("train", "deep/test")] == ["cache", "cache"]
+
+
+def test_changed_data_is_counted_again(weights, dataset, grids, write_dataset):
+    weights(dataset)
+    changed = grids.copy()
+    changed[0, 0, 0] = (changed[0, 0, 0] + 1) % 10
+    write_dataset(dataset, grids=changed)
+    found = weights(dataset)
+    assert found["source"] == "scan"
+    assert found["counts"] == np.bincount(changed.reshape(-1), minlength=10).tolist()
+
+
+def test_cache_dir_comes_first_and_hides_nothing(weights, dataset, tmp_path):
+    folder = tmp_path / "elsewhere"
+    found = weights(dataset, "--cache-dir", folder)
+    assert Path(found["cache_file"]) == folder / "grids.h5.vaefit.json"
+    assert not dataset.with_name("grids.h5.vaefit.json").exists()
+    assert weights(dataset, "--cache-dir", folder)["source"] == "cache"
+    beside = weights(dataset)
+    assert beside["source"] == "scan"
+    (folder / "grids.h5.vaefit.json").write_text("{}")
+    assert weights(dataset, "--cache-dir", folder)["source"] == "cache"
+
+
+def test_rebuild_counts_whatever_is_cached(weights, dataset):
+    first = weights(dataset)
+    doctored(Path(first["cache_file"]), label=3, more=5)
+    believed = weights(dataset)
+    assert believed["source"] == "cache"
+    assert believed["counts"][3] == first["counts"][3] + 5, "the doctored file was not believed: nothing to rebuild"
+    rebuilt = weights(dataset, "--rebuild")
+    assert rebuilt["source"] == "scan"
+    assert rebuilt["counts"] == first["counts"]
+    assert weights(dataset)["counts"] == first["counts"]
+
+
+def test_the_weights_in_a_cached_file_are_derived_again(weights, dataset):
+    first = weights(dataset)
+    doctored(Path(first["cache_file"]), label=0, more=10_000)
+    again = weights(dataset)
+    assert again["weights"] == pytest.approx(by_formula(again["counts"], "sqrt_inverse"))
+    assert again["ratio"] > first["ratio"]
+
+
+def test_verify(vaefit_cli, weights, dataset):
+    file = Path(weights(dataset)["cache_file"])
+    good = vaefit_cli("weights", dataset, "--verify", "--json")
+    assert (good.code, good.json["source"]) == (0, "cache")
+    doctored(file, label=7, more=-1)
+    before = file.read_bytes()
+    for arguments in (("--json",), ()):
+        bad = vaefit_cli("weights", dataset, "--verify", *arguments)
+        assert bad.code == 1
+        assert bad.out
+    assert "differ" in bad.out
+    assert json.loads(before)["labels"] == json.loads(file.read_text())["labels"], "--verify mended what it checks"
+    assert vaefit_cli("weights", dataset, "--rebuild").code == 0
+    assert vaefit_cli("weights", dataset, "--verify").code == 0
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_schemes(weights, dataset, scheme):
+    found = weights(dataset, "--scheme", scheme)
+    assert found["scheme"] == scheme
+    assert found["weights"] == pytest.approx(by_formula(found["counts"], scheme), rel=1e-6)
+    assert sum(found["weights"]) == pytest.approx(10)
+
+
+def test_smooth_and_effective_b(weights, dataset):
+    smooth = weights(dataset, "--smooth", "500")
+    assert smooth["weights"] == pytest.approx(by_formula(smooth["counts"], "sqrt_inverse", smooth=500))
+    effective = weights(dataset, "--scheme", "effective", "--effective-b", "0.99")
+    assert effective["weights"] == pytest.approx(by_formula(effective["counts"], "effective", b=0.99))
+
+
+def test_all_schemes_side_by_side(vaefit_cli, dataset):
+    shown = vaefit_cli("weights", dataset, "--all-schemes").out
+    found = vaefit_cli("weights", dataset, "--all-schemes", "--json").json
+    assert found.keys() >= KEYS
+    for scheme in SCHEMES:
+        expected = by_formula(found["counts"], scheme)
+        assert scheme in shown
+        assert f"{expected[0]:.4f}" in shown
+        assert f"{expected.max() / expected.min():.2f}" in shown
+
+
+def test_the_output_for_people(vaefit_cli, dataset):
+    for source in ("scan", "cache"):
+        shown = vaefit_cli("weights", dataset)
+        assert shown.code == 0
+        assert source in shown.out
+        found = vaefit_cli("weights", dataset, "--json").json
+        lines = [line.replace("│", " ").split() for line in shown.out.splitlines()]
+        for c, (count, weight) in enumerate(zip(found["counts"], found["weights"], strict=True)):
+            assert any(words[:2] == [str(c), f"{count:,}"] and f"{weight:.4f}" in words for words in lines)
+        assert f"{found['ratio']:.2f}" in shown.out
+
+
+def test_ignored_cells_and_absent_classes(vaefit_cli, weights, dataset, grids):
+    ignored = weights(dataset, "--ignore-index", "4")
+    assert ignored["counts"][4] == 0
+    assert ignored["cells"] == int((grids != 4).sum())
+    wide = vaefit_cli("weights", dataset, "--classes", "12", "--json")
+    counts = wide.json["counts"]
+    assert counts[10:] == [0, 0]
+    # a class that never occurs weighs as much as the rarest that does, and that is said
+    assert wide.json["weights"][10] == wide.json["weights"][11] == wide.json["weights"][int(np.argmin(counts[:10]))]
+    assert "class 10, 11" in wide.err
+    assert sum(wide.json["weights"]) == pytest.approx(12)
+    assert vaefit_cli("weights", dataset, "--classes", "12", "--quiet").err == ""
+
+
+def test_weights_that_change_nothing_are_announced(vaefit_cli, tmp_path, write_dataset):
+    even = np.tile(np.arange(4, dtype=np.uint8), (8, 4, 4))
+    file = write_dataset(tmp_path / "even.h5", grids=even)
+    found = vaefit_cli("weights", file, "--json")
+    assert found.json["ratio"] == pytest.approx(1)
+    assert "ratio" in found.err
+    assert "ratio" not in vaefit_cli("weights", file, "--scheme", "none", "--json").err
+
+
+def test_all_counts_zero_is_an_error(vaefit_cli, tmp_path, write_dataset):
+    file = write_dataset(tmp_path / "blank.h5", grids=np.zeros((3, 8, 8), dtype=np.uint8))
+    found = vaefit_cli("weights", file, "--ignore-index", "0", "--json")
+    assert found.code == 3
+    assert "0" in found.json["error"]["what"]
+    assert "--ignore-index" in found.json["error"]["do"]
+
+
+def test_the_embedded_corpus_is_made_once(vaefit_cli, user_cache):
+    first = vaefit_cli("weights", "--json").json
+    assert (first["grids"], first["cells"], len(first["counts"])) == (80_000, 80_000 * 256, 10)
+    assert user_cache in Path(first["cache_file"]).parents
+    second = vaefit_cli("weights", "--json")
+    assert second.json["source"] == "cache"
+    assert second.json["counts"] == first["counts"]
+    assert second.err == ""
