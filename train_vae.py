@@ -7,6 +7,9 @@ import sys
 
 from vaefit.cli import run
 
+EMBEDDED = object()
+"""What `--overfit-batch` without a value means; an empty value is a mistake of the caller's shell."""
+
 
 def main(arguments: list[str]) -> int:
     """Translate the arguments; those that are not known here go on to `vaefit-cli overfit`. Return its exit code."""
@@ -16,7 +19,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--overfit-batch",
         nargs="?",
-        const="",
+        const=EMBEDDED,
         metavar="DATA",
         help="fit one fixed batch of file.h5 or file.h5:/dataset, or of the embedded corpus",
     )
@@ -31,12 +34,12 @@ def main(arguments: list[str]) -> int:
         parser.error(
             "this version has no training yet. Type `python train_vae.py --overfit-batch [DATA]` to fit one batch"
         )
-    command = ["overfit", *([known.overfit_batch] if known.overfit_batch else [])]
+    command = ["overfit", *([] if known.overfit_batch is EMBEDDED else [known.overfit_batch]), *others]
     if known.no_class_weights:
         command += ["--weights", "none"]
     if known.use_cached_weights:
         command += ["--no-scan"]
-    return run([*command, *others])
+    return run(command)
 
 
 if __name__ == "__main__":

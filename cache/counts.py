@@ -66,7 +66,7 @@ def class_counts(
     use_cache: bool = True,
     classes: int | None = None,
     ignore_index: int | None = None,
-    cache_dir: Path | None = None,
+    cache_dir: str | Path | None = None,
 ) -> NDArray[np.int64]:
     """How many cells of the whole dataset hold each class, int64 (C,); `path` is `file.h5` or `file.h5:/dataset`.
 
@@ -81,7 +81,7 @@ def count_dataset(
     data: str | Path | Location,
     classes: int | None = None,
     ignore_index: int | None = None,
-    cache_dir: Path | None = None,
+    cache_dir: str | Path | None = None,
     *,
     use_cache: bool = True,
     rebuild: bool = False,
@@ -116,8 +116,24 @@ def count_dataset(
     return DatasetCounts(location, entry.dataset, counts, entry.shape, source, file, entry.content or None, seconds)
 
 
+def stored_counts(
+    data: str | Path | Location,
+    classes: int | None = None,
+    ignore_index: int | None = None,
+    cache_dir: str | Path | None = None,
+) -> DatasetCounts:
+    """What the first readable cached file says, whether or not it is still true; DataError where there is none."""
+    location = Location.parse(data)
+    for path in store.places(location, cache_dir):
+        entry = store.read(path)
+        if entry is not None and entry.answers(location, ignore_index):
+            counts = _of_classes(entry, location, classes, ignore_index)
+            return DatasetCounts(location, entry.dataset, counts, entry.shape, "cache", path, entry.content, 0.0)
+    raise DataError("there are no cached counts", str(location), do=f"Run `vaefit-cli weights {location}` first.")
+
+
 def _look_up(
-    location: Location, ignore_index: int | None, cache_dir: Path | None
+    location: Location, ignore_index: int | None, cache_dir: str | Path | None
 ) -> tuple[store.CachedCounts, Path] | tuple[None, None]:
     """The first cached file, in the order of places, that is true of the file as it is now."""
     try:

@@ -22,22 +22,22 @@ def open_grids(location: Location) -> Iterator[h5py.Dataset]:
     """
     file = location.file
     if not file.exists():
-        raise DataError("the file does not exist", str(file), do="Check the path; no DATA uses the embedded corpus.")
-    if file.is_dir():
-        raise DataError("this is a folder, not an HDF5 file", str(file), do="Pass file.h5 or file.h5:/dataset.")
+        head, colon, name = str(file).rpartition(":")
+        meant = f"Did you mean {head}:/{name}?" if colon and Path(head).is_file() else "Check the path."
+        raise DataError("the file does not exist", str(file), do=meant)
+    if not file.is_file():
+        kind = "a folder" if file.is_dir() else "no regular file"
+        raise DataError(f"this is {kind}, not an HDF5 file", str(file), do="Pass file.h5 or file.h5:/dataset.")
     try:
         handle = h5py.File(file, "r")
     except OSError as error:
-        readable = _is_readable(file)
-        raise DataError(
-            "the file is not HDF5, or it is damaged" if readable else "the file cannot be read",
-            str(file),
-            got=_first_line(error),
-            do="`vaefit-cli data import` makes HDF5 from ARC tasks." if readable else "Check its permissions.",
-        ) from error
+        raise _unopened(file, error) from error
     with handle:
-        dataset = _pick(handle, location)
-        _check(dataset, location)
+        try:
+            dataset = _pick(handle, location)
+            _check(dataset, location)
+        except (RuntimeError, KeyError, OSError) as error:
+            raise DataError("the file is damaged", str(location), got=_first_line(error)) from error
         yield dataset
 
 
@@ -114,13 +114,19 @@ def _listing(handle: h5py.File) -> str:
     return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def _is_readable(file: Path) -> bool:
+def _unopened(file: Path, error: OSError) -> DataError:
+    """Why HDF5 could not open a file that is there."""
     try:
         with file.open("rb") as stream:
             stream.read(1)
-    except OSError:
-        return False
-    return True
+    except OSError as unreadable:
+        got = unreadable.strerror or str(unreadable)
+        return DataError("the file cannot be read", str(file), got, "Check its permissions.")
+    if "unable to lock file" in str(error):
+        do = "Close it there, or set HDF5_USE_FILE_LOCKING=FALSE if nothing is being written."
+        return DataError("the file is open for writing elsewhere", str(file), _first_line(error), do)
+    do = "`vaefit-cli data import` makes HDF5 from ARC tasks."
+    return DataError("the file is not HDF5, or it is damaged", str(file), _first_line(error), do)
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,13 +17,13 @@ class Location:
 
     @classmethod
     def parse(cls, text: str | Path | Location) -> Location:
-        """Split `file.h5:/dataset`; a text without `:/` is all file. (`C:/x.h5` keeps its drive.)"""
+        """Split `file.h5:/dataset`; a text without `:/`, or that is a file as it stands, is all file."""
         if isinstance(text, Location):
             return text
         if not str(text) or "\0" in str(text):
             raise DataError("this is no name of a file", repr(str(text)), do="Pass file.h5 or file.h5:/dataset.")
         file, colon, dataset = str(text).rpartition(":/")
-        if not colon or len(file) == 1:
+        if not colon or len(file) == 1 or Path(text).is_file():
             return cls(Path(text))
         if not dataset.strip("/"):
             raise DataError("no dataset is named after ':/'", str(text), do="Pass file.h5:/dataset, or only file.h5.")

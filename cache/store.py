@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -57,16 +58,16 @@ def user_cache_folder() -> Path:
     return platformdirs.user_cache_path("vaefit", appauthor=False)
 
 
-def places(location: Location, cache_dir: Path | None) -> Iterator[Path]:
+def places(location: Location, cache_dir: str | Path | None) -> Iterator[Path]:
     """Where a cached file is looked for and written, in this order: `cache_dir`, beside the data, the user's cache."""
     tail = "" if location.dataset is None else "." + location.dataset.replace("/", ".")
     name = f"{location.file.name}{tail}.vaefit.json"
     if cache_dir is not None:
-        yield cache_dir / name
+        yield Path(cache_dir) / name
     file = location.file.absolute()
     yield file.parent / name
     # two data sets of one name in different folders must not share a place
-    folder = hashlib.sha256(str(file.parent).encode()).hexdigest()[:16]
+    folder = hashlib.sha256(os.fsencode(file.parent)).hexdigest()[:16]
     yield user_cache_folder() / "counts" / folder / name
 
 
@@ -86,7 +87,7 @@ def read(path: Path) -> CachedCounts | None:
         return None
 
 
-def write(entry: CachedCounts, location: Location, cache_dir: Path | None) -> Path | None:
+def write(entry: CachedCounts, location: Location, cache_dir: str | Path | None) -> Path | None:
     """Write to the first place that takes it and return that; None, logged, where none does."""
     data = json.dumps(_encode(entry), indent=1).encode()
     failures: list[str] = []

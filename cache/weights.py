@@ -68,13 +68,18 @@ def class_weights(
 def derive_weights(
     n: NDArray[np.int64], scheme: Scheme = DEFAULT_SCHEME, smooth: float = 1.0, effective_b: float | None = None
 ) -> NDArray[np.float64]:
-    """`class_weights` of checked counts, saying nothing of classes that never occur; DataError where none does."""
+    """`class_weights` of checked counts, saying nothing of classes that never occur; DataError where none does.
+
+    SettingError where the weights overflow.
+    """
     if not n.any():
         raise DataError("every class count is 0", do="There is nothing to weigh; check --ignore-index.")
-    raw = _raw(n.astype(np.float64), scheme, smooth, effective_b)
+    with np.errstate(all="ignore"):  # what overflows is found below
+        raw = _raw(n.astype(np.float64), scheme, smooth, effective_b)
     if scheme != "none":
         raw[n == 0] = raw[_rarest(n)]
     scaled: NDArray[np.float64] = raw * (n.size / raw.sum())
+    require(bool(np.isfinite(scaled).all()), "--smooth", smooth, "a smaller number: the weights are not finite")
     return scaled
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -15,9 +14,17 @@ from rich.console import Console
 from rich.table import Table
 
 from .progress import ProgressLine
+from .stdout import print_json, silence_stdout
 
 PIPE_WIDTH = 120
 """Columns of a table that goes into a file or a pipe, which has no width of its own."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on in silence: whoever reads only the first lines still wants the run."""
+        self.quiet = True
+        silence_stdout()
 
 
 class Terminal:
@@ -27,8 +34,8 @@ class Terminal:
         self.as_json, self.quiet = as_json, quiet
         # rich would drop the colours only, and keep bold
         colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
-        self.out = Console(color_system=colours, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-        self.err = Console(color_system=colours, stderr=True, highlight=False, soft_wrap=True)
+        self.out = _Console(color_system=colours, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+        self.err = _Console(color_system=colours, stderr=True, highlight=False, soft_wrap=True)
         self._progress = ProgressLine(None)
         logger = logging.getLogger("vaefit")
         for old in [h for h in logger.handlers if isinstance(h, _Notes)]:
@@ -53,7 +60,7 @@ class Terminal:
     def json(self, content: dict[str, Any]) -> None:
         """Print the one JSON object, if it was asked for."""
         if self.as_json:
-            print(json.dumps(content, allow_nan=False))
+            print_json(content)
 
     def note(self, text: str) -> None:
         """Tell the user something that is not a result."""

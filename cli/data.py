@@ -13,7 +13,7 @@ data = typer.Typer(help="Make or import datasets of grids.", no_args_is_help=Tru
 importing = typer.Typer(help="Import grids from other formats.", no_args_is_help=True, rich_markup_mode=None)
 data.add_typer(importing, name="import")
 
-Out = Annotated[Path, typer.Argument(help="The HDF5 file to write.")]
+Out = Annotated[Path, typer.Argument(readable=False, help="The HDF5 file to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")]
 
 
@@ -45,7 +45,7 @@ def synth(
 
 @importing.command()
 def arc(
-    folder: Annotated[Path, typer.Argument(help="A folder of ARC tasks (JSON), read recursively.")],
+    folder: Annotated[Path, typer.Argument(readable=False, help="A folder of ARC tasks (JSON), read recursively.")],
     out: Out,
     max_side: Annotated[int, typer.Option(help="Leave out larger grids; pad smaller ones to this.")] = 16,
     pad_class: Annotated[int, typer.Option(help="Class of the padding.")] = 0,

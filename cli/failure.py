@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from . import INTERRUPTED
+from .stdout import print_json, silence_stdout
+
 USAGE = 2
 COULD_NOT_RUN = 3
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -24,24 +24,27 @@ class Failure:
     got: str = ""
     do: str = ""
     code: int = COULD_NOT_RUN
+    unexpected: bool = False
+    """A mistake of ours: the traceback is wanted."""
 
     @classmethod
-    def of(cls, error: Exception) -> Failure | None:
-        """The failure that an error of ours or of the system means; None for any other."""
+    def of(cls, error: Exception) -> Failure:
+        """The failure that an error means; any but ours and the system's is a mistake of ours."""
         from vaefit.cache.errors import SettingError, VaefitError
 
         if isinstance(error, VaefitError):
             code = USAGE if isinstance(error, SettingError) else COULD_NOT_RUN
             return cls(error.what, error.where, error.got, error.do, code)
-        if isinstance(error, BrokenPipeError):
-            # the reader of stdout went away; Python's own flush at exit must not complain again
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return cls("the reader of the output went away", "stdout")
         if isinstance(error, MemoryError):
             return cls("this does not fit into memory")
         if isinstance(error, OSError):
             return cls(error.strerror or str(error), str(error.filename or ""))
-        return None
+        return cls(
+            "this is a mistake in vaefit",
+            got=f"{type(error).__name__}: {error}",
+            do="Please report it, with the lines above.",
+            unexpected=True,
+        )
 
     @classmethod
     def of_usage(cls, error: Any, arguments: Sequence[str]) -> Failure:
@@ -63,12 +66,15 @@ class Failure:
 
     def report(self, as_json: bool) -> int:
         """Print it and return the exit code."""
-        if as_json:
-            parts = asdict(self)
-            del parts["code"]
-            print(json.dumps({"error": parts, "exit": self.code}))
-        else:
-            print("error: " + self._sentence(), file=sys.stderr)
+        parts = asdict(self)
+        del parts["code"], parts["unexpected"]
+        try:
+            if as_json:
+                print_json({"error": parts, "exit": self.code})
+            else:
+                print("error: " + self._sentence(), file=sys.stderr)
+        except OSError:
+            silence_stdout()  # there is nowhere to tell it; the exit code still does
         return self.code
 
     def _sentence(self) -> str:

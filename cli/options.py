@@ -10,7 +10,9 @@ import typer
 Data = Annotated[str | None, typer.Argument(help="file.h5 or file.h5:/dataset.", show_default="the embedded corpus")]
 Classes = Annotated[int | None, typer.Option(help="C, where the dataset does not say.")]
 IgnoreIndex = Annotated[int | None, typer.Option(help="Label of cells that count nowhere.")]
-CacheDir = Annotated[Path | None, typer.Option(help="Folder for the cached weights file, before others.")]
+CacheDir = Annotated[
+    Path | None, typer.Option(readable=False, help="Folder for the cached weights file, before others.")
+]
 EffectiveB = Annotated[float | None, typer.Option(help="b of the effective scheme (1 - 1/N).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]

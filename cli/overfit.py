@@ -35,7 +35,7 @@ def overfit(
     smooth: Annotated[float | None, typer.Option(help="Added to each count (1).")] = None,
     effective_b: EffectiveB = None,
     weights_file: Annotated[
-        Path | None, typer.Option(help="Your own class weights: .npy, or JSON [w0, w1, ...].")
+        Path | None, typer.Option(readable=False, help="Your own class weights: .npy, or JSON [w0, w1, ...].")
     ] = None,
     no_scan: Annotated[
         bool, typer.Option("--no-scan", help="Use cached counts only; exit 3 where there are none.")
@@ -70,7 +70,7 @@ def overfit(
         str, typer.Option(metavar="auto|triton|compiled|eager|reference", help="Implementation of the loss.")
     ] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; a small batch takes one.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder (./runs/overfit-DATE-TIME).")] = None,
+    out: Annotated[Path | None, typer.Option(readable=False, help="The run folder (./runs/overfit-DATE-TIME).")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run in a folder that is not empty.")
     ] = False,
@@ -83,6 +83,8 @@ def overfit(
     """
     from .console import Terminal
 
+    if weights_file is not None and weights is not None:
+        raise typer.BadParameter("--weights and --weights-file both say where the weights come from; pass one of them")
     terminal = Terminal(as_json, quiet)
     ramp = numbers("--beta-ramp", beta_ramp, 3)
     adam = numbers("--betas", betas, 2)

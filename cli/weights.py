@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .options import AsJson, CacheDir, Classes, Data, EffectiveB, IgnoreIndex, Quiet
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vaefit.cache import DatasetCounts, Scheme
+
+    from .console import Terminal
 
 
 def weights(
@@ -31,6 +39,7 @@ def weights(
     if rebuild and verify:
         raise typer.BadParameter("--rebuild replaces what --verify would check; pass one of them")
     from vaefit.cache import SCHEMES, class_weights, count_dataset, weight_ratio
+    from vaefit.cache.counts import stored_counts
     from vaefit.cache.weights import check_scheme
     from vaefit.vae.grids.corpus import embedded_corpus
 
@@ -40,15 +49,18 @@ def weights(
     check_scheme(scheme, smooth, effective_b)
     location = embedded_corpus(terminal.note) if data is None else data
     with terminal.progress() as progress:
-        counted = count_dataset(
-            location, classes, ignore_index, cache_dir, rebuild=rebuild, may_scan=not verify, progress=progress.counting
-        )
         fresh = None
         if verify:
+            counted = stored_counts(location, classes, ignore_index, cache_dir)
             fresh = count_dataset(location, classes, ignore_index, use_cache=False, progress=progress.counting)
-    shown = SCHEMES if all_schemes else (scheme,)
-    columns = {name: class_weights(counted.counts, name, smooth, effective_b) for name in (*shown, scheme)}
-    chosen = columns[scheme]
+        else:
+            counted = count_dataset(
+                location, classes, ignore_index, cache_dir, rebuild=rebuild, progress=progress.counting
+            )
+    chosen_scheme = next(name for name in SCHEMES if name == scheme)
+    shown = SCHEMES if all_schemes else (chosen_scheme,)
+    columns = {name: class_weights(counted.counts, name, smooth, effective_b) for name in (*shown, chosen_scheme)}
+    chosen = columns[chosen_scheme]
     result: dict[str, Any] = {
         "counts": counted.counts.tolist(),
         "weights": chosen.tolist(),
@@ -74,7 +86,9 @@ def weights(
     raise typer.Exit(0 if same else 1)
 
 
-def _print(terminal: Any, counted: Any, columns: dict[str, Any], shown: tuple[str, ...]) -> None:
+def _print(
+    terminal: Terminal, counted: DatasetCounts, columns: dict[Scheme, NDArray[np.float64]], shown: tuple[Scheme, ...]
+) -> None:
     from rich.table import Table
 
     from vaefit.cache import weight_ratio

@@ -66,6 +66,27 @@ def test_a_batch_too_small_for_all_classes_shows_as_many_as_it_can(tmp_path: Pat
     assert len(_shown(batch)) == 3
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_all_classes_are_shown_wherever_some_batch_shows_them(seed: int, tmp_path: Path, write_dataset: Write) -> None:
+    rng = np.random.default_rng(seed)
+    grids = np.zeros((24, 3, 3), dtype=np.uint8)
+    for grid in grids:
+        grid.reshape(-1)[: rng.integers(1, 5)] = 1 + rng.integers(0, 7)
+        grid.reshape(-1)[:4] = rng.integers(0, 8, 4)
+    grids = np.unique(grids, axis=0)
+    file = write_dataset(tmp_path / "few.h5", grids=grids)
+    rows = np.stack([[(grid == c).any() for c in range(8)] for grid in grids])
+    held = rows.any(axis=0)
+    for size in (2, 3, 4):
+        coverable = any(
+            (rows[list(chosen)].any(axis=0) == held).all() for chosen in itertools.combinations(range(len(grids)), size)
+        )
+        batch = choose_batch(Location(file), _counts(grids, 8), size=size, seed=seed)
+        assert len(set(batch.indices)) == size
+        np.testing.assert_array_equal(batch.grids, grids[list(batch.indices)])
+        assert (len(_shown(batch)) == held.sum()) == coverable
+
+
 def test_too_few_distinct_grids_is_an_error_that_duplicates_mend(tmp_path: Path, write_dataset: Write) -> None:
     grids = np.zeros((5000, 3, 3), dtype=np.uint8)
     grids[[10, 4000], 1, 1] = 1, 2

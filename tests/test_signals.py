@@ -54,19 +54,37 @@ def test_retrieval_agrees_with_its_definition(ignore_index: int | None) -> None:
     targets = _batch(2)
     targets[3] = targets[1]  # equal targets count as own
     rng = np.random.default_rng(3)
-    predictions = np.where(rng.random(targets.shape) < 0.5, targets, rng.integers(0, 4, targets.shape))
+    predictions = np.where(rng.random(targets.shape) < 0.3, targets, rng.integers(0, 4, targets.shape))
+
+    def cells(i: int, j: int) -> list[tuple[int, int, int]]:
+        """(prediction i, target j, target i) wherever neither target is ignored."""
+        triples = zip(*(array.ravel().tolist() for array in (predictions[i], targets[j], targets[i])), strict=True)
+        return [(p, t, own) for p, t, own in triples if ignore_index not in (t, own)]
 
     def agreement(i: int, j: int) -> int:
-        pairs = zip(predictions[i].ravel().tolist(), targets[j].ravel().tolist(), strict=True)
-        return sum(p == t for p, t in pairs if t != ignore_index)
+        return sum(p == t for p, t, _ in cells(i, j))
+
+    def equal(i: int, j: int) -> bool:
+        where = targets[i] != (-1 if ignore_index is None else ignore_index)
+        return bool((targets[i][where] == targets[j][where]).all())
 
     hits = 0
     for i in range(len(targets)):
-        others = [j for j in range(len(targets)) if targets[j].tolist() != targets[i].tolist()]
+        others = [j for j in range(len(targets)) if not equal(i, j)]
         hits += all(agreement(i, i) > agreement(i, j) for j in others)
 
     assert 0 < hits < len(targets)  # else the case shows nothing
     assert retrieval(predictions, targets, ignore_index) == hits / len(targets)
+
+
+def test_a_copy_of_every_cell_that_counts_is_retrieved_whatever_the_others_hold() -> None:
+    rng = np.random.default_rng(5)
+    targets = rng.integers(0, 3, (8, 6, 6))
+    for i, grid in enumerate(targets):  # padded to different sizes, as ragged data is
+        grid[2 + i // 2 :] = 255
+        grid[:, 2 + i % 4 :] = 255
+    predictions = np.where(targets == 255, rng.integers(0, 3, targets.shape), targets)
+    assert retrieval(predictions, targets, 255) == 1.0
 
 
 def test_retrieval_of_one_grid_is_none_and_a_tie_is_no_hit() -> None:

@@ -19,6 +19,8 @@ from .cover import fewest_covering, swap_in
 
 CANDIDATES_PER_GRID = 8
 """How many random grids are looked at for each one wanted, before the whole dataset is searched for distinct ones."""
+MAX_HOLDERS = 4096
+"""Most grids that are remembered for the rare classes they show; as many as there are sets of 12 classes."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +66,18 @@ def choose_batch(
     if size < 1:
         raise SettingError("a batch holds at least one grid", "--batch-size", str(size))
     rng = np.random.default_rng(seed)
+    held = dataset_counts > 0
     with open_grids(location) as dataset:
         if allow_duplicates:
             n = dataset.shape[0]
-            indices = rng.choice(n, size, replace=n < size).tolist()
+            sample = _Sample.read(dataset, rng.choice(n, size, replace=n < size).tolist())
         else:
-            indices = _distinct_sample(dataset, size, rng, location)
-        grids = _rows(dataset, indices)
-        held = dataset_counts > 0
-        shown = _classes_of(grids, held.size, ignore_index)
+            sample = _distinct_sample(dataset, size, rng, location)
+        shown = _classes_of(sample.grids, held.size, ignore_index)
         swapped = 0
         if (held & ~shown.any(axis=0)).any():
-            swapped = _bring_in(dataset, indices, grids, shown, held, rng, ignore_index)
-    return Batch(grids, tuple(indices), swapped)
+            swapped = _bring_in(dataset, sample, shown, held, rng, ignore_index)
+    return Batch(sample.grids, tuple(sample.indices), swapped)
 
 
 def batch_at(location: Location, indices: Sequence[int], allow_duplicates: bool = False) -> Batch:
@@ -86,7 +87,7 @@ def batch_at(location: Location, indices: Sequence[int], allow_duplicates: bool 
         for index in indices:
             if not 0 <= index < n:
                 raise DataError("there is no such grid", str(location), f"index {index}", f"Use indices 0 to {n - 1}.")
-        grids = _rows(dataset, list(indices))
+        grids = _Sample.read(dataset, list(indices)).grids
     if not allow_duplicates and len({grid.tobytes() for grid in grids}) < len(indices):
         raise DataError(
             "some grids at these indices are equal", str(location), do="Drop them, or pass --allow-duplicates."
@@ -94,20 +95,40 @@ def batch_at(location: Location, indices: Sequence[int], allow_duplicates: bool 
     return Batch(grids, tuple(indices))
 
 
-def _distinct_sample(dataset: h5py.Dataset, size: int, rng: np.random.Generator, location: Location) -> list[int]:
-    """Indices of `size` grids with different cells, in random order."""
+@dataclass(frozen=True)
+class _Sample:
+    """Grids (B, H, W) int64 and where they lie; grids are replaced in place."""
+
+    indices: list[int]
+    grids: NDArray[np.int64]
+
+    @classmethod
+    def read(cls, dataset: h5py.Dataset, indices: list[int]) -> _Sample:
+        return cls(indices, np.stack([dataset[index] for index in indices]).astype(np.int64))
+
+    def replace(self, position: int, index: int, dataset: h5py.Dataset) -> None:
+        self.indices[position] = index
+        self.grids[position] = dataset[index]
+
+
+def _distinct_sample(dataset: h5py.Dataset, size: int, rng: np.random.Generator, location: Location) -> _Sample:
+    """`size` grids with different cells, in random order."""
     n = dataset.shape[0]
     candidates = rng.choice(n, min(n, CANDIDATES_PER_GRID * size), replace=False).tolist()
     chosen: dict[bytes, int] = {}
+    grids: list[NDArray[np.integer]] = []
     for index in candidates:
-        chosen.setdefault(dataset[index].tobytes(), index)
+        grid = dataset[index]
+        if grid.tobytes() not in chosen:
+            chosen[grid.tobytes()] = index
+            grids.append(grid)
         if len(chosen) == size:
-            return list(chosen.values())
+            return _Sample(list(chosen.values()), np.stack(grids).astype(np.int64))
     # many equal grids: keep the `size` distinct ones whose salted digests are smallest, a uniform choice in one scan
     salt = rng.bytes(16)
     smallest: dict[bytes, int] = {}
-    for first, grids in whole_grids(dataset):
-        for offset, grid in enumerate(grids):
+    for first, block in whole_grids(dataset):
+        for offset, grid in enumerate(block):
             smallest.setdefault(hashlib.blake2b(grid.tobytes(), key=salt, digest_size=16).digest(), first + offset)
         smallest = dict(sorted(smallest.items())[:size])
     if len(smallest) < size:
@@ -117,41 +138,67 @@ def _distinct_sample(dataset: h5py.Dataset, size: int, rng: np.random.Generator,
             got=f"--batch-size {size}",
             do=f"Pass --batch-size {len(smallest)}, or --allow-duplicates.",
         )
-    return list(smallest.values())
+    return _Sample.read(dataset, list(smallest.values()))
 
 
 def _bring_in(
     dataset: h5py.Dataset,
-    indices: list[int],
-    grids: NDArray[np.int64],
+    sample: _Sample,
     shown: NDArray[np.bool_],
     held: NDArray[np.bool_],
     rng: np.random.Generator,
     ignore_index: int | None,
 ) -> int:
-    """Swap grids with missing classes into `indices` and `grids`, in place; return how many were swapped."""
+    """Swap grids with missing classes into the sample; return how many were swapped.
+
+    `shown` (B, C) is what each grid of the sample shows, `held` (C,) what the dataset holds.
+    """
+    before = list(sample.indices)
     missing = held & ~shown.any(axis=0)
-    # one grid stands for all that hold the same of the missing classes
-    found: dict[bytes, int] = {}
-    candidates: list[NDArray[np.bool_]] = []
+    where, rows = _holders(dataset, missing, held.size, rng, ignore_index, enough=True)
+    chosen = fewest_covering([row[missing] for row in rows])
+    for position, incoming in swap_in(shown, [rows[i] for i in chosen]):
+        sample.replace(position, where[chosen[incoming]], dataset)
+    if (held & ~shown.any(axis=0)).any():
+        # few places: the newcomers have to show what goes as well, so all classes are covered at once, if they can be
+        where, rows = _holders(dataset, held, held.size, rng, ignore_index, enough=False)
+        size = len(sample.indices)
+        cover = fewest_covering([row[held] for row in (*shown, *rows)])
+        incoming_rows = [i - size for i in cover if i >= size]
+        free = [position for position in range(size) if position not in cover]
+        if len(cover) <= size:
+            for position, number in zip(reversed(free), incoming_rows, strict=False):
+                sample.replace(position, where[number], dataset)
+    return sum(old != new for old, new in zip(before, sample.indices, strict=True))
+
+
+def _holders(
+    dataset: h5py.Dataset,
+    wanted: NDArray[np.bool_],
+    num_classes: int,
+    rng: np.random.Generator,
+    ignore_index: int | None,
+    enough: bool,
+) -> tuple[list[int], list[NDArray[np.bool_]]]:
+    """Grids that show a wanted class: where they lie, and the classes (C,) of each.
+
+    One grid, random in its block, stands for all that show the same of the wanted classes. With `enough` the scan ends
+    at a grid that shows them all: nothing does with fewer.
+    """
+    found: set[bytes] = set()
     where: list[int] = []
+    rows: list[NDArray[np.bool_]] = []
     for first, block in whole_grids(dataset):
-        classes = _classes_of(block, held.size, ignore_index)
-        for offset in rng.permutation(np.flatnonzero(classes[:, missing].any(axis=1))).tolist():
-            key = classes[offset, missing].tobytes()
-            if key not in found:
-                found[key] = len(where)
+        classes = _classes_of(block, num_classes, ignore_index)
+        for offset in rng.permutation(np.flatnonzero(classes[:, wanted].any(axis=1))).tolist():
+            key = classes[offset, wanted].tobytes()
+            if key not in found and len(found) < MAX_HOLDERS:
+                found.add(key)
                 where.append(first + offset)
-                candidates.append(classes[offset])
-        if any(c[missing].all() for c in candidates):
-            break  # one grid brings in all of them; nothing does with fewer
-    chosen = fewest_covering([c[missing] for c in candidates])
-    swaps = swap_in(shown, [candidates[i] for i in chosen])
-    for position, incoming in swaps:
-        index = where[chosen[incoming]]
-        indices[position] = index
-        grids[position] = dataset[index]
-    return len(swaps)
+                rows.append(classes[offset])
+        if enough and any(row[wanted].all() for row in rows):
+            break
+    return where, rows
 
 
 def _classes_of(grids: NDArray[np.integer], num_classes: int, ignore_index: int | None) -> NDArray[np.bool_]:
@@ -161,7 +208,3 @@ def _classes_of(grids: NDArray[np.integer], num_classes: int, ignore_index: int 
         if c != ignore_index:
             shown[:, c] = (grids == c).any(axis=(1, 2))
     return shown
-
-
-def _rows(dataset: h5py.Dataset, indices: list[int]) -> NDArray[np.int64]:
-    return np.stack([dataset[index] for index in indices]).astype(np.int64)

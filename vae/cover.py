@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +17,8 @@ EXACT_CLASSES = 12
 def fewest_covering(candidates: list[Classes]) -> list[int]:
     """Indices of the fewest candidates, each (M,) of the missing classes it holds, that hold all that any of them does.
 
-    Exact for M up to 12 by dynamic programming over sets of classes; greedy above, within a factor of ln M + 1.
+    Of several that hold the same the first is meant. Exact for M up to 12, by dynamic programming over sets of
+    classes; greedy above, within a factor of ln M + 1.
     """
     if not candidates:
         return []
@@ -46,15 +50,17 @@ def swap_in(shown: NDArray[np.bool_], incoming: list[Classes]) -> list[tuple[int
 
 
 def _exact(table: NDArray[np.bool_]) -> list[int]:
-    masks = (table @ (1 << np.arange(table.shape[1]))).tolist()
-    goal = int(np.bitwise_or.reduce(masks))
+    masks: dict[int, int] = {}
+    for index, mask in enumerate((table @ (1 << np.arange(table.shape[1]))).tolist()):
+        masks.setdefault(mask, index)
+    goal = functools.reduce(operator.or_, masks)
     # breadth first over the sets of classes covered so far
     reached: dict[int, list[int]] = {0: []}
     frontier = [0]
     while goal not in reached:
         following = []
         for covered in frontier:
-            for index, mask in enumerate(masks):
+            for mask, index in masks.items():
                 if (union := covered | mask) not in reached:
                     reached[union] = [*reached[covered], index]
                     following.append(union)

@@ -133,8 +133,8 @@ def _as_batch(batch: ArrayLike | Tensor) -> Batch:
 
 def _device(model: nn.Module) -> torch.device:
     parameter = next(model.parameters(), None)
-    if parameter is None:
-        raise RunError("the model has no parameters, so it cannot learn", type(model).__name__)
+    if parameter is None or not any(p.requires_grad for p in model.parameters()):
+        raise RunError("the model has no parameter that can learn", type(model).__name__)
     return parameter.device
 
 

@@ -75,7 +75,8 @@ class Shares:
 def retrieval(predictions: Labels, targets: Labels, ignore_index: int | None) -> float | None:
     """Share of predictions (B, H, W) that agree in more cells with their own target than with any other.
 
-    Targets equal to one's own count as own; ignored cells of a target agree with nothing. None for a batch of one.
+    Only cells that are not ignored are compared, in the own target and in the other: what a model puts into a cell that
+    its own target ignores says nothing. Targets equal there count as own. None for a batch of one.
     """
     size = targets.shape[0]
     if size < 2:
@@ -84,8 +85,9 @@ def retrieval(predictions: Labels, targets: Labels, ignore_index: int | None) ->
     flat, guesses = targets.reshape(size, -1), predictions.reshape(size, -1)
     hits = 0
     for i in range(size):
-        agree = ((guesses[i] == flat) & kept).sum(axis=1)
-        other = (flat != flat[i]).any(axis=1)
+        own = kept[i]
+        agree = ((guesses[i] == flat) & kept)[:, own].sum(axis=1)
+        other = (flat != flat[i])[:, own].any(axis=1)
         hits += int(np.all(agree[i] > agree[other]))
     return hits / int(size)
 

@@ -18,6 +18,7 @@ RETRIEVAL_AT_LEAST = 0.75
 COLLAPSE_SKILL = 0.05
 COLLAPSE_RETRIEVAL = 1 / 8
 ONE_CLASS = 0.99
+LARGE_GAMMA = 10
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,10 @@ def _missing(evidence: Evidence, target: float) -> list[str]:
         missing.append(f"class {a.worst_class} is at {a.worst:.3f}, {target:g} is needed")
     if a.pixel <= PIXEL_ABOVE:
         missing.append(f"pixel accuracy is {a.pixel:.3f}, more than {PIXEL_ABOVE} is needed")
-    # one picture answers every grid: there is no skill to show, so nothing but a perfect copy counts
-    if not a.exact if evidence.skill is None else evidence.skill < SKILL_AT_LEAST:
-        missing.append(f"skill is {_number(evidence.skill)}, {SKILL_AT_LEAST} is needed")
+    if evidence.skill is None and not a.exact:
+        missing.append("one picture answers every grid, so every cell must be right")
+    if evidence.skill is not None and evidence.skill < SKILL_AT_LEAST:
+        missing.append(f"skill is {evidence.skill:.3f}, {SKILL_AT_LEAST} is needed")
     if evidence.retrieval is not None and evidence.retrieval < RETRIEVAL_AT_LEAST:
         missing.append(f"retrieval is {evidence.retrieval:.3f}, {RETRIEVAL_AT_LEAST} is needed")
     return missing
@@ -110,12 +112,24 @@ def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
 
 
+def _largest_beta(recipe: Recipe) -> float:
+    return recipe.beta if recipe.beta_ramp is None else recipe.beta_ramp.maximum
+
+
+def _more_steps(recipe: Recipe) -> int:
+    return max(Recipe.iterations, 2 * recipe.iterations)
+
+
 def _next_diverged(recipe: Recipe) -> str:
-    return f"The step was too large for this loss: try --lr {recipe.lr / 4:g}."
+    if recipe.gamma > LARGE_GAMMA:
+        return f"gamma {recipe.gamma:g} leaves nothing of the loss, or too much: try --gamma 2."
+    if _largest_beta(recipe) >= 1:
+        return f"The KL term (beta {_largest_beta(recipe):g}) may be what grew: try --beta 0."
+    return f"The step was too large for this loss: try --lr {min(recipe.lr / 4, Recipe.lr):g}."
 
 
 def _next_collapsed(recipe: Recipe) -> str:
-    beta = recipe.beta if recipe.beta_ramp is None else recipe.beta_ramp.maximum
+    beta = _largest_beta(recipe)
     if beta > 0:
         scale = " and acts H*W times stronger on a per-cell mean" if recipe.reduction == "mean" else ""
         return f"The KL term (beta {beta:g}{scale}) outweighs the reconstruction: try --beta 0."
@@ -123,11 +137,11 @@ def _next_collapsed(recipe: Recipe) -> str:
         return "torch's own initialisation starts with hardly any signal from the input: try --init rescaled."
     if recipe.resample:
         return "The batch is resampled, so a step misses a third of the grids: try --no-resample."
-    return f"The output does not depend on the input yet: try --iterations {2 * max(recipe.iterations, 1)}."
+    return f"The output does not depend on the input yet: try --iterations {_more_steps(recipe)}."
 
 
 def _next_learning(evidence: Evidence, recipe: Recipe) -> str:
-    beta = recipe.beta if recipe.beta_ramp is None else recipe.beta_ramp.maximum
+    beta = _largest_beta(recipe)
     if beta > 0:
         return f"The KL term (beta {beta:g}) works against memorising: try --beta 0."
     if recipe.resample:
@@ -138,4 +152,4 @@ def _next_learning(evidence: Evidence, recipe: Recipe) -> str:
         return "torch's own initialisation starts slowly: try --init rescaled."
     if recipe.weights == "none" and evidence.accuracies.worst < recipe.target:
         return f"Class {evidence.accuracies.worst_class} is behind without class weights: try --weights global."
-    return f"It may need more steps: try --iterations {2 * max(recipe.iterations, 1)}."
+    return f"It may need more steps: try --iterations {_more_steps(recipe)}."

@@ -58,7 +58,7 @@ class ClassWeights:
 
     @classmethod
     def from_file(cls, file: Path, num_classes: int) -> ClassWeights:
-        """Weights from `.npy`, or from JSON: an array, or an object whose `weights` is one. Used as they are."""
+        """Weights from `.npy`, or from JSON: an array, or a file of ours that holds weights. Used as they are."""
         return cls.given(_read(file), num_classes, str(file))
 
 
@@ -68,11 +68,13 @@ def _read(file: Path) -> ArrayLike:
             array: NDArray[np.float64] = np.load(file, allow_pickle=False)
             return array
         found = json.loads(file.read_text(encoding="utf-8"))
+        # a list, what `weights --json` prints, a result.json or a cached weights file
         values = found.get("weights") if isinstance(found, dict) else found
+        values = values.get("values") if isinstance(values, dict) else values
         return np.array(values, dtype=np.float64)
     except OSError as error:
         raise DataError("the weights cannot be read", str(file), got=error.strerror or str(error)) from error
-    except (ValueError, TypeError, EOFError) as error:
+    except (ValueError, TypeError, EOFError, OverflowError, RecursionError) as error:
         raise DataError(
             "the file holds no class weights", str(file), got=str(error), do="Use .npy, or JSON: [w0, w1, ...]."
         ) from error

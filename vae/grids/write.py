@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefit.cache.atomic import replacing
+from vaefit.cache.atomic import write_atomically
 
 from ..errors import RunError
 
@@ -23,12 +24,15 @@ def write_grids(out: Path, grids: NDArray[np.uint8], classes: int, origin: str, 
     refuse_existing(out, overwrite)
     n, height, width = grids.shape
     chunk = (max(1, min(n, CHUNK_CELLS // (height * width))), height, width)
+    # made in memory: HDF5 crashes where the disk is full
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
+        stored = file.create_dataset("grids", data=grids, chunks=chunk, compression="gzip")
+        stored.attrs["classes"] = classes
+        stored.attrs["origin"] = origin
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out) as temporary, h5py.File(temporary, "w") as file:
-            stored = file.create_dataset("grids", data=grids, chunks=chunk, compression="gzip")
-            stored.attrs["classes"] = classes
-            stored.attrs["origin"] = origin
+        write_atomically(out, image.getvalue())
     except OSError as error:
         raise RunError("the file cannot be written", str(out), got=error.strerror or str(error)) from error
 

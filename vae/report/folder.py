@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -41,11 +42,15 @@ class RunFolder:
         With `overwrite` it may hold anything; the files of an earlier run stay until this one begins. None takes
         ./runs/overfit-YYYYMMDD-HHMMSS.
         """
-        path = (_fresh() if out is None else out).absolute()
-        if path.is_file():
-            raise RunError("the run folder is a file", str(path), do="Pass the name of a folder as --out.")
-        made = tuple(folder for folder in (path, *path.parents) if not folder.exists())
+        if out is not None and out.is_file():
+            raise RunError("the run folder is a file", str(out), do="Pass the name of a folder as --out.")
+        # without --out, ./runs may have to be made; it goes again too, unless other runs are in it
+        path = Path("runs").absolute() if out is None else out.absolute()
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
+            if out is None:
+                path = _fresh()
+                made.insert(0, path)
             path.mkdir(parents=True, exist_ok=True)
             taken = any(path.iterdir())
             # found out now, not after the fit
@@ -57,7 +62,7 @@ class RunFolder:
             ) from error
         if taken and not overwrite:
             raise RunError("the run folder is not empty", str(path), do="Pass --overwrite, or another --out.")
-        return cls(path, made)
+        return cls(path, tuple(made))
 
     def release(self) -> None:
         """Give up a claimed folder; one that holds anything, and one that was there before, stays."""
@@ -82,17 +87,22 @@ class RunFolder:
             stream = (self.path / name).open("w", newline="", encoding="utf-8", buffering=1)
         except OSError as error:
             raise self._failed(name, error) from error
-        with stream:
-            rows = csv.writer(stream, lineterminator="\n")
+        rows = csv.writer(stream, lineterminator="\n")
 
-            def write(row: list[object]) -> None:
-                try:
-                    rows.writerow(row)
-                except OSError as error:
-                    raise self._failed(name, error) from error
+        def write(row: list[object]) -> None:
+            try:
+                rows.writerow(row)
+            except OSError as error:
+                raise self._failed(name, error) from error
 
+        try:
             write([*_COLUMNS, *(f"class_{c}" for c in range(num_classes))])
             yield lambda record: write(_row(record))
+        except BaseException:
+            with suppress(OSError):  # a full disk fails again here, and would hide what happened
+                stream.close()
+            raise
+        stream.close()
 
     def write_result(self, check: Check, model: nn.Module) -> None:
         """Write the weights, the pictures and, last, `result.json`: where that is there, all is."""
@@ -141,10 +151,14 @@ def _json(content: object) -> bytes:
 
 
 def _fresh() -> Path:
-    """A folder below ./runs named by the time; a second run within the second gets a number."""
-    base = Path("runs") / f"overfit-{datetime.now():%Y%m%d-%H%M%S}"
-    path, number = base, 1
-    while path.exists():
-        number += 1
-        path = base.with_name(f"{base.name}-{number}")
-    return path
+    """Make a folder below ./runs named by the time; a second run within the second gets a number."""
+    base = (Path("runs") / f"overfit-{datetime.now():%Y%m%d-%H%M%S}").absolute()
+    base.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        path = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        try:
+            path.mkdir()  # whoever makes it has it
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("counting never ends")

@@ -13,11 +13,15 @@ from ..signals import Labels
 from .palette import Colour, palette
 
 SHOWN = 32
-"""More grids than this are too small to read; those with most errors are shown."""
+"""More grids than this make no picture to look at; those with most errors are shown."""
 PANEL = 112
-"""Pixels of the longer side of one picture, at least one a cell."""
-GAP = 6
+"""Pixels that the longer side of a grid should have."""
+LEGIBLE = 6
+"""Pixels that a cell should have even where the grid is then larger, up to `LARGEST`."""
+LARGEST = 240
+PAGE = 1500
 COLUMNS = 4
+GAP = 6
 _PAPER, _INK, _FAINT = (255, 255, 255), (32, 32, 32), (110, 110, 110)
 _RULE, _FAINT_RULE = (70, 70, 70), (205, 205, 205)
 _RIGHT, _WRONG, _IGNORED = (235, 235, 235), (214, 39, 40), (190, 200, 215)
@@ -35,10 +39,11 @@ def draw_reconstructions(result: OverfitResult, out: Path) -> None:
         shown = np.sort(np.argsort(-errors, kind="stable")[:SHOWN])
 
     height, width = targets.shape[1:]
-    scale = max(1, PANEL // max(height, width))
+    side = max(height, width)
+    scale = max(PANEL // side, min(LEGIBLE, LARGEST // side), 1)
     panel_w, panel_h = width * scale, height * scale
     cell_w, cell_h = 3 * (panel_w + GAP) + 3 * GAP, panel_h + 20 + GAP
-    columns = min(COLUMNS, len(shown))
+    columns = max(1, min(COLUMNS, len(shown), PAGE // cell_w))
     rows = -(-len(shown) // columns)
     head = 92
     page_w = max(columns * cell_w + 2 * GAP, 640)
@@ -54,7 +59,7 @@ def draw_reconstructions(result: OverfitResult, out: Path) -> None:
         draw.text((x, y), _caption(result, i, int(errors[i])), fill=_FAINT, font=small)
         panels = (
             _coloured(targets[i], kept[i], colours),
-            _coloured(predictions[i], np.ones_like(kept[i]), colours),
+            _coloured(predictions[i], kept[i], colours),
             _error(targets[i], predictions[i], kept[i]),
         )
         for number, panel in enumerate(panels):
@@ -74,18 +79,28 @@ def _header(draw: ImageDraw.ImageDraw, result: OverfitResult, shown: int, width:
     )
     draw.text((2 * GAP, 38), line, fill=_INK, font=ImageFont.load_default(14))
     total = len(result.batch.grids)
-    which = f"all {total} grids" if shown == total else f"the {shown} of {total} grids with most errors"
+    which = f"all {total} grids" if shown == total else f"{shown} of {total} grids, most errors first chosen"
     font = ImageFont.load_default(12)
     draw.text((2 * GAP, 60), f"{which}: target | reconstruction | error (red: wrong cell)", fill=_FAINT, font=font)
-    colours = palette(len(result.class_accuracy))
-    if len(colours) > 21:
-        return
-    x = width - 2 * GAP - 26 * len(colours)
+    _legend(draw, palette(len(result.class_accuracy)), width)
+
+
+def _legend(draw: ImageDraw.ImageDraw, colours: list[Colour], width: int) -> None:
+    """The classes from left to right, with their numbers where there is room for them."""
+    pitch = max(1, min(26, (width - 4 * GAP) // len(colours)))
+    numbered = pitch >= 20
+    x = width - 2 * GAP - pitch * len(colours)
+    y = 8
     for label, colour in enumerate(colours):
-        draw.rectangle((x, 60, x + 22, 76), fill=colour, outline=_RULE)
-        ink = (255, 255, 255) if sum(colour) < 380 else (0, 0, 0)
-        draw.text((x + 11, 68), str(label), fill=ink, font=font, anchor="mm")
-        x += 26
+        draw.rectangle(
+            (x, y, x + pitch - (4 if numbered else 1), y + 16), fill=colour, outline=_RULE if numbered else None
+        )
+        if numbered:
+            ink = (255, 255, 255) if sum(colour) < 380 else (0, 0, 0)
+            draw.text((x + 11, y + 8), str(label), fill=ink, font=ImageFont.load_default(12), anchor="mm")
+        x += pitch
+    if not numbered:
+        draw.text((width - 2 * GAP, y + 18), f"class 0 to {len(colours) - 1}", fill=_FAINT, anchor="ra")
 
 
 def _caption(result: OverfitResult, i: int, errors: int) -> str:
