@@ -19,9 +19,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from vaefit.vae.check import CheckSettings, run_check
+from vaefit.vae.check import run_check
 from vaefit.vae.grids.corpus import embedded_corpus
 from vaefit.vae.recipe import recipe_with
+from vaefit.vae.settings import CheckSettings
 
 
 def main() -> int:

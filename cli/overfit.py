@@ -90,10 +90,11 @@ def overfit(
     adam = numbers("--betas", betas, 2)
     chosen = None if indices is None else tuple(map(int, numbers("--indices", indices, None, whole=True) or ()))
 
-    from vaefit.vae.check import CheckSettings, Watcher, run_check
+    from vaefit.vae.check import Watcher, run_check
     from vaefit.vae.grids.corpus import embedded_corpus
     from vaefit.vae.recipe import BetaRamp, recipe_with
     from vaefit.vae.report.summary import result_json
+    from vaefit.vae.settings import CheckSettings
 
     from .tables import print_prepared, print_result
 

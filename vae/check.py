@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from vaefit.cache import DatasetCounts, count_dataset
 from vaefit.cache.counts import Progress
-from vaefit.cache.errors import DataError, require, require_range
-from vaefit.cache.histogram import MAX_CLASSES
+from vaefit.cache.errors import DataError
 from vaefit.cache.location import Location
 from vaefit.cache.weights import listed
 from vaefit.kernels import Backend, BackendChoice, choose_backend
@@ -26,61 +25,19 @@ from .batch import Batch, batch_at, choose_batch
 from .errors import RunError
 from .model import BetaVAE
 from .overfitting import check_labels, overfit
-from .recipe import MAX_SEED, Recipe
 from .report.folder import RunFolder
 from .result import OverfitResult, Record
+from .settings import CheckSettings
 from .weighting import ClassWeights
 
 Counts = NDArray[np.int64]
 
-DEVICES = ("auto", "cpu", "cuda")
-MAX_BATCH = 1 << 20
-MAX_LATENT = 1 << 16
-MAX_THREADS = 1024
 
 _log = logging.getLogger(__name__)
 
 ONE_THREAD_CELLS = 1 << 15
 """A batch of up to this many cells is fitted on one thread. Two save a tenth of the whole command's time on an idle
 machine, and cost several times as much on a busy one: the threads of a short step mostly wait for one another."""
-
-
-@dataclass(frozen=True)
-class CheckSettings:
-    """Everything that one `vaefit-cli overfit` is told."""
-
-    data: Path | str
-    recipe: Recipe = field(default_factory=Recipe)
-    batch_size: int = 32
-    batch_seed: int = 0
-    indices: tuple[int, ...] | None = None
-    allow_duplicates: bool = False
-    seed: int = 0
-    latent_dim: int = 32
-    classes: int | None = None
-    ignore_index: int | None = None
-    weights_file: Path | None = None
-    cache_dir: Path | None = None
-    may_scan: bool = True
-    device: str = "auto"
-    backend: str = "auto"
-    threads: int | None = None
-    out: Path | None = None
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        require_range("--batch-size", self.batch_size, 1, MAX_BATCH)
-        require_range("--batch-seed", self.batch_seed, 0, MAX_SEED)
-        require_range("--seed", self.seed, 0, MAX_SEED)
-        require_range("--latent-dim", self.latent_dim, 1, MAX_LATENT)
-        if self.classes is not None:
-            require_range("--classes", self.classes, 2, MAX_CLASSES)
-        if self.ignore_index is not None:
-            require_range("--ignore-index", self.ignore_index, -MAX_SEED - 1, MAX_SEED)
-        if self.threads is not None:
-            require_range("--threads", self.threads, 1, MAX_THREADS)
-        require(self.device in DEVICES, "--device", self.device, f"one of {', '.join(DEVICES)}")
-        require(self.backend in get_args(Backend), "--backend", self.backend, f"one of {', '.join(get_args(Backend))}")
 
 
 @dataclass(frozen=True)
@@ -150,14 +107,10 @@ def _fit(
         # channels last lets the CPU's convolutions run without repacking
         model = BetaVAE(classes, height, width, settings.latent_dim)
         model = model.to(prepared.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        with ExitStack() as stack:
-            write: list[Callable[[Record], None]] = []
+        with folder.recording(settings, prepared) as write:
 
             def on_step(record: Record) -> None:
-                if not write:
-                    folder.write_config(settings, prepared)
-                    write.append(stack.enter_context(folder.metrics(classes)))
-                write[0](record)
+                write(record)
                 if watcher.step is not None:
                     watcher.step(record)
 

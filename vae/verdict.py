@@ -19,6 +19,8 @@ COLLAPSE_SKILL = 0.05
 COLLAPSE_RETRIEVAL = 1 / 8
 ONE_CLASS = 0.99
 LARGE_GAMMA = 10
+ENOUGH_STEPS = 200
+"""No healthy run of the default recipe was seen to need more (ARC-AGI-1 and the embedded corpus, 40 batches)."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,11 @@ def _largest_beta(recipe: Recipe) -> float:
     return recipe.beta if recipe.beta_ramp is None else recipe.beta_ramp.maximum
 
 
-def _more_steps(recipe: Recipe) -> int:
-    return max(Recipe.iterations, 2 * recipe.iterations)
+def _rate_or_steps(what: str, recipe: Recipe) -> str:
+    """Steps for a short run; where steps were not lacking, a rate that kills units of the encoder is usual."""
+    if recipe.iterations < ENOUGH_STEPS:
+        return f"{what} yet: try --iterations {Recipe.iterations}."
+    return f"{what} in {recipe.iterations} steps: try --lr {recipe.lr / 2:g}."
 
 
 def _next_diverged(recipe: Recipe) -> str:
@@ -137,7 +142,7 @@ def _next_collapsed(recipe: Recipe) -> str:
         return "torch's own initialisation starts with hardly any signal from the input: try --init rescaled."
     if recipe.resample:
         return "The batch is resampled, so a step misses a third of the grids: try --no-resample."
-    return f"The output does not depend on the input yet: try --iterations {_more_steps(recipe)}."
+    return _rate_or_steps("The output does not depend on the input", recipe)
 
 
 def _next_learning(evidence: Evidence, recipe: Recipe) -> str:
@@ -152,4 +157,4 @@ def _next_learning(evidence: Evidence, recipe: Recipe) -> str:
         return "torch's own initialisation starts slowly: try --init rescaled."
     if recipe.weights == "none" and evidence.accuracies.worst < recipe.target:
         return f"Class {evidence.accuracies.worst_class} is behind without class weights: try --weights global."
-    return f"It may need more steps: try --iterations {_more_steps(recipe)}."
+    return _rate_or_steps("It has not got there", recipe)

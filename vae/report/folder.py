@@ -6,7 +6,7 @@ import csv
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,8 @@ from ..result import Record
 from .summary import config_json, result_json
 
 if TYPE_CHECKING:
-    from ..check import Check, CheckSettings, Prepared
+    from ..check import Check, Prepared
+    from ..settings import CheckSettings
 
 FILES = ("config.json", "metrics.csv", "result.json", "reconstructions.png", "curves.png", "model.safetensors")
 
@@ -70,19 +71,37 @@ class RunFolder:
             with suppress(OSError):
                 folder.rmdir()
 
-    def write_config(self, settings: CheckSettings, prepared: Prepared) -> None:
-        """Remove the files of an earlier run, and no others, and write `config.json`: settings and versions."""
-        try:
-            for name in FILES:
+    @contextmanager
+    def recording(self, settings: CheckSettings, prepared: Prepared) -> Iterator[Callable[[Record], None]]:
+        """Give what writes one row of `metrics.csv`; each row is whole on disk before the next step.
+
+        The first row begins the run: the files of an earlier one are removed, no others, and `config.json` is written.
+        A run that never gets to its first step leaves everything as it was.
+        """
+        with ExitStack() as stack:
+            write_row: Callable[[list[object]], None] | None = None
+
+            def write(record: Record) -> None:
+                nonlocal write_row
+                if write_row is None:
+                    self._begin(settings, prepared)
+                    write_row = stack.enter_context(self._rows("metrics.csv"))
+                    classes = range(len(record.accuracies.classes))
+                    write_row([*_COLUMNS, *(f"class_{c}" for c in classes)])
+                write_row(_row(record))
+
+            yield write
+
+    def _begin(self, settings: CheckSettings, prepared: Prepared) -> None:
+        for name in FILES:
+            try:
                 (self.path / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise self._failed(name, error) from error
+            except OSError as error:
+                raise self._failed(name, error) from error
         self._write("config.json", _json(config_json(settings, prepared)))
 
     @contextmanager
-    def metrics(self, num_classes: int) -> Iterator[Callable[[Record], None]]:
-        """Open `metrics.csv` and give what writes one row of it; each row is whole on disk before the next step."""
-        name = "metrics.csv"
+    def _rows(self, name: str) -> Iterator[Callable[[list[object]], None]]:
         try:
             stream = (self.path / name).open("w", newline="", encoding="utf-8", buffering=1)
         except OSError as error:
@@ -96,8 +115,7 @@ class RunFolder:
                 raise self._failed(name, error) from error
 
         try:
-            write([*_COLUMNS, *(f"class_{c}" for c in range(num_classes))])
-            yield lambda record: write(_row(record))
+            yield write
         except BaseException:
             with suppress(OSError):  # a full disk fails again here, and would hide what happened
                 stream.close()

@@ -14,7 +14,8 @@ import torch
 from ..version import vaefit_version
 
 if TYPE_CHECKING:
-    from ..check import Check, CheckSettings, Prepared
+    from ..check import Check, Prepared
+    from ..settings import CheckSettings
 
 
 def result_json(check: Check) -> dict[str, Any]:

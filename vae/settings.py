@@ -1,0 +1,59 @@
+"""Everything that one check is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+from vaefit.cache.errors import require, require_range
+from vaefit.cache.histogram import MAX_CLASSES
+from vaefit.kernels import Backend
+
+from .recipe import MAX_SEED, Recipe
+
+DEVICES = ("auto", "cpu", "cuda")
+MAX_BATCH = 1 << 20
+MAX_LATENT = 1 << 16
+MAX_THREADS = 1024
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """The settings of `vaefit-cli overfit`; the names are those of its options.
+
+    Raises SettingError for a value that is wrong by itself.
+    """
+
+    data: Path | str
+    recipe: Recipe = field(default_factory=Recipe)
+    batch_size: int = 32
+    batch_seed: int = 0
+    indices: tuple[int, ...] | None = None
+    allow_duplicates: bool = False
+    seed: int = 0
+    latent_dim: int = 32
+    classes: int | None = None
+    ignore_index: int | None = None
+    weights_file: Path | None = None
+    cache_dir: Path | None = None
+    may_scan: bool = True
+    device: str = "auto"
+    backend: str = "auto"
+    threads: int | None = None
+    out: Path | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        require_range("--batch-size", self.batch_size, 1, MAX_BATCH)
+        require_range("--batch-seed", self.batch_seed, 0, MAX_SEED)
+        require_range("--seed", self.seed, 0, MAX_SEED)
+        require_range("--latent-dim", self.latent_dim, 1, MAX_LATENT)
+        if self.classes is not None:
+            require_range("--classes", self.classes, 2, MAX_CLASSES)
+        if self.ignore_index is not None:
+            require_range("--ignore-index", self.ignore_index, -MAX_SEED - 1, MAX_SEED)
+        if self.threads is not None:
+            require_range("--threads", self.threads, 1, MAX_THREADS)
+        require(self.device in DEVICES, "--device", self.device, f"one of {', '.join(DEVICES)}")
+        require(self.backend in get_args(Backend), "--backend", self.backend, f"one of {', '.join(get_args(Backend))}")
