@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -224,3 +225,21 @@ def test_the_embedded_corpus_is_made_once(vaefit_cli, user_cache):
     assert second.json["source"] == "cache"
     assert second.json["counts"] == first["counts"]
     assert second.err == ""
+
+
+def test_verify_of_a_dataset_that_changed_exits_1_with_both_counts(vaefit_cli, dataset):
+    assert vaefit_cli("weights", dataset).code == 0
+    with h5py.File(dataset, "r+") as handle:
+        old = int(handle["grids"][0, 0, 0])
+        handle["grids"][0, 0, 0] = (old + 1) % 10
+    outcome = vaefit_cli("weights", dataset, "--verify", "--json")
+    assert outcome.code == 1
+    change = np.array(outcome.json["recounted"]) - np.array(outcome.json["counts"])
+    assert change[old] == -1
+    assert change[(old + 1) % 10] == 1
+
+
+def test_verify_without_a_cached_file_says_what_to_run(vaefit_cli, dataset):
+    outcome = vaefit_cli("weights", dataset, "--verify", "--json")
+    assert outcome.code == 3
+    assert "vaefit-cli weights" in outcome.json["error"]["do"]
