@@ -165,7 +165,11 @@ def _scan(
     """Count every cell; also whether the result may be cached (else the reason is logged)."""
     from .dataset import dataset_path, declared_classes, open_grids
 
-    before = Stamp.of(location.file) if location.file.exists() else None
+    before, content = None, ""
+    if location.file.is_file():
+        before = Stamp.of(location.file)
+        # an edit during the scan may leave the times of a file just written as they are; its bytes tell
+        content = content_digest(location.file) if before.racy else ""
     with open_grids(location) as dataset:
         path = dataset_path(dataset)
         histogram = Histogram(f"{location.file}:/{path}", ignore_index)
@@ -184,13 +188,12 @@ def _scan(
                 raise
             declared, reason = None, "its attribute `classes` is wrong"
     assert before is not None  # open_grids has raised otherwise
-    cacheable = reason is None
-    content = content_digest(location.file) if cacheable else ""
+    after = content_digest(location.file) if reason is None else ""
     if reason is not None:
         _log.warning(f"{location}: the counts are not cached, for {reason}")
-    elif not Stamp.of(location.file).same_file(before):
+    elif not Stamp.of(location.file).same_file(before) or content not in ("", after):
         _log.warning(f"{location}: the file changed while it was counted; the counts are not cached")
-        cacheable, content = False, ""
+        reason, after = "it changed", ""
     used = int(np.flatnonzero(histogram.counts).max(initial=-1)) + 1
     entry = store.CachedCounts(
         asked_dataset=location.dataset,
@@ -199,12 +202,12 @@ def _scan(
         dtype=dtype,
         declared_classes=declared,
         stamp=before,
-        content=content,
+        content=after,
         labels=tuple(histogram.counts[:used].tolist()),
         outside=histogram.outside,
         outside_label=ignore_index if histogram.outside else None,
     )
-    return entry, cacheable
+    return entry, reason is None
 
 
 def _stored_elsewhere(dataset: h5py.Dataset, location: Location) -> str | None:

@@ -108,7 +108,7 @@ def print_result(terminal: Terminal, check: Check) -> None:
     terminal.line(f"why   {judgement.reason}")
     if judgement.next:
         terminal.line(f"next  {judgement.next}")
-    terminal.line(f"run   {check.run_dir}")
+    terminal.line(f"run   {check.run_dir}: reconstructions.png, curves.png, metrics.csv, result.json")
 
 
 def _share(counts: NDArray[np.int64], label: int) -> str:

@@ -120,8 +120,7 @@ class _FocalLoss(torch.autograd.Function):
             )
         (gradient,) = ctx.saved_tensors
         scale = upstream.unsqueeze(1) if ctx.per_cell else upstream
-        # the common case, loss.backward(), needs no second pass over the buffer; on a GPU looking would stall the
-        # stream
+        # loss.backward() needs no second pass over the buffer; on a GPU, looking would stall the stream
         if ctx.per_cell or scale.device.type != "cpu" or scale != 1:
             gradient = gradient * scale
         return gradient.to(ctx.dtype), None, None, None, None, None
