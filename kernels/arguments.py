@@ -41,18 +41,24 @@ def check_targets(targets: Tensor, expected: tuple[int, ...], device: torch.devi
         raise ValueError(f"targets are on {targets.device}, the logits on {device}. Move one of them.")
 
 
-def labels_and_mask(targets: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+def labels_and_mask(targets: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:
     """Return int64 labels, 0 where a cell is skipped, and the bool mask of cells that count; both shaped (B, *).
 
-    On the CPU a label outside 0..C-1 that is not `ignore_index` raises ValueError. On another device looking would
-    stall the stream, so such a cell is skipped as an ignored one is: the loss never indexes with it, and the counts
-    then sum to less than the cells that are not ignored.
+    On the CPU the mask is None where every cell counts, which spares the loss its masking, and a label outside 0..C-1
+    that is not `ignore_index` raises ValueError. On another device looking would stall the stream, so such a cell is
+    skipped as an ignored one is: the loss never indexes with it, and the counts then sum to less than the cells that
+    are not ignored.
     """
     # int64 first: a uint8 label compared with -100 would be compared with 156
     labels = targets.to(torch.int64)
+    on_cpu = labels.device.type == "cpu"
+    if on_cpu:
+        low, high = (bound.item() for bound in labels.aminmax()) if labels.numel() else (0, 0)
+        if low >= 0 and high < num_classes and not low <= ignore_index <= high:
+            return labels, None
     kept = labels != ignore_index
     inside = (labels >= 0) & (labels < num_classes)
-    if labels.device.type == "cpu":
+    if on_cpu:
         bad = kept & ~inside
         if bad.any():
             position = tuple(bad.nonzero()[0].tolist())

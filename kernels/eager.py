@@ -5,9 +5,9 @@ With l = log p_t, q = 1 - p_t and L = -w q^gamma l:
     dL/dl   = -w q^gamma (1 - gamma p_t l / q)
     dL/dz_c = (dL/dl) ([c = t] - p_c)
 
-so one buffer of the logits' size serves first as log-softmax and then as gradient. p_t l / q tends to -1 as p_t tends
-to 1 and to 0 as p_t tends to 0, which keeps every gamma >= 0 finite, and [c = t] - p_c is q itself at the target, free
-of cancellation.
+so one buffer of the logits' size serves first as log-softmax and then as gradient. [c = t] - p_c is q itself at the
+target, free of cancellation. p_t l / q tends to 0 with p_t, and to -1 as p_t tends to 1, where q^gamma or gamma is 0
+and makes it meaningless: with l and q held off -inf and 0, every gamma >= 0 stays finite.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from torch import Tensor
 from .arguments import compute_dtype
 from .reduction import Reduction, divisor, reduce_loss
 
+BLOCK = 1 << 18
+"""Logits that predictions are taken of at a time; the scratch buffer stays in the cache."""
+
 
 def focal_loss_eager(
     logits: Tensor,  # (B, C, *)
     labels: Tensor,  # (B, *) int64, 0 where not kept
-    kept: Tensor,  # (B, *) bool
+    kept: Tensor | None,  # (B, *) bool, None where every cell counts
     weight: Tensor | None,  # (C,)
     gamma: float,
     reduction: Reduction,
@@ -36,11 +39,14 @@ def focal_loss_eager(
     return _loss_and_gradient(logits, labels, kept, weight, gamma, reduction, want_gradient=False)[0]
 
 
-def confusion_counts_eager(predictions: Tensor, labels: Tensor, kept: Tensor, num_classes: int) -> Tensor:
+def confusion_counts_eager(predictions: Tensor, labels: Tensor, kept: Tensor | None, num_classes: int) -> Tensor:
     """Counts (C, C) int64 of checked predictions (B, *) against labels (B, *)."""
     pairs = num_classes * num_classes
-    # cells that are not kept fall into one more bin, so that no boolean selection has to wait for the device
-    index = (labels * num_classes + predictions).masked_fill_(~kept, pairs).reshape(-1)
+    index = labels * num_classes + predictions
+    if kept is not None:
+        # one more bin, so that no boolean selection has to wait for the device
+        index.masked_fill_(~kept, pairs)
+    index = index.reshape(-1)
     if index.device.type == "cpu":
         counts = torch.bincount(index, minlength=pairs + 1)
     else:
@@ -50,15 +56,30 @@ def confusion_counts_eager(predictions: Tensor, labels: Tensor, kept: Tensor, nu
 
 
 def predict(logits: Tensor) -> Tensor:
-    """Predicted class (B, *) int64 of logits (B, C, *); the lowest index wins ties."""
-    # max(1) is several times faster than argmax on channels-first logits, and promises the first index just the same
-    return logits.max(1)[1]
+    """Predicted class (B, *) int64 of logits (B, C, *); the lowest index wins ties, and NaN wins over all."""
+    if logits.device.type != "cpu" or logits.numel() == 0:
+        return logits.max(1)[1]
+    top = logits.amax(1, keepdim=True)
+    if top.isnan().any():
+        return logits.max(1)[1]
+    # on the CPU torch's max with indices takes one element at a time; amax, eq into floats and mul are vectorised
+    batch, classes, *rest = logits.shape
+    rank = torch.arange(classes, 0, -1, dtype=torch.float32).view(1, -1, *(1 for _ in rest))
+    rows = max(1, BLOCK * batch // logits.numel())
+    scratch = torch.empty(min(rows, batch), classes, *rest, dtype=torch.float32)
+    predictions = torch.empty(batch, *rest, dtype=torch.int64)
+    for first in range(0, batch, rows):
+        part = slice(first, first + rows)
+        hit = scratch[: min(rows, batch - first)]
+        torch.eq(logits[part], top[part], out=hit)
+        predictions[part] = classes - hit.mul_(rank).amax(1)
+    return predictions
 
 
 def _loss_and_gradient(
     logits: Tensor,
     labels: Tensor,
-    kept: Tensor,
+    kept: Tensor | None,
     weight: Tensor | None,
     gamma: float,
     reduction: Reduction,
@@ -68,23 +89,25 @@ def _loss_and_gradient(
     log_p = torch.log_softmax(logits, dim=1, dtype=dtype)
     index = labels.unsqueeze(1)
     log_pt = log_p.gather(1, index).squeeze(1)  # (B, *)
-    miss = -torch.expm1(log_pt)
+    miss = torch.expm1(log_pt).neg_()
     focus = miss**gamma
     if weight is not None:
-        focus = focus * weight[labels]
-    loss = (-focus * log_pt).masked_fill_(~kept, 0.0)
+        focus *= weight[labels]
+    loss = (focus * log_pt).neg_()
+    if kept is not None:
+        loss.masked_fill_(~kept, 0.0)
     reduced = reduce_loss(loss, kept, reduction)
     if not want_gradient:
         return reduced, None
 
-    p_t = log_pt.exp()
-    ratio = torch.where(p_t > 0, p_t * log_pt, 0.0)
-    ratio = torch.where(miss > 0, ratio / miss, -1.0)
-    slope = focus * (1.0 - gamma * ratio) / divisor(kept, reduction)  # -dL/dl
-    slope.masked_fill_(~kept, 0.0)
+    limits = torch.finfo(dtype)
+    ratio = log_pt.exp() * log_pt.clamp(min=limits.min) / miss.clamp(min=limits.tiny)
+    slope = focus * (1.0 - gamma * ratio) / divisor(loss, kept, reduction)  # -dL/dl
+    if kept is not None:
+        slope.masked_fill_(~kept, 0.0)
     gradient = log_p.exp_().mul_(slope.unsqueeze(1))
-    gradient.scatter_(1, index, (-slope * miss).unsqueeze(1))
-    if kept.device.type != "cpu" or not kept.all():
+    gradient.scatter_(1, index, (slope * miss).neg_().unsqueeze(1))
+    if kept is not None:
         # 0 * NaN: an ignored cell passes nothing on whatever its logits hold
         gradient.masked_fill_(~kept.unsqueeze(1), 0.0)
     # not yet in the logits' dtype: rounded before it is scaled, float16 would lose what a loss scale is there to save
@@ -94,7 +117,7 @@ def _loss_and_gradient(
 class _FocalLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        logits: Tensor, labels: Tensor, kept: Tensor, weight: Tensor | None, gamma: float, reduction: Reduction
+        logits: Tensor, labels: Tensor, kept: Tensor | None, weight: Tensor | None, gamma: float, reduction: Reduction
     ) -> tuple[Tensor, Tensor]:
         loss, gradient = _loss_and_gradient(logits, labels, kept, weight, gamma, reduction, want_gradient=True)
         assert gradient is not None

@@ -100,8 +100,8 @@ def confusion_counts(
     if choose_backend(backend, logits.device).name == "reference":
         return confusion_counts_reference(predictions, targets, ignore_index, classes if ready else None)
     if ready:
-        kept = kept & (predictions >= 0)
-        return confusion_counts_eager(predictions, labels, kept, classes)
+        valid = predictions >= 0
+        return confusion_counts_eager(predictions, labels, valid if kept is None else kept & valid, classes)
     return confusion_counts_eager(predict(logits.detach()), labels, kept, classes)
 
 
@@ -129,12 +129,13 @@ def focal_loss_with_counts(
     return loss, confusion_counts_eager(predict(logits.detach()), labels, kept, logits.shape[1])
 
 
-def _checked_predictions(predictions: Tensor, kept: Tensor, num_classes: int) -> Tensor:
+def _checked_predictions(predictions: Tensor, kept: Tensor | None, num_classes: int) -> Tensor:
     """Ready predictions as int64, -1 where outside 0..C-1; on the CPU such a one at a cell that counts raises."""
     ready = predictions.to(torch.int64)
     outside = (ready < 0) | (ready >= num_classes)
-    if ready.device.type == "cpu" and (outside & kept).any():
-        position = tuple((outside & kept).nonzero()[0].tolist())
+    bad = outside if kept is None else outside & kept
+    if ready.device.type == "cpu" and bad.any():
+        position = tuple(bad.nonzero()[0].tolist())
         raise ValueError(
             f"predictions hold class {int(ready[position])} at {position}, but the classes are 0..{num_classes - 1}. "
             "Pass a larger num_classes, or mend the predictions."

@@ -15,22 +15,22 @@ def check_reduction(reduction: str) -> None:
         raise ValueError(f"reduction is {reduction!r}. Use one of {', '.join(get_args(Reduction))}.")
 
 
-def divisor(kept: Tensor, reduction: Reduction) -> Tensor | int:
-    """What the sum over cells is divided by; `kept` is the bool mask (B, *) of the cells that count.
+def divisor(cells: Tensor, kept: Tensor | None, reduction: Reduction) -> Tensor | int:
+    """What the sum over `cells` (B, *) is divided by; `kept` masks those that count, None where all do.
 
     `mean` divides by the number of kept cells, not by the sum of their weights as torch's weighted cross-entropy does;
-    `batch` divides by B. Neither divides by 0: with nothing to add up the loss is 0. The mean's divisor stays on the
-    device, so that nothing waits for it.
+    `batch` divides by B. Neither divides by 0: with nothing to add up the loss is 0. The number of kept cells stays on
+    the device, so that nothing waits for it.
     """
     check_reduction(reduction)
     if reduction == "mean":
-        return kept.sum().clamp(min=1)
+        return max(cells.numel(), 1) if kept is None else kept.sum().clamp(min=1)
     if reduction == "batch":
-        return max(kept.shape[0], 1)
+        return max(cells.shape[0], 1)
     return 1
 
 
-def reduce_loss(loss: Tensor, kept: Tensor, reduction: Reduction) -> Tensor:
+def reduce_loss(loss: Tensor, kept: Tensor | None, reduction: Reduction) -> Tensor:
     """Reduce the loss of each cell (B, *), which is 0 where `kept` is False; `none` returns it as it is."""
-    by = divisor(kept, reduction)
+    by = divisor(loss, kept, reduction)
     return loss if reduction == "none" else loss.sum() / by

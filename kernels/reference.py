@@ -28,7 +28,9 @@ def focal_loss_reference(
     w = class_weight(weight, logits)
 
     # an ignored cell may hold NaN; masked here as well, so that 0 * NaN does not reach the gradient
-    z = logits.to(compute_dtype(logits)).masked_fill(~kept.unsqueeze(1), 0.0)
+    z = logits.to(compute_dtype(logits))
+    if kept is not None:
+        z = z.masked_fill(~kept.unsqueeze(1), 0.0)
     log_p = torch.log_softmax(z, dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)  # (B, *)
     miss = -torch.expm1(log_p)  # 1 - p_t
     # for gamma < 1 the slope of miss^gamma is infinite at 0, where loss and gradient are 0
@@ -37,7 +39,9 @@ def focal_loss_reference(
     loss = -focus * log_p
     if w is not None:
         loss = w[labels] * loss
-    return reduce_loss(loss.masked_fill(~kept, 0.0), kept, reduction)
+    if kept is not None:
+        loss = loss.masked_fill(~kept, 0.0)
+    return reduce_loss(loss, kept, reduction)
 
 
 def confusion_counts_reference(
@@ -58,5 +62,6 @@ def confusion_counts_reference(
     counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=targets.device)
     for target in range(num_classes):
         for prediction in range(num_classes):
-            counts[target, prediction] = ((labels == target) & (predictions == prediction) & kept).sum()
+            cells = (labels == target) & (predictions == prediction)
+            counts[target, prediction] = (cells if kept is None else cells & kept).sum()
     return counts

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vaefit.kernels import confusion_counts, confusion_counts_reference, focal_loss, focal_loss_with_counts
+from vaefit.kernels.eager import predict
 
 BACKENDS = ("eager", "reference")
 INTEGERS = ("uint8", "int8", "int16", "int32", "int64", "uint16", "uint32")
@@ -197,3 +198,17 @@ def test_no_negative_or_zero_number_of_classes(backend: str) -> None:
 def test_a_wrong_label_stops_loss_and_counts_together(backend: str) -> None:
     with pytest.raises(ValueError, match=r"label 7 at \(1,\)"):
         focal_loss_with_counts(torch.zeros(2, 3), torch.tensor([0, 7]), backend=backend)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("special", ["none", "nan", "-inf"])
+def test_predictions_of_many_blocks_are_those_of_argmax(dtype: torch.dtype, special: str) -> None:
+    torch.manual_seed(0)
+    logits = torch.randint(-3, 4, (70, 10, 33, 17)).to(dtype)  # 390,000 logits, most cells with a tie
+    if special != "none":
+        logits[torch.rand(logits.shape) < 0.1] = float(special)
+        logits[3, :, 5, 5] = float(special)
+    found = predict(logits)
+    assert found.dtype == torch.int64
+    assert torch.equal(found, logits.argmax(dim=1))
+    assert torch.equal(predict(logits.transpose(2, 3)), found.transpose(1, 2))
