@@ -136,7 +136,7 @@ def _next_diverged(recipe: Recipe) -> str:
 def _next_collapsed(recipe: Recipe) -> str:
     beta = _largest_beta(recipe)
     if beta > 0:
-        scale = " and acts H*W times stronger on a per-cell mean" if recipe.reduction == "mean" else ""
+        scale = ", H*W times stronger on a per-cell mean" if recipe.reduction == "mean" else ""
         return f"The KL term (beta {beta:g}{scale}) outweighs the reconstruction: try --beta 0."
     if recipe.init == "default":
         return "torch's own initialisation starts with hardly any signal from the input: try --init rescaled."
