@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 
+def sentence(what: str, where: str, got: str, do: str) -> str:
+    """The four parts as one line; empty ones leave no trace."""
+    place = f"{where}: " if where else ""
+    found = f" (got {got})" if got else ""
+    advice = f" {do}" if do else ""
+    return f"{place}{what}{found}.{advice}"
+
+
 class VaefitError(ValueError):
     """Base of the errors that a user can act on.
 
@@ -15,10 +23,7 @@ class VaefitError(ValueError):
         super().__init__(what, where, got, do)
 
     def __str__(self) -> str:
-        found = f" (got {self.got})" if self.got else ""
-        place = f"{self.where}: " if self.where else ""
-        advice = f" {self.do}" if self.do else ""
-        return f"{place}{self.what}{found}.{advice}"
+        return sentence(self.what, self.where, self.got, self.do)
 
 
 class DataError(VaefitError):

@@ -72,15 +72,12 @@ class Failure:
             if as_json:
                 print_json({"error": parts, "exit": self.code})
             else:
-                print("error: " + self._sentence(), file=sys.stderr)
+                from vaefit.cache.errors import sentence
+
+                print("error: " + sentence(**parts), file=sys.stderr)
         except OSError:
             silence_stdout()  # there is nowhere to tell it; the exit code still does
         return self.code
-
-    def _sentence(self) -> str:
-        place = f"{self.where}: " if self.where else ""
-        found = f" (got {self.got})" if self.got else ""
-        return f"{place}{self.what}{found}.{' ' if self.do else ''}{self.do}"
 
 
 def _command(error: Any, arguments: Sequence[str]) -> str:
