@@ -8,6 +8,8 @@ import typer
 
 from .data import data
 from .overfit import overfit
+from .show import compare, show
+from .sweep import PASS_ON, sweep
 from .weights import weights
 
 app = typer.Typer(
@@ -38,4 +40,7 @@ def _options(
 
 app.command()(overfit)
 app.command()(weights)
+app.command(context_settings=PASS_ON)(sweep)
+app.command()(show)
+app.command()(compare)
 app.add_typer(data, name="data")

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, CacheDir, Classes, Data, EffectiveB, IgnoreIndex, Quiet, numbers
+from .options import AsJson, CacheDir, Classes, Data, EffectiveB, IgnoreIndex, Quiet
+from .settings import check_settings
 
 
 def overfit(
+    ctx: typer.Context,
     data: Data = None,
     recipe: Annotated[
         str, typer.Option(metavar="default|classic", help="Where every setting starts from.")
@@ -83,70 +85,22 @@ def overfit(
     """
     from .console import Terminal
 
-    if weights_file is not None and weights is not None:
-        raise typer.BadParameter("--weights and --weights-file both say where the weights come from; pass one of them")
     terminal = Terminal(as_json, quiet)
-    ramp = numbers("--beta-ramp", beta_ramp, 3)
-    adam = numbers("--betas", betas, 2)
-    chosen = None if indices is None else tuple(map(int, numbers("--indices", indices, None, whole=True) or ()))
+    settings = check_settings(ctx.params, terminal.note)
 
     from vaefit.vae.check import Watcher, run_check
-    from vaefit.vae.grids.corpus import embedded_corpus
-    from vaefit.vae.recipe import BetaRamp, recipe_with
-    from vaefit.vae.report.summary import result_json
-    from vaefit.vae.settings import CheckSettings
+    from vaefit.vae.report.summary import RunSummary, SetupSummary
 
-    from .tables import print_prepared, print_result
+    from .tables import print_result, print_setup
 
-    knobs = recipe_with(
-        recipe,
-        iterations=iterations,
-        target=target,
-        stop_when=stop_when,
-        weights=weights,
-        scheme=scheme,
-        smooth=smooth,
-        effective_b=effective_b,
-        gamma=gamma,
-        reduction=reduction,
-        beta=beta,
-        beta_ramp=ramp and BetaRamp(*ramp),
-        z=z,
-        init=init,
-        resample=resample,
-        lr=lr,
-        betas=adam,
-        warmup=warmup,
-        lr_decay=lr_decay,
-        clip=clip,
-    )
-    settings = CheckSettings(
-        data=embedded_corpus(terminal.note) if data is None else data,
-        recipe=knobs,
-        batch_size=batch_size,
-        batch_seed=batch_seed,
-        indices=chosen,
-        allow_duplicates=allow_duplicates,
-        seed=seed,
-        latent_dim=latent_dim,
-        classes=classes,
-        ignore_index=ignore_index,
-        weights_file=weights_file,
-        cache_dir=cache_dir,
-        may_scan=not no_scan,
-        device=device,
-        backend=backend,
-        threads=threads,
-        out=out,
-        overwrite=overwrite,
-    )
     with terminal.progress() as progress:
         watcher = Watcher(
             counting=progress.counting,
-            prepared=lambda prepared: print_prepared(terminal, prepared),
-            step=lambda record: progress.fitting(record, knobs.iterations),
+            prepared=lambda prepared: print_setup(terminal, SetupSummary.of(prepared)),
+            step=lambda record: progress.fitting(record, settings.recipe.iterations),
         )
         check = run_check(settings, watcher)
-    print_result(terminal, check)
-    terminal.json(result_json(check))
-    raise typer.Exit(0 if check.result.passed else 1)
+    summary = RunSummary.of(check)
+    print_result(terminal, summary)
+    terminal.json(summary.json())
+    raise typer.Exit(0 if summary.passed else 1)

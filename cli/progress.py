@@ -31,9 +31,11 @@ class ProgressLine:
 
     def fitting(self, record: Record, iterations: int) -> None:
         """Show the step, loss, pixel accuracy and worst class."""
-        a = record.accuracies
-        numbers = f"loss {record.loss:.4g}  pixel {a.pixel:.4f}  worst class {a.worst:.4f} (class {a.worst_class})"
-        self._show("fitting", record.step, iterations, f"step {record.step}/{iterations}  {numbers}")
+        self._show("fitting", record.step, iterations, f"step {record.step}/{iterations}  {_numbers(record)}")
+
+    def sweeping(self, record: Record, done: int, runs: int, what: str) -> None:
+        """Show which run of how many a sweep is at, and how far that is."""
+        self._show(f"run {done + 1}/{runs}", done, runs, f"{what}  step {record.step}  {_numbers(record)}")
 
     def close(self) -> None:
         """Remove the line."""
@@ -56,3 +58,8 @@ class ProgressLine:
             self._task = self._bar.add_task("", total=total, text=text)
             self._bar.start()
         self._bar.update(self._task, completed=done, text=text)
+
+
+def _numbers(record: Record) -> str:
+    a = record.accuracies
+    return f"loss {record.loss:.4g}  pixel {a.pixel:.4f}  worst class {a.worst:.4f} (class {a.worst_class})"

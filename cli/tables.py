@@ -4,51 +4,46 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.table import Table
 
 from .console import Terminal
 
 if TYPE_CHECKING:
-    from vaefit.vae.check import Check, Prepared
+    from vaefit.vae.report.summary import RunSummary, SetupSummary
 
 _STYLES = {"MEMORISED": "bold green", "LEARNING": "bold yellow", "COLLAPSED": "bold red", "DIVERGED": "bold red"}
 
 
-def print_prepared(terminal: Terminal, prepared: Prepared) -> None:
+def print_setup(terminal: Terminal, setup: SetupSummary) -> None:
     """What is fitted: dataset, batch and weights, with both distributions side by side."""
-    dataset, weights, batch = prepared.dataset, prepared.weights, prepared.batch
-    n, height, width = dataset.shape
-    terminal.line(f"data        {dataset.location}: {n:,} grids of {height} x {width}, {dataset.classes} classes")
+    dataset, weights, batch = setup.dataset, setup.weights, setup.batch
+    size = f"{dataset.grids:,} grids of {dataset.height} x {dataset.width}, {dataset.classes} classes"
+    terminal.line(f"data        {dataset.path}: {size}")
     known = f"cached in {dataset.cache_file}" if dataset.source == "cache" else f"scanned in {dataset.seconds:.2f} s"
     terminal.line(f"counts      {known}")
     swapped = f", {batch.swapped} swapped in for rare classes" if batch.swapped else ""
     terminal.line(f"batch       {len(batch.indices)} grids{swapped}, digest {batch.digest[:16]}")
-    terminal.line(f"focal loss  {prepared.backend}")
+    terminal.line(f"focal loss  {setup.backend} ({setup.backend_reason})")
     terminal.line()
 
-    shown = np.flatnonzero((dataset.counts > 0) | (prepared.batch_counts > 0))
     table = Table(title="classes")
     table.add_column("class", justify="right")
     for column in ("dataset", "share", "batch", "share ", "weight"):
         table.add_column(column, justify="right")
-    for c in shown.tolist():
-        table.add_row(
-            str(c),
-            f"{dataset.counts[c]:,}",
-            _share(dataset.counts, c),
-            f"{prepared.batch_counts[c]:,}",
-            _share(prepared.batch_counts, c),
-            f"{weights.values[c]:.4f}",
-        )
+    hidden = 0
+    for c, (whole, here, weight) in enumerate(zip(dataset.counts, batch.counts, weights.values, strict=True)):
+        if whole == 0 and here == 0:
+            hidden += 1
+            continue
+        shares = _share(whole, dataset.counts), _share(here, batch.counts)
+        table.add_row(str(c), f"{whole:,}", shares[0], f"{here:,}", shares[1], f"{weight:.4f}")
     terminal.table(table)
-    hidden = dataset.classes - shown.size
     if hidden:
         terminal.line(f"{hidden} of {dataset.classes} classes never occur and are not listed")
-    low, high = weights.values.min(), weights.values.max()
+    low, high = min(weights.values), max(weights.values)
+    ratio = "infinite" if weights.ratio is None else f"{weights.ratio:.2f}"
     origin = describe_weights(weights.scheme, weights.source)
-    terminal.line(f"weights     {origin}: {low:.4f} to {high:.4f}, ratio {weights.ratio:.2f}")
+    terminal.line(f"weights     {origin}: {low:.4f} to {high:.4f}, ratio {ratio}")
     terminal.line()
 
 
@@ -58,65 +53,55 @@ def describe_weights(scheme: str, source: str) -> str:
     return words.get(source, f"{scheme} of the {'whole dataset' if source == 'global' else 'batch'}")
 
 
-def print_result(terminal: Terminal, check: Check) -> None:
+def print_result(terminal: Terminal, run: RunSummary) -> None:
     """What came out: accuracy per class, signals, verdict."""
-    result, prepared = check.result, check.prepared
     table = Table(title="accuracy per class")
     for column in ("class", "cells in batch", "accuracy", "first predicted", "last predicted"):
         table.add_column(column, justify="right")
-    for c, accuracy in enumerate(result.class_accuracy):
-        steps = result.predicted_steps(c)
+    counts = run.setup.batch.counts
+    for c, (accuracy, steps) in enumerate(zip(run.class_accuracy, run.class_predicted_steps, strict=True)):
         if accuracy is None and steps is None:
             continue
         first, last = ("never", "never") if steps is None else (f"step {steps[0]}", f"step {steps[1]}")
-        weak = accuracy is not None and accuracy < result.recipe.target
-        table.add_row(
-            str(c),
-            f"{prepared.batch_counts[c]:,}",
-            "not in batch" if accuracy is None else f"{accuracy:.4f}",
-            first,
-            last,
-            style="red" if weak else None,
-        )
+        weak = accuracy is not None and accuracy < run.target
+        shown = "not in batch" if accuracy is None else f"{accuracy:.4f}"
+        table.add_row(str(c), f"{counts[c]:,}", shown, first, last, style="red" if weak else None)
     terminal.table(table)
 
-    a, reached = result.accuracies, result.reached
     signals = Table(title="signals", show_header=False)
     signals.add_column(justify="left")
     signals.add_column(justify="right")
     signals.add_column(justify="left")
     rows = (
-        ("pixel accuracy", f"{a.pixel:.4f}", "cells whose class is right"),
-        ("majority share", f"{result.shares.majority:.4f}", "what one class everywhere would score"),
-        ("background share", f"{result.shares.background:.4f}", "what the best single picture would score"),
-        ("skill", _optional(result.skill), "share of the way from there to perfect"),
-        ("macro accuracy", f"{a.macro:.4f}", "mean over the classes in the batch"),
-        ("worst class", f"{a.worst:.4f}", f"class {a.worst_class}"),
-        ("retrieval", _optional(result.retrieval), "reconstructions nearest to their own target"),
-        ("distinct pictures", str(result.distinct_pictures), f"of {len(result.predictions)} reconstructions"),
-        ("95 % pixel accuracy", _step(reached.pixel_95), ""),
-        ("95 % in every class", _step(reached.worst_class_95), ""),
-        ("every cell right", _step(reached.exact), ""),
+        ("pixel accuracy", f"{run.pixel_accuracy:.4f}", "cells whose class is right"),
+        ("majority share", f"{run.majority_share:.4f}", "what one class everywhere would score"),
+        ("background share", f"{run.background_share:.4f}", "what the best single picture would score"),
+        ("skill", optional(run.skill), "share of the way from there to perfect"),
+        ("macro accuracy", f"{run.macro_accuracy:.4f}", "mean over the classes in the batch"),
+        ("worst class", f"{run.worst_class_accuracy:.4f}", f"class {run.worst_class}"),
+        ("retrieval", optional(run.retrieval), "reconstructions nearest to their own target"),
+        ("distinct pictures", str(run.distinct_pictures), f"of {len(run.setup.batch.indices)} reconstructions"),
+        ("95 % pixel accuracy", _step(run.reached.pixel_95), ""),
+        ("95 % in every class", _step(run.reached.worst_class_95), ""),
+        ("every cell right", _step(run.reached.exact), ""),
     )
     for row in rows:
         signals.add_row(*row)
     terminal.table(signals)
-    judgement = result.judgement
-    terminal.line(
-        f"{judgement.verdict} after {result.iterations} updates, {check.seconds:.1f} s", _STYLES[judgement.verdict]
-    )
-    terminal.line(f"why   {judgement.reason}")
-    if judgement.next:
-        terminal.line(f"next  {judgement.next}")
-    terminal.line(f"run   {check.run_dir}: reconstructions.png, curves.png, metrics.csv, result.json")
+    terminal.line(f"{run.verdict} after {run.iterations} updates, {run.seconds:.1f} s", _STYLES[run.verdict])
+    terminal.line(f"why   {run.reason}")
+    if run.next:
+        terminal.line(f"next  {run.next}")
+    terminal.line(f"run   {run.run_dir}: reconstructions.png, curves.png, metrics.csv, result.json")
 
 
-def _share(counts: NDArray[np.int64], label: int) -> str:
-    return f"{100 * counts[label] / counts.sum():.2f} %"
-
-
-def _optional(value: float | None) -> str:
+def optional(value: float | None) -> str:
+    """A share with four digits, `none` where there is none."""
     return "none" if value is None else f"{value:.4f}"
+
+
+def _share(count: int, counts: tuple[int, ...]) -> str:
+    return f"{100 * count / sum(counts):.2f} %"
 
 
 def _step(step: int | None) -> str:

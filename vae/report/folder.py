@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import csv
-import itertools
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-from tempfile import TemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
@@ -19,7 +14,10 @@ from vaefit.cache.atomic import replacing, write_atomically
 
 from ..errors import RunError
 from ..result import Record
-from .summary import config_json, result_json
+from .claim import ClaimedFolder
+from .config import config_json
+from .jsonable import json_file
+from .summary import RunSummary
 
 if TYPE_CHECKING:
     from ..check import Check, Prepared
@@ -29,47 +27,10 @@ FILES = ("config.json", "metrics.csv", "result.json", "reconstructions.png", "cu
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """A folder that belongs to one run."""
+class RunFolder(ClaimedFolder):
+    """The folder of one overfit run."""
 
-    path: Path
-    made: tuple[Path, ...] = ()
-    """The folders that were made for it, innermost first."""
-
-    @classmethod
-    def claim(cls, out: Path | None, overwrite: bool) -> RunFolder:
-        """Make the folder, or take an empty one; RunError where it cannot be written or holds anything.
-
-        With `overwrite` it may hold anything; the files of an earlier run stay until this one begins. None takes
-        ./runs/overfit-YYYYMMDD-HHMMSS.
-        """
-        if out is not None and out.is_file():
-            raise RunError("the run folder is a file", str(out), do="Pass the name of a folder as --out.")
-        # without --out, ./runs may have to be made; it goes again too, unless other runs are in it
-        path = Path("runs").absolute() if out is None else out.absolute()
-        made = [folder for folder in (path, *path.parents) if not folder.exists()]
-        try:
-            if out is None:
-                path = _fresh()
-                made.insert(0, path)
-            path.mkdir(parents=True, exist_ok=True)
-            taken = any(path.iterdir())
-            # found out now, not after the fit
-            with TemporaryFile(dir=path):
-                pass
-        except OSError as error:
-            raise RunError(
-                "the run folder cannot be written", str(path), error.strerror or str(error), "Pass another --out."
-            ) from error
-        if taken and not overwrite:
-            raise RunError("the run folder is not empty", str(path), do="Pass --overwrite, or another --out.")
-        return cls(path, tuple(made))
-
-    def release(self) -> None:
-        """Give up a claimed folder; one that holds anything, and one that was there before, stays."""
-        for folder in self.made:
-            with suppress(OSError):
-                folder.rmdir()
+    kind: ClassVar[str] = "overfit"
 
     @contextmanager
     def recording(self, settings: CheckSettings, prepared: Prepared) -> Iterator[Callable[[Record], None]]:
@@ -98,7 +59,7 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
             except OSError as error:
                 raise self._failed(name, error) from error
-        self._write("config.json", _json(config_json(settings, prepared)))
+        self._write("config.json", json_file(config_json(settings, prepared)))
 
     @contextmanager
     def _rows(self, name: str) -> Iterator[Callable[[list[object]], None]]:
@@ -137,7 +98,7 @@ class RunFolder:
                     draw(check.result, temporary)
             except OSError as error:
                 raise self._failed(name, error) from error
-        self._write("result.json", _json(result_json(check)))
+        self._write("result.json", json_file(RunSummary.of(check).json()))
 
     def _write(self, name: str, data: bytes) -> None:
         try:
@@ -162,21 +123,3 @@ def _row(record: Record) -> list[object]:
         a.pixel, a.macro, a.worst, *a.classes,
     )  # fmt: skip
     return ["" if value is None else value for value in values]
-
-
-def _json(content: object) -> bytes:
-    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
-
-
-def _fresh() -> Path:
-    """Make a folder below ./runs named by the time; a second run within the second gets a number."""
-    base = (Path("runs") / f"overfit-{datetime.now():%Y%m%d-%H%M%S}").absolute()
-    base.parent.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(1):
-        path = base if number == 1 else base.with_name(f"{base.name}-{number}")
-        try:
-            path.mkdir()  # whoever makes it has it
-        except FileExistsError:
-            continue
-        return path
-    raise AssertionError("counting never ends")

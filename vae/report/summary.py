@@ -1,104 +1,175 @@
-"""`result.json` and `config.json` as plain JSON values; a number that is not finite becomes null."""
+"""The result of a run as plain values: what `result.json` holds, what is printed, and what is read again."""
 
 from __future__ import annotations
 
 import math
-import platform
-from dataclasses import asdict, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
-from ..version import vaefit_version
+from ..verdict import Verdict
+from .jsonable import plain
 
 if TYPE_CHECKING:
     from ..check import Check, Prepared
-    from ..settings import CheckSettings
 
 
-def result_json(check: Check) -> dict[str, Any]:
-    """What `overfit --json` prints."""
-    result, prepared = check.result, check.prepared
-    accuracies, judgement = result.accuracies, result.judgement
-    classes = range(prepared.dataset.classes)
-    found: dict[str, Any] = {
-        "verdict": judgement.verdict,
-        "passed": judgement.passed,
-        "reason": judgement.reason,
-        "next": judgement.next or None,
-        "collapsed_class": judgement.collapsed_class,
-        "iterations": result.iterations,
-        "reached": asdict(result.reached),
-        "pixel_accuracy": accuracies.pixel,
-        "macro_accuracy": accuracies.macro,
-        "worst_class_accuracy": accuracies.worst,
-        "class_accuracy": accuracies.classes,
-        "class_predicted_steps": [result.predicted_steps(c) for c in classes],
-        "background_share": result.shares.background,
-        "majority_share": result.shares.majority,
-        "skill": result.skill,
-        "retrieval": result.retrieval,
-        "distinct_pictures": result.distinct_pictures,
-        "batch": {
-            "digest": prepared.batch.digest,
-            "indices": prepared.batch.indices,
-            "swapped": prepared.batch.swapped,
-            "counts": prepared.batch_counts,
-        },
-        "weights": {
-            "source": prepared.weights.source,
-            "scheme": prepared.weights.scheme,
-            "ratio": prepared.weights.ratio,
-            "values": prepared.weights.values,
-        },
-        "dataset": {
-            "path": str(prepared.dataset.location),
-            "counts": prepared.dataset.counts,
-            "grids": prepared.dataset.grids,
-            "classes": prepared.dataset.classes,
-            "source": prepared.dataset.source,
-        },
-        "backend": prepared.backend.name,
-        "device": str(prepared.device),
-        "seconds": check.seconds,
-        "run_dir": str(check.run_dir),
-    }
-    return {key: plain(value) for key, value in found.items()}
+@dataclass(frozen=True)
+class DatasetSummary:
+    """The dataset that the batch and the weights come from."""
+
+    path: str
+    counts: tuple[int, ...]
+    grids: int
+    height: int
+    width: int
+    classes: int
+    source: str
+    """Where the counts come from, `cache` or `scan`."""
+    cache_file: str | None
+    digest: str | None
+    """blake2b of the file's bytes; None where it was not taken."""
+    seconds: float
 
 
-def config_json(settings: CheckSettings, prepared: Prepared) -> dict[str, Any]:
-    """Every setting, and the versions that a rerun needs."""
-    values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "recipe"}
-    found: dict[str, Any] = {
-        "settings": values,
-        "recipe": asdict(settings.recipe),
-        "device": str(prepared.device),
-        "backend": str(prepared.backend),
-        "threads": torch.get_num_threads(),
-        "height": prepared.dataset.shape[1],
-        "width": prepared.dataset.shape[2],
-        "classes": prepared.dataset.classes,
-        "versions": {
-            "vaefit": vaefit_version(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "platform": platform.platform(),
-        },
-    }
-    return {key: plain(value) for key, value in found.items()}
+@dataclass(frozen=True)
+class BatchSummary:
+    """The fixed batch."""
+
+    digest: str
+    indices: tuple[int, ...]
+    swapped: int
+    counts: tuple[int, ...]
 
 
-def plain(value: Any) -> Any:
-    """The value in JSON's own types."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value) if isinstance(value, Path) else value
+@dataclass(frozen=True)
+class WeightsSummary:
+    """The class weights; `ratio` is None where the smallest is 0."""
+
+    source: str
+    scheme: str
+    ratio: float | None
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SetupSummary:
+    """What is known of a run before its first step."""
+
+    dataset: DatasetSummary
+    batch: BatchSummary
+    weights: WeightsSummary
+    backend: str
+    backend_reason: str
+    device: str
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> SetupSummary:
+        """Summarise what was prepared."""
+        dataset, batch, weights = prepared.dataset, prepared.batch, prepared.weights
+        _, height, width = dataset.shape
+        return cls(
+            DatasetSummary(
+                str(dataset.location),
+                tuple(dataset.counts.tolist()),
+                dataset.grids,
+                height,
+                width,
+                dataset.classes,
+                dataset.source,
+                None if dataset.cache_file is None else str(dataset.cache_file),
+                dataset.digest,
+                dataset.seconds,
+            ),
+            BatchSummary(batch.digest, batch.indices, batch.swapped, tuple(prepared.batch_counts.tolist())),
+            WeightsSummary(
+                weights.source,
+                weights.scheme,
+                weights.ratio if math.isfinite(weights.ratio) else None,
+                tuple(weights.values.tolist()),
+            ),
+            prepared.backend.name,
+            prepared.backend.reason,
+            str(prepared.device),
+        )
+
+
+@dataclass(frozen=True)
+class ReachedSummary:
+    """Updates done when the reconstruction first got there; None = never."""
+
+    pixel_95: int | None
+    worst_class_95: int | None
+    exact: int | None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A finished run."""
+
+    verdict: Verdict
+    passed: bool
+    reason: str
+    next: str | None
+    collapsed_class: int | None
+    iterations: int
+    target: float
+    reached: ReachedSummary
+    pixel_accuracy: float
+    macro_accuracy: float
+    worst_class_accuracy: float
+    worst_class: int
+    class_accuracy: tuple[float | None, ...]
+    class_predicted_steps: tuple[tuple[int, int] | None, ...]
+    background_share: float
+    majority_share: float
+    skill: float | None
+    retrieval: float | None
+    distinct_pictures: int
+    setup: SetupSummary
+    seconds: float
+    run_dir: str
+
+    @classmethod
+    def of(cls, check: Check) -> RunSummary:
+        """Summarise a finished check."""
+        result = check.result
+        accuracies, judgement = result.accuracies, result.judgement
+        return cls(
+            verdict=judgement.verdict,
+            passed=judgement.passed,
+            reason=judgement.reason,
+            next=judgement.next or None,
+            collapsed_class=judgement.collapsed_class,
+            iterations=result.iterations,
+            target=result.recipe.target,
+            reached=ReachedSummary(**asdict(result.reached)),
+            pixel_accuracy=accuracies.pixel,
+            macro_accuracy=accuracies.macro,
+            worst_class_accuracy=accuracies.worst,
+            worst_class=accuracies.worst_class,
+            class_accuracy=accuracies.classes,
+            class_predicted_steps=tuple(result.predicted_steps(c) for c in range(check.prepared.dataset.classes)),
+            background_share=result.shares.background,
+            majority_share=result.shares.majority,
+            skill=result.skill,
+            retrieval=result.retrieval,
+            distinct_pictures=result.distinct_pictures,
+            setup=SetupSummary.of(check.prepared),
+            seconds=check.seconds,
+            run_dir=str(check.run_dir),
+        )
+
+    def json(self) -> dict[str, Any]:
+        """What `overfit --json` prints; the setup's parts stand beside the results."""
+        found: dict[str, Any] = plain(asdict(self))
+        setup, where = found.pop("setup"), found.pop("run_dir")
+        return {**found, **setup, "run_dir": where}
+
+    @classmethod
+    def of_json(cls, found: dict[str, Any]) -> RunSummary:
+        """Take what `json` gave apart; msgspec.ValidationError, which names the key, where it does not fit."""
+        import msgspec
+
+        parts = {f.name for f in fields(SetupSummary)}
+        setup = {key: value for key, value in found.items() if key in parts}
+        return msgspec.convert({**found, "setup": setup}, cls)

@@ -1,0 +1,92 @@
+"""`vaefit-cli show` and `vaefit-cli compare`: runs again, from their folders alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import AsJson, Quiet
+
+if TYPE_CHECKING:
+    from vaefit.vae.report.comparison import Comparison, Pair
+
+    from .console import Terminal
+
+Run = Annotated[Path, typer.Argument(readable=False, help="A run folder.")]
+
+
+def show(run: Run, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Print a run again, or a sweep, from its folder alone."""
+    from vaefit.vae.report.stored import StoredRun
+    from vaefit.vae.sweep.folder import FILES, read_sweep
+
+    from .console import Terminal
+    from .sweep_table import print_sweep
+    from .tables import print_result, print_setup
+
+    terminal = Terminal(as_json, quiet)
+    if any((run / name).exists() for name in FILES):
+        outcome = read_sweep(run)
+        print_sweep(terminal, outcome)
+        terminal.json(outcome.json())
+        return
+    summary = StoredRun.read(run).summary
+    print_setup(terminal, summary.setup)
+    print_result(terminal, summary)
+    terminal.json(summary.json())
+
+
+def compare(first: Run, second: Run, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Say what differs between two runs: settings, data, batch, weights, machine and results."""
+    from vaefit.vae.report.comparison import Comparison
+    from vaefit.vae.report.stored import StoredRun
+
+    from .console import Terminal
+
+    terminal = Terminal(as_json, quiet)
+    comparison = Comparison.of(StoredRun.read(first), StoredRun.read(second))
+    _print(terminal, comparison)
+    terminal.json(comparison.json())
+
+
+def _print(terminal: Terminal, found: Comparison) -> None:
+    terminal.line(f"A        {found.runs[0]}")
+    terminal.line(f"B        {found.runs[1]}")
+    data = {True: "the same bytes", False: "different files", None: "unknown, a digest was not taken"}[found.same_data]
+    terminal.line(f"data     {data}")
+    terminal.line(f"batch    {'the same grids' if found.same_batch else 'different grids'}")
+    weights = found.weights[0] if found.same_weights else f"different: {found.weights[0]} | {found.weights[1]}"
+    terminal.line(f"weights  {'the same: ' if found.same_weights else ''}{weights}")
+    step = found.first_different_step
+    same = "the same at every step" if step is None else f"different from step {step} on"
+    terminal.line(f"metrics  {same}")
+    terminal.line()
+    _table(terminal, "settings that differ", found.settings, "none")
+    _table(terminal, "machine and versions that differ", found.environment, "none")
+    _table(terminal, "results", found.results, "")
+    classes = {f"class {c}": pair for c, pair in enumerate(found.class_accuracy) if pair[0] != pair[1]}
+    _table(terminal, "accuracy of classes that differ", classes, "none")
+
+
+def _table(terminal: Terminal, title: str, pairs: dict[str, Pair], empty: str) -> None:
+    from rich.table import Table
+
+    if not pairs:
+        terminal.line(f"{title}: {empty}")
+        return
+    table = Table(title=title)
+    for column in ("", "A", "B"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, (left, right) in pairs.items():
+        table.add_row(name, _word(left), _word(right), style="yellow" if left != right else None)
+    terminal.table(table)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "none" if value is None else str(value)

@@ -1,0 +1,28 @@
+"""Values in JSON's own types, and as the text of a file."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's own types; a number that is not finite becomes null."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def json_file(content: object) -> bytes:
+    """The text of a JSON file for people to read."""
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()

@@ -1,0 +1,81 @@
+"""Running a sweep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+from ..check import Watcher, run_check
+from ..settings import CheckSettings
+from .difference import difference
+from .effects import effects
+from .folder import SweepFolder
+from .outcome import SettingOutcome, SweepOutcome, SweepRun
+from .plan import Plan
+
+
+@dataclass(frozen=True)
+class SweepWatcher:
+    """What a caller hears while a sweep runs."""
+
+    begins: Callable[[int, tuple[str, ...], int], Watcher | None]
+    """Called before each run with its place, its values and the number of its seeds; gives the watcher of the check."""
+
+
+def run_sweep(
+    plan: Plan, out: Path | None = None, overwrite: bool = False, watcher: SweepWatcher | None = None
+) -> SweepOutcome:
+    """Make every run of the plan and leave a folder behind, with the run folders in it.
+
+    Errors are those of `run_check`; the rows of the runs before the error stay in `sweep.csv`.
+    """
+    start = time.perf_counter()
+    folder = SweepFolder.claim(out, overwrite)
+    runs: list[SweepRun] = []
+    try:
+        for place, (setting, number, told) in enumerate(plan.checks()):
+            heard = None if watcher is None else watcher.begins(place, setting.values, number)
+            runs.append(_one(plan, folder, place, setting.values, number, told, heard))
+    except BaseException:
+        folder.release()
+        raise
+    outcome = _outcome(plan, runs, time.perf_counter() - start, str(folder.path))
+    folder.finish(outcome)
+    return outcome
+
+
+def _one(
+    plan: Plan,
+    folder: SweepFolder,
+    place: int,
+    values: tuple[str, ...],
+    number: int,
+    told: CheckSettings,
+    watcher: Watcher | None,
+) -> SweepRun:
+    where = folder.run_folder(place, plan.knobs, values, number)
+    check = run_check(replace(told, out=where, overwrite=True), watcher)
+    if place == 0:  # a sweep whose first run fails leaves an earlier one as it was
+        folder.begin(plan.knobs)
+    run = SweepRun.of(values, number, check)
+    folder.add(run)
+    return run
+
+
+def _outcome(plan: Plan, runs: list[SweepRun], seconds: float, run_dir: str) -> SweepOutcome:
+    values, numbers = [run.values for run in runs], [run.number for run in runs]
+    found = effects([run.score for run in runs], values, numbers, [knob.name for knob in plan.knobs])
+    groups = groupby(runs, key=lambda run: run.values)  # runs of one setting follow one another
+    return SweepOutcome(
+        knobs=plan.knobs,
+        seeds=plan.seeds,
+        settings=tuple(SettingOutcome.of(list(members)) for _, members in groups),
+        effects=found,
+        difference=difference(found, plan.knobs, runs),
+        runs=tuple(runs),
+        seconds=seconds,
+        run_dir=run_dir,
+    )
