@@ -125,7 +125,7 @@ def _unopened(file: Path, error: OSError) -> DataError:
     if "unable to lock file" in str(error):
         do = "Close it there, or set HDF5_USE_FILE_LOCKING=FALSE if nothing is being written."
         return DataError("the file is open for writing elsewhere", str(file), _first_line(error), do)
-    do = "`vaefit-cli data import` makes HDF5 from ARC tasks."
+    do = "`vaefit-cli data import` makes HDF5 from ARC tasks and numpy files."
     return DataError("the file is not HDF5, or it is damaged", str(file), _first_line(error), do)
 
 

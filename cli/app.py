@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .data import data
+from .doctor import doctor
 from .overfit import overfit
 from .show import compare, show
 from .sweep import PASS_ON, sweep
@@ -43,4 +44,5 @@ app.command()(weights)
 app.command(context_settings=PASS_ON)(sweep)
 app.command()(show)
 app.command()(compare)
+app.command()(doctor)
 app.add_typer(data, name="data")

@@ -72,3 +72,32 @@ def arc(
         "file": str(out), "grids": len(read.grids), "height": max_side, "width": max_side, "classes": CLASSES,
         "tasks": read.tasks, "left_out": dict(read.left_out),
     })  # fmt: skip
+
+
+@importing.command()
+def npz(
+    file: Annotated[Path, typer.Argument(readable=False, help="A .npz or .npy file with integers (N, H, W).")],
+    out: Out,
+    key: Annotated[str | None, typer.Option(help="The array, where the .npz holds several.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Classes to declare; else the largest label + 1.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Import an array of numpy, in bounded memory."""
+    from vaefit.cache.histogram import MAX_CLASSES
+    from vaefit.vae.grids.numpy_import import import_numpy
+
+    from .console import Terminal
+
+    terminal = Terminal(as_json, quiet)
+    read = import_numpy(file, out, key, classes, overwrite)
+    n, height, width = read.shape
+    labels = f"labels {read.smallest} to {read.largest}"
+    terminal.line(f"wrote {n:,} grids of {height} x {width}, {labels}, as {read.dtype} to {out}")
+    if read.smallest < 0 or read.largest >= MAX_CLASSES:
+        terminal.note(f"a class is 0 to {MAX_CLASSES - 1}; another label can only be the --ignore-index of a run")
+    terminal.json({
+        "file": str(out), "grids": n, "height": height, "width": width, "classes": classes, "dtype": read.dtype,
+        "smallest": read.smallest, "largest": read.largest,
+    })  # fmt: skip

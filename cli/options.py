@@ -14,6 +14,10 @@ CacheDir = Annotated[
     Path | None, typer.Option(readable=False, help="Folder for the cached weights file, before others.")
 ]
 EffectiveB = Annotated[float | None, typer.Option(help="b of the effective scheme (1 - 1/N).")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
+Backend = Annotated[
+    str, typer.Option(metavar="auto|triton|compiled|eager|reference", help="Implementation of the loss.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
 

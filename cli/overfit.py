@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, CacheDir, Classes, Data, EffectiveB, IgnoreIndex, Quiet
+from .options import AsJson, Backend, CacheDir, Classes, Data, Device, EffectiveB, IgnoreIndex, Quiet
 from .settings import check_settings
 
 
@@ -37,7 +37,7 @@ def overfit(
     smooth: Annotated[float | None, typer.Option(help="Added to each count (1).")] = None,
     effective_b: EffectiveB = None,
     weights_file: Annotated[
-        Path | None, typer.Option(readable=False, help="Your own class weights: .npy, or JSON [w0, w1, ...].")
+        Path | None, typer.Option(readable=False, help="Your own class weights: .json, .npy or .safetensors.")
     ] = None,
     no_scan: Annotated[
         bool, typer.Option("--no-scan", help="Use cached counts only; exit 3 where there are none.")
@@ -67,10 +67,8 @@ def overfit(
     classes: Classes = None,
     ignore_index: IgnoreIndex = None,
     cache_dir: CacheDir = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
-    backend: Annotated[
-        str, typer.Option(metavar="auto|triton|compiled|eager|reference", help="Implementation of the loss.")
-    ] = "auto",
+    device: Device = "auto",
+    backend: Backend = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; a small batch takes one.")] = None,
     out: Annotated[Path | None, typer.Option(readable=False, help="The run folder (./runs/overfit-DATE-TIME).")] = None,
     overwrite: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,6 +30,11 @@ def weights(
     all_schemes: Annotated[bool, typer.Option("--all-schemes", help="Show every scheme side by side.")] = False,
     smooth: Annotated[float, typer.Option(help="Added to each count.")] = 1.0,
     effective_b: EffectiveB = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(readable=False, metavar="FILE", help="Write the weights to FILE.json, .npy or .safetensors."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the exported file if it exists.")] = False,
     classes: Classes = None,
     ignore_index: IgnoreIndex = None,
     cache_dir: CacheDir = None,
@@ -47,6 +53,10 @@ def weights(
 
     terminal = Terminal(as_json, quiet)
     check_scheme(scheme, smooth, effective_b)
+    if export is not None:
+        from vaefit.vae.weights_file import check_export, write_weights
+
+        check_export(export, overwrite)
     location = embedded_corpus(terminal.note) if data is None else data
     with terminal.progress() as progress:
         fresh = None
@@ -82,8 +92,16 @@ def weights(
     _print(terminal, counted, columns, shown)
     if fresh is not None:
         terminal.line("verified: a recount gives the same" if same else f"the recount differs: {fresh.counts.tolist()}")
+    if export is not None and same:
+        write_weights(export, chosen, _origin(result, counted))
+        terminal.line(f"wrote the {scheme} weights to {export}")
     terminal.json(result)
     raise typer.Exit(0 if same else 1)
+
+
+def _origin(result: dict[str, Any], counted: DatasetCounts) -> dict[str, Any]:
+    """What an exported file says about its weights; no paths or times, so that equal weights give equal files."""
+    return {"counts": result["counts"], "scheme": result["scheme"], "grids": counted.grids, "digest": counted.digest}
 
 
 def _print(

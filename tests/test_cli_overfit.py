@@ -375,7 +375,11 @@ def test_ctrl_c_leaves_whole_files(place, tmp_path):
     arguments = ["--batch-size", "4", "--stop-when", "never", "--iterations", "100000", "--out", str(folder), "--json"]
     command = [sys.executable, "-m", "vaefit.cli", "overfit", str(place / "grids.h5"), *arguments]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+
+    def hear() -> None:  # a shell in the background makes its children deaf to Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=hear) as process:
         metrics, patience = folder / "metrics.csv", time.monotonic() + 60
         while not metrics.exists() or metrics.read_bytes().count(b"\n") < 5:
             assert process.poll() is None, process.communicate()

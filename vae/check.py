@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from .model import BetaVAE
 from .overfitting import check_labels, overfit
 from .report.folder import RunFolder
 from .result import OverfitResult, Record
-from .settings import CheckSettings
+from .settings import CheckSettings, known_backend, known_device
 from .weighting import ClassWeights
 
 Counts = NDArray[np.int64]
@@ -81,7 +80,7 @@ def run_check(settings: CheckSettings, watcher: Watcher | None = None) -> Check:
     start = time.perf_counter()
     watcher = watcher or Watcher()
     device = choose_device(settings.device)
-    backend, choice = _choose_backend(settings.backend, device)
+    backend, choice = preferred_backend(settings.backend, device)
     folder = RunFolder.claim(settings.out, settings.overwrite)
     try:
         prepared = _prepare(settings, watcher, device, choice)
@@ -172,15 +171,16 @@ def _threads(wanted: int | None, batch: Batch) -> Iterator[None]:
 
 def choose_device(name: str) -> torch.device:
     """`auto` takes the GPU where there is one; RunError where the device asked for is not there."""
+    known_device(name)
     if name == "cuda" and not torch.cuda.is_available():
         build = "this torch is a CPU build" if torch.version.cuda is None else "torch sees no GPU"
         raise RunError("there is no CUDA device", "--device", f"cuda; {build}", "Use --device cpu, or auto.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _choose_backend(name: str, device: torch.device) -> tuple[Backend, BackendChoice]:
+def preferred_backend(name: str, device: torch.device) -> tuple[Backend, BackendChoice]:
     """The backend asked for and the one that runs; RunError where it cannot."""
-    asked: Backend = next(word for word in get_args(Backend) if word == name)
+    asked = known_backend(name)
     try:
         return asked, choose_backend(asked, device)
     except ValueError as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from vaefit.cache.errors import require, require_range
+from vaefit.cache.errors import SettingError, require, require_range
 from vaefit.cache.histogram import MAX_CLASSES
 from vaefit.kernels import Backend
 
@@ -55,5 +55,19 @@ class CheckSettings:
             require_range("--ignore-index", self.ignore_index, -MAX_SEED - 1, MAX_SEED)
         if self.threads is not None:
             require_range("--threads", self.threads, 1, MAX_THREADS)
-        require(self.device in DEVICES, "--device", self.device, f"one of {', '.join(DEVICES)}")
-        require(self.backend in get_args(Backend), "--backend", self.backend, f"one of {', '.join(get_args(Backend))}")
+        known_device(self.device)
+        known_backend(self.backend)
+
+
+def known_device(name: str) -> str:
+    """The name of a device as it is; SettingError for any but `auto`, `cpu` and `cuda`."""
+    require(name in DEVICES, "--device", name, f"one of {', '.join(DEVICES)}")
+    return name
+
+
+def known_backend(name: str) -> Backend:
+    """The backend of that name; SettingError where there is none."""
+    found: Backend | None = next((word for word in get_args(Backend) if word == name), None)
+    if found is None:
+        raise SettingError("the value cannot be used", "--backend", name, f"Use one of {', '.join(get_args(Backend))}.")
+    return found

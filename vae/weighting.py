@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,10 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vaefit.cache import DataError, class_weights, weight_ratio
+from vaefit.cache import class_weights, weight_ratio
 from vaefit.cache.errors import SettingError
 
 from .recipe import Recipe
+from .weights_file import read_weights
 
 Source = Literal["global", "batch", "none", "file"]
 
@@ -58,23 +58,5 @@ class ClassWeights:
 
     @classmethod
     def from_file(cls, file: Path, num_classes: int) -> ClassWeights:
-        """Weights from `.npy`, or from JSON: an array, or a file of ours that holds weights. Used as they are."""
-        return cls.given(_read(file), num_classes, str(file))
-
-
-def _read(file: Path) -> ArrayLike:
-    try:
-        if file.suffix == ".npy":
-            array: NDArray[np.float64] = np.load(file, allow_pickle=False)
-            return array
-        found = json.loads(file.read_text(encoding="utf-8"))
-        # a list, what `weights --json` prints, a result.json or a cached weights file
-        values = found.get("weights") if isinstance(found, dict) else found
-        values = values.get("values") if isinstance(values, dict) else values
-        return np.array(values, dtype=np.float64)
-    except OSError as error:
-        raise DataError("the weights cannot be read", str(file), got=error.strerror or str(error)) from error
-    except (ValueError, TypeError, EOFError, OverflowError, RecursionError) as error:
-        raise DataError(
-            "the file holds no class weights", str(file), got=str(error), do="Use .npy, or JSON: [w0, w1, ...]."
-        ) from error
+        """Weights from a file (see `read_weights`), used as they are."""
+        return cls.given(read_weights(file), num_classes, str(file))

@@ -2,39 +2,76 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefit.cache.atomic import write_atomically
+from vaefit.cache.atomic import replacing
 
 from ..errors import RunError
+from .full_disk import PatientFile
 
 CHUNK_CELLS = 1 << 20
 
 
+@dataclass(frozen=True)
+class NewGrids:
+    """What is written: the shape (N, H, W), the dtype, the number of classes (None: not declared), and the origin."""
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    classes: int | None
+    origin: str
+
+    @property
+    def rows(self) -> int:
+        """Grids in a chunk of the file; blocks of as many are written fastest."""
+        n, height, width = self.shape
+        return max(1, min(n, CHUNK_CELLS // (height * width)))
+
+
 def write_grids(out: Path, grids: NDArray[np.uint8], classes: int, origin: str, overwrite: bool = False) -> None:
-    """Write grids (N, H, W) uint8 as `/grids` of a new HDF5 file, all of it or nothing.
+    """Write grids (N, H, W) uint8 as `/grids` of a new HDF5 file; see `write_blocks`."""
+    n, height, width = grids.shape
+    write_blocks(out, [grids], NewGrids((n, height, width), grids.dtype, classes, origin), overwrite)
+
+
+def write_blocks(out: Path, blocks: Iterable[NDArray[Any]], new: NewGrids, overwrite: bool = False) -> None:
+    """Write blocks (n, H, W), one after another, as `/grids` of a new HDF5 file, all of it or nothing.
 
     Raises RunError where `out` exists and `overwrite` is False, or cannot be written.
     """
     refuse_existing(out, overwrite)
-    n, height, width = grids.shape
-    chunk = (max(1, min(n, CHUNK_CELLS // (height * width))), height, width)
-    # made in memory: HDF5 crashes where the disk is full
-    image = io.BytesIO()
-    with h5py.File(image, "w") as file:
-        stored = file.create_dataset("grids", data=grids, chunks=chunk, compression="gzip")
-        stored.attrs["classes"] = classes
-        stored.attrs["origin"] = origin
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, image.getvalue())
+        with replacing(out) as temporary, PatientFile(temporary, "w+") as stream:
+            try:
+                _write(stream, blocks, new)
+            except (OSError, RuntimeError):
+                stream.check()  # what HDF5 says of a file whose writes failed is not the cause
+                raise
+            stream.check()
     except OSError as error:
         raise RunError("the file cannot be written", str(out), got=error.strerror or str(error)) from error
+
+
+def _write(stream: PatientFile, blocks: Iterable[NDArray[Any]], new: NewGrids) -> None:
+    with h5py.File(stream, "w") as file:
+        chunk = (new.rows, *new.shape[1:])
+        stored = file.create_dataset("grids", new.shape, new.dtype, chunks=chunk, compression="gzip")
+        if new.classes is not None:
+            stored.attrs["classes"] = new.classes
+        stored.attrs["origin"] = new.origin
+        first = 0
+        for block in blocks:
+            stored[first : first + len(block)] = block
+            first += len(block)
+            stream.check()
 
 
 def refuse_existing(out: Path, overwrite: bool) -> None:

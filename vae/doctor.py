@@ -1,0 +1,212 @@
+"""What this machine and this installation are, and whether the parts of the check work on them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vaefit.cache import class_counts
+from vaefit.cache.store import user_cache_folder
+from vaefit.kernels import Backend, choose_backend, focal_loss_reference, focal_loss_with_counts
+from vaefit.kernels.reference import confusion_counts_reference
+
+from .version import vaefit_version
+
+PACKAGES = ("torch", "triton", "numpy", "h5py", "typer", "rich", "safetensors", "msgspec", "matplotlib", "pillow")
+TOLERANCE = 1e-5
+"""Largest difference of a float32 loss or gradient from float64, relative to the largest value."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One part of the self-test."""
+
+    name: str
+    passed: bool
+    detail: str
+    """What was found, with a number where there is one."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that `vaefit-cli doctor` prints."""
+
+    versions: dict[str, str | None]
+    """Version of each package; None where it is not installed."""
+    system: str
+    cpu: str
+    cores: int
+    threads: int
+    """CPU threads that torch takes by itself."""
+    memory: int | None
+    """Bytes of the machine; None where the system does not say."""
+    memory_free: int | None
+    device: str
+    """What `--device auto` takes."""
+    gpu: str | None
+    """Name and memory of the GPU; None without one."""
+    backend: str
+    """What `--backend auto` takes, and why."""
+    cache_folder: str
+    cache_problem: str | None
+    """Why nothing can be written there; None where something can."""
+    cache_free: int | None
+    """Bytes that are free where the cache folder lies."""
+    trials: tuple[Trial, ...]
+
+    @property
+    def passed(self) -> bool:
+        """True where every trial passed."""
+        return all(trial.passed for trial in self.trials)
+
+
+def examine(device: torch.device, backend: Backend = "auto") -> Report:
+    """Look at the installation and run the self-test on `device`; takes about a second.
+
+    Raises ValueError where the backend asked for cannot run there.
+    """
+    problem, free = _cache()
+    memory, memory_free = _memory()
+    return Report(
+        versions={
+            "vaefit": vaefit_version(),
+            "python": platform.python_version(),
+            **{p: _version(p) for p in PACKAGES},
+        },
+        system=platform.platform(),
+        cpu=_cpu(),
+        cores=os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        memory=memory,
+        memory_free=memory_free,
+        device=str(device),
+        gpu=_gpu(),
+        backend=str(choose_backend(backend, device)),
+        cache_folder=str(user_cache_folder()),
+        cache_problem=problem,
+        cache_free=free,
+        trials=(
+            _trial("focal loss and gradient", lambda: _loss(device, backend)),
+            _trial("confusion counts", lambda: _counts(device, backend)),
+            _trial("counting a dataset", _dataset),
+            _trial("memorising 4 grids", lambda: _check(device, backend)),
+        ),
+    )
+
+
+def _trial(name: str, run: Callable[[], tuple[bool, str]]) -> Trial:
+    start = time.perf_counter()
+    try:
+        passed, detail = run()
+    except Exception as error:  # whatever is broken here is what the command is there to report
+        passed, detail = False, f"{type(error).__name__}: {error}"
+    return Trial(name, passed, detail, time.perf_counter() - start)
+
+
+def _example(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits (8, 10, 16, 16), targets (8, 16, 16) and weights (10,)."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(8, 10, 16, 16, generator=generator)
+    targets = torch.randint(0, 10, (8, 16, 16), generator=generator)
+    weights = 0.1 + torch.rand(10, generator=generator)
+    return logits.to(device).requires_grad_(), targets.to(device), weights.to(device)
+
+
+def _loss(device: torch.device, backend: Backend) -> tuple[bool, str]:
+    logits, targets, weights = _example(device)
+    exact = logits.detach().double().cpu().requires_grad_()
+    expected = focal_loss_reference(exact, targets.cpu(), weights.double().cpu())
+    expected.backward()  # type: ignore[no-untyped-call]
+    found, _ = focal_loss_with_counts(logits, targets, weights, backend=backend)
+    found.backward()  # type: ignore[no-untyped-call]
+    assert exact.grad is not None
+    assert logits.grad is not None
+    off = abs(found.item() - expected.item()) / expected.item()
+    gradient_off = float((logits.grad.cpu() - exact.grad).abs().max() / exact.grad.abs().max())
+    worst = max(off, gradient_off)
+    return worst <= TOLERANCE, f"at most {worst:.1e} from float64, {TOLERANCE:g} allowed"
+
+
+def _counts(device: torch.device, backend: Backend) -> tuple[bool, str]:
+    logits, targets, weights = _example(device)
+    _, counts = focal_loss_with_counts(logits, targets, weights, backend=backend)
+    same = torch.equal(counts.cpu(), confusion_counts_reference(logits.detach().cpu(), targets.cpu()))
+    return same, f"{int(counts.sum())} cells, {'equal to' if same else 'not'} the reference's"
+
+
+def _dataset() -> tuple[bool, str]:
+    from .grids.synthetic import SyntheticSpec, synthesise
+    from .grids.write import write_grids
+
+    grids = synthesise(SyntheticSpec(grids=256))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "grids.h5"
+        write_grids(file, grids, 10, "self-test")
+        counts = class_counts(file, use_cache=False)
+    same = np.array_equal(counts, np.bincount(grids.reshape(-1), minlength=10))
+    return same, f"{grids.size} cells through HDF5, {'equal to' if same else 'not'} numpy's"
+
+
+def _check(device: torch.device, backend: Backend) -> tuple[bool, str]:
+    from .grids.synthetic import SyntheticSpec, synthesise
+    from .model import BetaVAE
+    from .overfitting import overfit
+
+    grids = synthesise(SyntheticSpec(grids=4, height=8, width=8))
+    result = overfit(BetaVAE(10, 8, 8).to(device), grids, weights=np.ones(10), backend=backend)
+    return result.passed, f"{result.verdict} after {result.iterations} updates"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    """The name of the processor, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _gpu() -> str | None:
+    if not torch.cuda.is_available():
+        return None
+    found = torch.cuda.get_device_properties(0)
+    return f"{found.name}, {found.total_memory / 2**30:.0f} GiB"
+
+
+def _memory() -> tuple[int | None, int | None]:
+    """Bytes of memory, and of those free, where the system is a POSIX one that tells."""
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None, None
+
+
+def _cache() -> tuple[str | None, int | None]:
+    """Why the cache folder cannot be written (None where it can), and the bytes free there."""
+    folder = user_cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(b"vaefit")
+        return None, shutil.disk_usage(folder).free
+    except OSError as error:
+        return error.strerror or str(error), None
