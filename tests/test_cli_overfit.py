@@ -373,13 +373,12 @@ def test_every_option_is_used_above(vaefit_cli):
 def test_ctrl_c_leaves_whole_files(place, tmp_path):
     folder = tmp_path / "run"
     arguments = ["--batch-size", "4", "--stop-when", "never", "--iterations", "100000", "--out", str(folder), "--json"]
-    command = [sys.executable, "-m", "vaefit.cli", "overfit", str(place / "grids.h5"), *arguments]
+    # a shell in the background makes its children deaf to Ctrl-C
+    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    main = f"{hear}; from vaefit.cli import main; main()"
+    command = [sys.executable, "-c", main, "overfit", str(place / "grids.h5"), *arguments]
     pipe = subprocess.PIPE
-
-    def hear() -> None:  # a shell in the background makes its children deaf to Ctrl-C
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=hear) as process:
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         metrics, patience = folder / "metrics.csv", time.monotonic() + 60
         while not metrics.exists() or metrics.read_bytes().count(b"\n") < 5:
             assert process.poll() is None, process.communicate()
