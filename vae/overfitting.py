@@ -15,6 +15,7 @@ from vaefit.cache.histogram import outside_classes
 from vaefit.kernels import Backend, choose_backend
 
 from .adapter import outputs
+from .advice import Clues
 from .batch import Batch
 from .errors import RunError
 from .fit import Fit
@@ -25,8 +26,11 @@ from .recipe import Recipe
 from .result import OverfitResult, Reached, Record
 from .signals import Accuracies, Labels, Shares, distinct, retrieval
 from .step import Step
-from .verdict import Evidence, judge
+from .verdict import PIXEL_ABOVE, Evidence, judge
 from .weighting import ClassWeights
+
+TAIL_STEPS = 20
+"""A shorter run has no tail to speak of."""
 
 
 def overfit(
@@ -99,6 +103,7 @@ def overfit(
         retrieval(predictions, fixed.grids, ignore_index),
         fixed.grids.shape[0],
         fit.diverged,
+        _clues(model, fixed, accuracies, weights, recipe, history),
     )
     return OverfitResult(
         judgement=judge(evidence, recipe),
@@ -188,6 +193,31 @@ def _counts(
     kept = np.ones(targets.shape, dtype=bool) if ignore_index is None else targets != ignore_index
     pairs = targets[kept] * classes + predictions[kept]
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def _clues(
+    model: nn.Module,
+    batch: Batch,
+    accuracies: Accuracies,
+    weights: ClassWeights,
+    recipe: Recipe,
+    history: list[Record],
+) -> Clues:
+    """What the advice is drawn from."""
+    size, height, width = batch.grids.shape
+    missed = [c for c, a in enumerate(accuracies.classes) if a is not None and a < recipe.target]
+    losses = [record.loss for record in history]
+    before = losses[-1 - len(losses) // 4]
+    return Clues(
+        cells=height * width,
+        batch_size=size,
+        latent_dim=model.latent_dim if isinstance(model, BetaVAE) else None,
+        weight_ratio=weights.ratio,
+        unweighted=next((c for c in missed if weights.values[c] == 0), None),
+        behind=accuracies.worst_class if missed and accuracies.pixel > PIXEL_ABOVE else None,
+        weights_file=weights.source == "file",
+        tail=losses[-1] / before if len(losses) > TAIL_STEPS and before > 0 else None,
+    )
 
 
 def _reached(history: list[Record]) -> Reached:

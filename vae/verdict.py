@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from .advice import NO_CLUES, Clues, after_divergence, after_failure
 from .recipe import Recipe
 from .signals import Accuracies
 
@@ -18,9 +19,6 @@ RETRIEVAL_AT_LEAST = 0.75
 COLLAPSE_SKILL = 0.05
 COLLAPSE_RETRIEVAL = 1 / 8
 ONE_CLASS = 0.99
-LARGE_GAMMA = 10
-ENOUGH_STEPS = 200
-"""No healthy run of the default recipe was seen to need more (ARC-AGI-1 and the embedded corpus, 40 batches)."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,8 @@ class Evidence:
     batch_size: int
     diverged: str | None = None
     """What was not finite, and when; None where all was."""
+    clues: Clues = NO_CLUES
+    """What the advice is drawn from; the verdict does not look at it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def judge(evidence: Evidence, recipe: Recipe) -> Judgement:
     Pixel accuracy alone decides nothing: where 93 % of the cells are background, an all-background model scores 93 %.
     """
     if evidence.diverged is not None:
-        return Judgement("DIVERGED", evidence.diverged, _next_diverged(recipe))
+        return Judgement("DIVERGED", evidence.diverged, after_divergence(recipe, evidence.clues))
     missing = _missing(evidence, recipe.target)
     if not missing:
         a = evidence.accuracies
@@ -66,8 +66,8 @@ def judge(evidence: Evidence, recipe: Recipe) -> Judgement:
         one = _one_class(evidence.accuracies)
         what = "one picture for all inputs, or as good as one" if one is None else f"class {one} for nearly every cell"
         reason = f"{what}: {_numbers(evidence)}"
-        return Judgement("COLLAPSED", reason, _next_collapsed(recipe), one)
-    return Judgement("LEARNING", "not there yet: " + "; ".join(missing), _next_learning(evidence, recipe))
+        return Judgement("COLLAPSED", reason, after_failure(recipe, evidence.clues), one)
+    return Judgement("LEARNING", "not there yet: " + "; ".join(missing), after_failure(recipe, evidence.clues))
 
 
 def memorised(evidence: Evidence, target: float) -> bool:
@@ -112,49 +112,3 @@ def _numbers(evidence: Evidence) -> str:
 
 def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
-
-
-def _largest_beta(recipe: Recipe) -> float:
-    return recipe.beta if recipe.beta_ramp is None else recipe.beta_ramp.maximum
-
-
-def _rate_or_steps(what: str, recipe: Recipe) -> str:
-    """Steps for a short run; where steps were not lacking, a rate that kills units of the encoder is usual."""
-    if recipe.iterations < ENOUGH_STEPS:
-        return f"{what} yet: try --iterations {Recipe.iterations}."
-    return f"{what} in {recipe.iterations} steps: try --lr {recipe.lr / 2:g}."
-
-
-def _next_diverged(recipe: Recipe) -> str:
-    if recipe.gamma > LARGE_GAMMA:
-        return f"gamma {recipe.gamma:g} leaves nothing of the loss, or too much: try --gamma 2."
-    if _largest_beta(recipe) >= 1:
-        return f"The KL term (beta {_largest_beta(recipe):g}) may be what grew: try --beta 0."
-    return f"The step was too large for this loss: try --lr {min(recipe.lr / 4, Recipe.lr):g}."
-
-
-def _next_collapsed(recipe: Recipe) -> str:
-    beta = _largest_beta(recipe)
-    if beta > 0:
-        scale = ", H*W times stronger on a per-cell mean" if recipe.reduction == "mean" else ""
-        return f"The KL term (beta {beta:g}{scale}) outweighs the reconstruction: try --beta 0."
-    if recipe.init == "default":
-        return "torch's own initialisation starts with hardly any signal from the input: try --init rescaled."
-    if recipe.resample:
-        return "The batch is resampled, so a step misses a third of the grids: try --no-resample."
-    return _rate_or_steps("The output does not depend on the input", recipe)
-
-
-def _next_learning(evidence: Evidence, recipe: Recipe) -> str:
-    beta = _largest_beta(recipe)
-    if beta > 0:
-        return f"The KL term (beta {beta:g}) works against memorising: try --beta 0."
-    if recipe.resample:
-        return "The batch is resampled, so a step misses a third of the grids: try --no-resample."
-    if recipe.z == "sample":
-        return "z is sampled, so the decoder fits noise as well: try --z mu."
-    if recipe.init == "default":
-        return "torch's own initialisation starts slowly: try --init rescaled."
-    if recipe.weights == "none" and evidence.accuracies.worst < recipe.target:
-        return f"Class {evidence.accuracies.worst_class} is behind without class weights: try --weights global."
-    return _rate_or_steps("It has not got there", recipe)
