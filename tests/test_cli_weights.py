@@ -8,6 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from vaefit.cache import store
 
@@ -243,3 +245,65 @@ def test_verify_without_a_cached_file_says_what_to_run(vaefit_cli, dataset):
     outcome = vaefit_cli("weights", dataset, "--verify", "--json")
     assert outcome.code == 3
     assert "vaefit-cli weights" in outcome.json["error"]["do"]
+
+
+@pytest.mark.parametrize("kind", ["json", "npy", "safetensors"])
+def test_exported_weights_are_used_as_they_are(weights, vaefit_cli, dataset, tmp_path, kind):
+    file = tmp_path / "new" / f"w.{kind}"
+    found = weights(dataset, "--scheme", "inverse", "--export", file)
+    used = vaefit_cli(
+        "overfit", dataset, "--iterations", "1", "--weights-file", file, "--out", tmp_path / "run", "--json"
+    ).json["weights"]
+    assert used["values"] == found["weights"]
+    assert used["source"] == "file"
+
+
+def test_what_an_exported_file_holds(weights, dataset, tmp_path):
+    found = weights(dataset, "--export", tmp_path / "w.json")
+    written = json.loads((tmp_path / "w.json").read_text())
+    assert written["weights"] == found["weights"]
+    assert (written["scheme"], written["counts"]) == ("sqrt_inverse", found["counts"])
+    weights(dataset, "--export", tmp_path / "w.safetensors")
+    tensors = load_file(tmp_path / "w.safetensors")
+    assert tensors.keys() == {"class_weights"}
+    assert tensors["class_weights"].dtype == torch.float64
+
+
+def test_an_exported_file_is_not_replaced_unasked(vaefit_cli, dataset, tmp_path):
+    (tmp_path / "w.npy").write_text("mine")
+    outcome = vaefit_cli("weights", dataset, "--export", tmp_path / "w.npy")
+    assert outcome.code == 3
+    assert "--overwrite" in outcome.err
+    assert (tmp_path / "w.npy").read_text() == "mine"
+    assert vaefit_cli("weights", dataset, "--export", tmp_path / "w.npy", "--overwrite").code == 0
+
+
+def test_an_ending_that_says_no_kind(vaefit_cli, dataset, tmp_path):
+    outcome = vaefit_cli("weights", dataset, "--export", tmp_path / "w.txt")
+    assert outcome.code == 2
+    assert ".json, .npy, .safetensors" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("tensors", "code", "wording"),
+    [
+        ({"any": torch.ones(10)}, 1, ""),
+        ({"other": torch.ones(3), "class_weights": torch.ones(10, dtype=torch.float16)}, 1, ""),
+        ({"a": torch.ones(10), "b": torch.ones(10)}, 3, "2 tensors, none of them named class_weights"),
+        ({"a": torch.ones(9)}, 2, "10 weights are needed"),
+        ({"a": torch.ones(10, dtype=torch.bfloat16)}, 3, "no class weights"),
+    ],
+)
+def test_safetensors_from_elsewhere(vaefit_cli, dataset, tmp_path, tensors, code, wording):
+    save_file(tensors, tmp_path / "w.safetensors")
+    options = ("--iterations", "1", "--weights-file", tmp_path / "w.safetensors", "--out", tmp_path / "run")
+    outcome = vaefit_cli("overfit", dataset, *options)
+    assert outcome.code == code
+    assert wording in outcome.err
+
+
+def test_a_torn_safetensors_file(vaefit_cli, dataset, tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
+    outcome = vaefit_cli("overfit", dataset, "--weights-file", tmp_path / "w.safetensors")
+    assert outcome.code == 3
+    assert "the file holds no class weights" in outcome.err

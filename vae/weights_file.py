@@ -90,6 +90,8 @@ def _tensor(data: bytes) -> NDArray[Any]:
         found = load(data)
     except SafetensorError as error:
         raise ValueError(str(error)) from error
+    except KeyError as error:  # a dtype that numpy does not know
+        raise ValueError(f"dtype {error.args[0]}") from error
     if TENSOR in found:
         return found[TENSOR]
     if len(found) != 1:
