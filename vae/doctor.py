@@ -85,7 +85,7 @@ def examine(device: torch.device, backend: Backend = "auto") -> Report:
             **{p: _version(p) for p in PACKAGES},
         },
         system=platform.platform(),
-        cpu=_cpu(),
+        cpu=cpu_name(),
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         memory=memory,
@@ -175,7 +175,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
     """The name of the processor, as far as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
