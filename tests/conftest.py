@@ -14,12 +14,17 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from numpy.typing import ArrayLike, NDArray
 
 from vaefit.cli import run
 
 # grids this small gain nothing from a second thread, and lose much on a busy machine; torch reads it when imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# the same examples everywhere: a failure in CI is a failure here; machines differ in speed
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("same")
 
 
 @dataclass(frozen=True)
