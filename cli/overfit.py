@@ -58,8 +58,11 @@ def overfit(
         bool | None,
         typer.Option("--resample/--no-resample", help="Draw each step's grids from shuffled copies of the batch."),
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Adam's learning rate.")] = None,
-    betas: Annotated[str | None, typer.Option(metavar="B1,B2", help="Adam's betas.")] = None,
+    optimiser: Annotated[
+        str | None, typer.Option(metavar="adam|muon", help="What moves the weights; Muon leaves biases to Adam.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate, on Adam's scale.")] = None,
+    betas: Annotated[str | None, typer.Option(metavar="B1,B2", help="Adam's betas; B1 is Muon's momentum.")] = None,
     warmup: Annotated[int | None, typer.Option(help="Steps of linear warm-up.")] = None,
     lr_decay: Annotated[str | None, typer.Option(metavar="isqrt|none|cosine", help="How the rate falls.")] = None,
     clip: Annotated[float | None, typer.Option(help="Largest gradient norm; 0 does not clip.")] = None,

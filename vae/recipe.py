@@ -13,6 +13,7 @@ Init = Literal["kaiming", "rescaled", "default"]
 LatentMode = Literal["mu", "sample"]
 WeightSource = Literal["global", "batch", "none"]
 FitReduction = Literal["batch", "mean", "sum"]
+Optimiser = Literal["adam", "muon"]
 LrDecay = Literal["isqrt", "none", "cosine"]
 StopWhen = Literal["exact", "target", "never"]
 
@@ -20,7 +21,7 @@ STEPS_PER_EPOCH = 10
 """What an epoch means in `beta_ramp`."""
 MAX_STEPS = 1_000_000_000
 MAX_SEED = 2**63 - 1
-DECAY_STEPS = 50
+DECAY_STEPS = 10
 """Steps after which the rate of `isqrt` has fallen to 1/sqrt(2)."""
 
 
@@ -65,9 +66,13 @@ class Recipe:
     smooth: float = 1.0
     effective_b: float | None = None
     reduction: FitReduction = "batch"
+    optimiser: Optimiser = "muon"
+    """Muon moves the weights of dense layers and convolutions, and leaves the other parameters to Adam."""
     lr: float = 2e-3
+    """Adam's rate; with Muon also the root mean square of the entries of a matrix's update."""
     betas: tuple[float, float] = (0.9, 0.95)
-    warmup: int = 10
+    """Adam's; the first is Muon's momentum too."""
+    warmup: int = 5
     """Steps over which the rate rises linearly."""
     lr_decay: LrDecay = "isqrt"
     clip: float = 1.0
@@ -83,6 +88,7 @@ class Recipe:
         _one_of("--weights", self.weights, get_args(WeightSource))
         check_scheme(self.scheme, self.smooth, self.effective_b)
         _one_of("--reduction", self.reduction, get_args(FitReduction))
+        _one_of("--optimiser", self.optimiser, get_args(Optimiser))
         _one_of("--lr-decay", self.lr_decay, get_args(LrDecay))
         _one_of("--stop-when", self.stop_when, get_args(StopWhen))
         for option, value in (("--beta", self.beta), ("--gamma", self.gamma), ("--clip", self.clip)):
@@ -118,6 +124,7 @@ RECIPES: dict[str, Recipe] = {
         resample=True,
         z="sample",
         reduction="mean",
+        optimiser="adam",
         lr=5e-4,
         betas=(0.9, 0.999),
         warmup=0,

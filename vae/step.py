@@ -1,4 +1,4 @@
-"""One step of fitting: forward, objective and counts, then backward, clip and Adam. Both loops use it."""
+"""One step of fitting: forward, objective and counts, then backward, clip and update. Both loops use it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .adapter import outputs
+from .muon import Muon, layouts
 from .objective import Losses, Objective
 from .recipe import Recipe
 
@@ -19,14 +20,21 @@ class Step:
 
     model: nn.Module
     objective: Objective
-    optimiser: torch.optim.Optimizer
+    optimisers: tuple[torch.optim.Optimizer, ...]
+    """Each parameter belongs to one of them; all take one rate."""
     clip: float
 
     @classmethod
     def build(cls, model: nn.Module, objective: Objective, recipe: Recipe) -> Step:
-        """A step with Adam as the recipe has it."""
-        optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr, betas=recipe.betas, fused=True)
-        return cls(model, objective, optimiser, recipe.clip)
+        """A step with the recipe's optimiser. Muon moves matrices only, so Adam moves the other parameters."""
+        matrices = layouts(model) if recipe.optimiser == "muon" else {}
+        others = [p for p in model.parameters() if p not in matrices]
+        optimisers: list[torch.optim.Optimizer] = []
+        if matrices:
+            optimisers.append(Muon(matrices, lr=recipe.lr, momentum=recipe.betas[0]))
+        if others:
+            optimisers.append(torch.optim.Adam(others, lr=recipe.lr, betas=recipe.betas, fused=True))
+        return cls(model, objective, tuple(optimisers), recipe.clip)
 
     def forward(self, inputs: Tensor, targets: Tensor, beta: float, noise: Tensor | None = None) -> Losses:
         """Losses and confusion counts of a batch; `noise` (B, latent) samples z, None takes z = mu."""
@@ -38,7 +46,7 @@ class Step:
 
         A non-finite gradient is returned as such and changes no parameter.
         """
-        self.optimiser.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
@@ -47,7 +55,8 @@ class Step:
             return length
         if self.clip > 0:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip, norm)
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = lr
+            optimiser.step()
         return length
