@@ -2,8 +2,8 @@
 
     python benchmarks/lightning_peer.py grids.h5 --steps 40
 
-The network, the loss, the batch, the class weights, Adam's settings and the clipping are those of `vaefit-cli overfit`;
-progress bar, logger, checkpoints and model summary are off.
+The network, the loss, the batch, the class weights, Adam's settings and the clipping are those of `vaefit-cli overfit
+--recipe adam`; progress bar, logger, checkpoints and model summary are off.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from vaefit.cache import class_weights, count_dataset
 from vaefit.cache.location import Location
-from vaefit.vae import BetaVAE, Recipe
+from vaefit.vae import RECIPES, BetaVAE, Recipe
 from vaefit.vae.batch import choose_batch
 
 
@@ -110,7 +110,7 @@ def main() -> None:
     torch.manual_seed(0)
     model = BetaVAE(dataset.classes, height, width)
     weight = torch.tensor(class_weights(dataset.counts), dtype=torch.float32)
-    seconds = fit(model, torch.from_numpy(batch.grids), weight, Recipe(), arguments.steps)
+    seconds = fit(model, torch.from_numpy(batch.grids), weight, RECIPES["adam"], arguments.steps)
     print(json.dumps({"steps": arguments.steps, "cpu_seconds": time.process_time(), "cpu_seconds_a_step": seconds}))
 
 

@@ -15,7 +15,7 @@ def overfit(
     ctx: typer.Context,
     data: Data = None,
     recipe: Annotated[
-        str, typer.Option(metavar="default|classic", help="Where every setting starts from.")
+        str, typer.Option(metavar="default|adam|classic", help="Where every setting starts from.")
     ] = "default",
     batch_size: Annotated[int, typer.Option(help="Grids in the fixed batch.")] = 32,
     batch_seed: Annotated[int, typer.Option(help="Drives only the choice of the grids.")] = 0,
@@ -65,6 +65,7 @@ def overfit(
     betas: Annotated[str | None, typer.Option(metavar="B1,B2", help="Adam's betas; B1 is Muon's momentum.")] = None,
     warmup: Annotated[int | None, typer.Option(help="Steps of linear warm-up.")] = None,
     lr_decay: Annotated[str | None, typer.Option(metavar="isqrt|none|cosine", help="How the rate falls.")] = None,
+    decay_steps: Annotated[int | None, typer.Option(help="Steps after which isqrt has cost the rate 30 %.")] = None,
     clip: Annotated[float | None, typer.Option(help="Largest gradient norm; 0 does not clip.")] = None,
     latent_dim: Annotated[int, typer.Option(help="Dimensions of the latent vector.")] = 32,
     classes: Classes = None,

@@ -46,6 +46,9 @@ SHORT = ("--batch-size", "4", "--iterations", "3")
 # each, after SHORT, must end in other parameters than the options on the right
 KNOBS = {
     "--recipe classic": "",
+    "--recipe adam": "--optimiser adam",
+    "--optimiser adam": "",
+    "--decay-steps 50": "",
     "--init kaiming": "",
     "--init default": "--init kaiming",
     "--resample": "",

@@ -11,12 +11,14 @@ from vaefit.cache.errors import SettingError
 from vaefit.vae.recipe import RECIPES, BetaRamp, Recipe, recipe_with
 
 
-def test_the_two_recipes_are_those_that_were_measured() -> None:
-    default, classic = RECIPES["default"], RECIPES["classic"]
+def test_the_recipes_are_those_that_were_measured() -> None:
+    default, adam, classic = RECIPES["default"], RECIPES["adam"], RECIPES["classic"]
     assert (default.init, default.resample, default.z, default.beta) == ("rescaled", False, "mu", 0.0)
     assert (default.gamma, default.weights, default.scheme) == (2.0, "global", "sqrt_inverse")
     assert (default.reduction, default.clip, default.stop_when) == ("batch", 1.0, "exact")
-    assert (default.lr, default.betas, default.warmup, default.lr_decay) == (2e-3, (0.9, 0.95), 10, "isqrt")
+    assert (default.lr, default.betas, default.warmup, default.lr_decay) == (2e-3, (0.9, 0.95), 5, "isqrt")
+    assert (default.optimiser, adam.optimiser, classic.optimiser) == ("muon", "adam", "adam")
+    assert replace(default, optimiser="adam", warmup=10, decay_steps=50) == adam
     assert (classic.init, classic.resample, classic.z, classic.beta) == ("default", True, "sample", 0.0)
     assert (classic.gamma, classic.weights, classic.scheme) == (2.0, "global", "sqrt_inverse")
     assert (classic.reduction, classic.clip, classic.stop_when) == ("mean", 1.0, "never")
@@ -25,10 +27,10 @@ def test_the_two_recipes_are_those_that_were_measured() -> None:
 
 
 def test_the_rate_warms_up_and_falls() -> None:
-    recipe = Recipe(lr=1.0)
-    assert recipe.lr_at(0) == pytest.approx(0.1)
-    assert recipe.lr_at(50) == pytest.approx(2**-0.5)
-    assert recipe.lr_at(150) == pytest.approx(0.5)
+    adam = replace(RECIPES["adam"], lr=1.0)
+    assert [adam.lr_at(s) for s in (0, 50, 150)] == pytest.approx([0.1, 2**-0.5, 0.5])
+    muon = Recipe(lr=1.0)
+    assert [muon.lr_at(s) for s in (0, 10, 30)] == pytest.approx([0.2, 2**-0.5, 0.5])
     cosine = Recipe(lr=1.0, warmup=0, lr_decay="cosine", iterations=100)
     assert [cosine.lr_at(s) for s in (0, 50, 100)] == pytest.approx([1.0, 0.5, 0.0])
     assert {replace(RECIPES["classic"], lr=1.0).lr_at(s) for s in (0, 7, 400)} == {1.0}
@@ -45,9 +47,9 @@ def test_beta_ramps_in_epochs_of_ten_steps() -> None:
     "change",
     [
         {"init": "xavier"}, {"z": "mean"}, {"weights": "local"}, {"scheme": "log"}, {"reduction": "none"},
-        {"lr_decay": "step"}, {"stop_when": "done"}, {"beta": -1.0}, {"gamma": float("nan")}, {"lr": 0.0},
-        {"betas": (0.9, 1.0)}, {"warmup": -1}, {"iterations": -1}, {"target": 0.0}, {"target": 1.1},
-        {"beta_ramp": BetaRamp(1, 2, -1)}, {"clip": -0.1}, {"smooth": float("inf")},
+        {"lr_decay": "step"}, {"optimiser": "sgd"}, {"decay_steps": 0}, {"stop_when": "done"}, {"beta": -1.0},
+        {"gamma": float("nan")}, {"lr": 0.0}, {"betas": (0.9, 1.0)}, {"warmup": -1}, {"iterations": -1},
+        {"target": 0.0}, {"target": 1.1}, {"beta_ramp": BetaRamp(1, 2, -1)}, {"clip": -0.1}, {"smooth": float("inf")},
     ],
 )  # fmt: skip
 def test_a_wrong_value_names_its_option(change: dict[str, Any]) -> None:
@@ -59,5 +61,5 @@ def test_a_wrong_value_names_its_option(change: dict[str, Any]) -> None:
 
 def test_only_given_knobs_change_and_an_unknown_recipe_is_refused() -> None:
     assert recipe_with("classic", lr=None, beta=0.01) == replace(RECIPES["classic"], beta=0.01)
-    with pytest.raises(SettingError, match="one of default, classic"):
+    with pytest.raises(SettingError, match="one of default, adam, classic"):
         recipe_with("new")

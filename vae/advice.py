@@ -11,7 +11,7 @@ STRONG_BETA = 0.1
 """On the scale of the evidence lower bound; up to this beta the recipe memorised (measured on ARC-AGI-1 and 2)."""
 LARGE_GAMMA = 10.0
 SMALL_CLIP = 1e-4
-"""Clipped to this, gradients of Adam are of the size of its epsilon after a few steps."""
+"""Clipped to this, Adam's gradients come near its epsilon; Muon's updates do not depend on their size."""
 HIGH_RATE, LOW_RATE = 5.0, 1 / 8
 """Times the recipe's own rate; the check works between them, and rarely outside."""
 EVEN_RATIO = 1.01
@@ -93,7 +93,7 @@ def _gamma(recipe: Recipe, _: Clues) -> str | None:
 
 
 def _clip(recipe: Recipe, _: Clues) -> str | None:
-    if not 0 < recipe.clip < SMALL_CLIP:
+    if recipe.optimiser != "adam" or not 0 < recipe.clip < SMALL_CLIP:
         return None
     return f"Gradients are clipped to {recipe.clip:g}, next to nothing: try --clip {Recipe.clip:g}."
 

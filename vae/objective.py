@@ -50,6 +50,8 @@ class Objective:
         self, logits: Tensor, targets: Tensor, mu: Tensor | None, logvar: Tensor | None, beta: float
     ) -> Losses:
         """Losses of logits (B, C, H, W) against targets (B, H, W); `mu` and `logvar` are (B, latent) or None."""
+        if logits.device.type == "cpu":
+            logits = logits.contiguous()  # with the classes outermost, every pass over them is vectorised
         weight = self.weight.to(logits.dtype) if logits.dtype == torch.float64 else self.weight
         focal, counts = focal_loss_with_counts(
             logits, targets, weight, self.gamma, self.ignore_index, self.reduction, self.backend

@@ -1,4 +1,4 @@
-"""The settings of a run: every knob, and the two recipes that set them all."""
+"""The settings of a run: every knob, and the recipes that set them all."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ STEPS_PER_EPOCH = 10
 """What an epoch means in `beta_ramp`."""
 MAX_STEPS = 1_000_000_000
 MAX_SEED = 2**63 - 1
-DECAY_STEPS = 10
-"""Steps after which the rate of `isqrt` has fallen to 1/sqrt(2)."""
 
 
 def _one_of(option: str, value: object, choices: tuple[object, ...]) -> None:
@@ -48,7 +46,7 @@ class BetaRamp:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is fitted. `RECIPES` holds the two that ship; `dataclasses.replace` changes single knobs.
+    """How a model is fitted. `RECIPES` holds those that ship; `dataclasses.replace` changes single knobs.
 
     Raises SettingError for a value that is wrong by itself.
     """
@@ -75,6 +73,8 @@ class Recipe:
     warmup: int = 5
     """Steps over which the rate rises linearly."""
     lr_decay: LrDecay = "isqrt"
+    decay_steps: int = 10
+    """Steps after which the rate of `isqrt` has fallen to 1/sqrt(2)."""
     clip: float = 1.0
     """Largest gradient norm; 0 does not clip."""
     stop_when: StopWhen = "exact"
@@ -96,6 +96,7 @@ class Recipe:
         require(math.isfinite(self.lr) and self.lr > 0, "--lr", self.lr, "a finite number > 0")
         require(all(0 <= b < 1 for b in self.betas), "--betas", self.betas, "two numbers in [0, 1)")
         require_range("--warmup", self.warmup, 0, MAX_STEPS)
+        require_range("--decay-steps", self.decay_steps, 1, MAX_STEPS)
         require_range("--iterations", self.iterations, 0, MAX_STEPS)
         require(0 < self.target <= 1, "--target", self.target, "a share in (0, 1]")
         if self.beta_ramp is not None:
@@ -111,7 +112,7 @@ class Recipe:
         """Learning rate of the update that follows `step` updates."""
         lr = self.lr * min(1.0, (step + 1) / self.warmup) if self.warmup else self.lr
         if self.lr_decay == "isqrt":
-            return lr / math.sqrt(1.0 + step / DECAY_STEPS)
+            return lr / math.sqrt(1.0 + step / self.decay_steps)
         if self.lr_decay == "cosine":
             return lr * 0.5 * (1.0 + math.cos(math.pi * step / max(self.iterations, 1)))
         return lr
@@ -119,6 +120,7 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "default": Recipe(),
+    "adam": Recipe(optimiser="adam", warmup=10, decay_steps=50),
     "classic": Recipe(
         init="default",
         resample=True,

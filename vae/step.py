@@ -22,6 +22,8 @@ class Step:
     objective: Objective
     optimisers: tuple[torch.optim.Optimizer, ...]
     """Each parameter belongs to one of them; all take one rate."""
+    parameters: tuple[nn.Parameter, ...]
+    """Those of the model that learn; looked up once, for a walk over the modules costs as much as clipping."""
     clip: float
 
     @classmethod
@@ -34,7 +36,8 @@ class Step:
             optimisers.append(Muon(matrices, lr=recipe.lr, momentum=recipe.betas[0]))
         if others:
             optimisers.append(torch.optim.Adam(others, lr=recipe.lr, betas=recipe.betas, fused=True))
-        return cls(model, objective, tuple(optimisers), recipe.clip)
+        learning = tuple(p for p in model.parameters() if p.requires_grad)
+        return cls(model, objective, tuple(optimisers), learning, recipe.clip)
 
     def forward(self, inputs: Tensor, targets: Tensor, beta: float, noise: Tensor | None = None) -> Losses:
         """Losses and confusion counts of a batch; `noise` (B, latent) samples z, None takes z = mu."""
@@ -46,15 +49,16 @@ class Step:
 
         A non-finite gradient is returned as such and changes no parameter.
         """
-        self.model.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         losses.total.backward()  # type: ignore[no-untyped-call]
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         length = float(norm)
         if not math.isfinite(length):
             return length
         if self.clip > 0:
-            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip, norm)
+            nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = lr
