@@ -1,0 +1,79 @@
+"""Every option that a `--help` lists is taken, in one run or another; those of `overfit` are in test_cli_overfit.py."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+# each is run in a folder with grids.h5, grids.npz, arc/ and a finished run
+LINES = {
+    "weights": [
+        "grids.h5 --rebuild --json",
+        "grids.h5 --verify --quiet",
+        "grids.h5 --all-schemes",
+        "grids.h5 --scheme balanced --smooth 2 --classes 12 --ignore-index 3 --cache-dir cache",
+        "grids.h5 --scheme effective --effective-b 0.9 --export w.json --overwrite",
+    ],
+    "data synth": [
+        "s.h5 --grids 20 --height 9 --width 10 --classes 4 --seed 1 --overwrite --json",
+        "q.h5 --grids 5 -q",
+    ],
+    "data import arc": ["arc a.h5 --max-side 8 --pad-class 1 --overwrite --json", "arc b.h5 --quiet"],
+    "data import npz": ["grids.npz n.h5 --key grids --classes 10 --overwrite --json", "grids.npz m.h5 --quiet"],
+    "sweep": [
+        "grids.h5 --batch-size 4 --iterations 1 --vary lr=0.1,0.2 --seeds 1 --out sweep --overwrite --json",
+        "grids.h5 --batch-size 4 --iterations 1 --seeds 1 --quiet",
+    ],
+    "show": ["run", "run --json", "run --quiet"],
+    "compare": ["run run", "run run --json", "run run -q"],
+    "doctor": ["--device cpu --backend eager --json", "--quiet"],
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, grids, write_dataset, vaefit_cli):
+    folder = tmp_path_factory.mktemp("options")
+    write_dataset(folder / "grids.h5", grids=grids)
+    np.savez(folder / "grids.npz", grids=grids)
+    (folder / "arc").mkdir()
+    pair = {"input": grids[0].tolist(), "output": grids[1].tolist()}
+    (folder / "arc" / "task.json").write_text(json.dumps({"train": [pair], "test": [pair]}))
+    vaefit_cli("overfit", folder / "grids.h5", "--batch-size", "4", "--iterations", "1", "--out", folder / "run")
+    return folder
+
+
+@pytest.mark.parametrize(("command", "line"), [(command, line) for command, lines in LINES.items() for line in lines])
+def test_the_line_runs(vaefit_cli, place, monkeypatch, command, line):
+    monkeypatch.chdir(place)
+    outcome = vaefit_cli(*command.split(), *line.split())
+    assert outcome.code == 0, outcome.err
+    if "--json" in line:
+        assert outcome.json
+
+
+def _help(vaefit_cli, *command):
+    outcome = vaefit_cli(*command, "--help")
+    assert outcome.code == 0
+    listed = re.findall(r"^  (-.+?)(?:  |$)", outcome.out, re.MULTILINE)
+    options = {option for entry in listed for option in re.findall(r"--[a-z][a-z-]+", entry)}
+    commands = re.search(r"^Commands:\n((?:  .*\n)+)", outcome.out, re.MULTILINE)
+    return options, re.findall(r"^  (\w+)", commands[1], re.MULTILINE) if commands else []
+
+
+def _commands(vaefit_cli, *above):
+    """Every command that does something, by walking through the helps."""
+    _, below = _help(vaefit_cli, *above)
+    return [c for name in below for c in _commands(vaefit_cli, *above, name)] if below else [" ".join(above)]
+
+
+def test_every_command_and_option_is_above(vaefit_cli):
+    commands = set(_commands(vaefit_cli)) - {"overfit"}
+    assert commands == LINES.keys()
+    for command in commands:
+        options, _ = _help(vaefit_cli, *command.split())
+        used = {word for line in LINES[command] for word in line.split()}
+        short = {"-q": "--quiet"}
+        assert sorted(options - used - {short.get(word) for word in used} - {"--help"}) == [], command
