@@ -34,6 +34,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(10):
         pairs = [{"input": a.tolist(), "output": b.tolist()} for a, b in cells[8 * number :][:8].reshape(4, 2, 8, 8)]
         (folder / "arc" / f"{number}.json").write_text(json.dumps({"train": pairs[:3], "test": pairs[3:]}))
+    np.savez(folder / "grids.npz", grids=cells, names=np.arange(300))
     with h5py.File(folder / "grids.h5", "w") as file:
         file["grids"] = cells
     return folder
