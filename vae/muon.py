@@ -5,8 +5,8 @@ After Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networ
 
 - The quintic is iterated on the Gram matrix of the shorter side and meets the long side twice in all, not twice an
   iteration, which is several times cheaper for the dense layers of a few units on many inputs.
-- The entries of an update have root mean square `lr` (Liu et al. 2025, "Muon is scalable for LLM training", take 0.2
-  of it), so that a rate means here what it means to Adam.
+- The entries of an update have root mean square `lr`, less in a layer of very many inputs, so that a rate means what
+  it means to Adam (Liu et al. 2025, "Muon is scalable for LLM training", take 0.2 of it).
 - First and last layers are matrices like the others, and a transposed convolution is one for each phase of its stride.
 - There is no weight decay.
 """
@@ -14,7 +14,6 @@ After Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networ
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +22,9 @@ from torch import Tensor, nn
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """a x + b x^3 + c x^5 drives singular values in (0, 1] near 1; Jordan et al. chose these to lift small ones fast."""
 ITERATIONS = 5
+WIDEST = 1024
+"""Inputs of a layer from which on more of them make its updates smaller: what all inputs together do to a unit must not
+grow with the grid, or the first steps kill most units of the encoder's dense layer."""
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -108,43 +110,39 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     return torch.matmul(x, product) if tall else torch.matmul(product, x)
 
 
-class Muon(torch.optim.Optimizer):
+class Muon:
     """Muon for parameters that hold matrices, as `layouts` finds them; others need an optimiser of their own.
 
     Args:
-        lr: root mean square of the entries of an update.
+        parameters: those to move, and how each is read; one without a gradient stays.
         momentum: share of the past in the average of the gradients.
     """
 
-    def __init__(self, parameters: dict[nn.Parameter, Layout], lr: float, momentum: float) -> None:
-        super().__init__(list(parameters), {"lr": lr, "momentum": momentum})
-        self._layouts = parameters
+    def __init__(self, parameters: dict[nn.Parameter, Layout], momentum: float) -> None:
+        self._momentum, self._layouts = momentum, parameters
+        self._averages: dict[nn.Parameter, Tensor] = {}
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Move every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._move(parameter, group["lr"], group["momentum"])
-        return loss
+    def step(self, lr: float) -> None:
+        """Move every parameter that has a gradient.
 
-    def _move(self, parameter: nn.Parameter, lr: float, momentum: float) -> None:
-        gradient = parameter.grad
-        assert gradient is not None
-        state, layout = self.state[parameter], self._layouts[parameter]
+        Args:
+            lr: root mean square of the entries of an update; less in a layer of more than `WIDEST` inputs.
+        """
+        for parameter, layout in self._layouts.items():
+            if parameter.grad is not None:
+                self._move(parameter, parameter.grad, layout, lr)
+
+    def _move(self, parameter: nn.Parameter, gradient: Tensor, layout: Layout, lr: float) -> None:
         matrices = layout.read(gradient)
         if matrices.dtype in (torch.float16, torch.bfloat16):
             matrices = matrices.float()
-        if "average" not in state:
-            state["average"] = torch.zeros_like(matrices)
-        average = state["average"].lerp_(matrices, 1.0 - momentum)
-        update = orthogonalise(matrices.lerp(average, momentum))  # ahead of the average, as Nesterov's is
-        # orthonormal rows of n entries have the root mean square 1 / sqrt(n)
-        update = update * (lr * math.sqrt(max(layout.matrices[1:])))
+        if parameter not in self._averages:
+            self._averages[parameter] = torch.zeros_like(matrices)
+        average = self._averages[parameter].lerp_(matrices, 1.0 - self._momentum)
+        update = orthogonalise(matrices.lerp(average, self._momentum))  # ahead of the average, as Nesterov's is
+        _, m, n = layout.matrices
+        # the entries of an orthonormal matrix have root mean square 1 / sqrt(max(m, n))
+        update = update * (lr * math.sqrt(max(m, min(n, WIDEST))))
         parts = layout.parts(parameter)
         parts.sub_(update.reshape(parts.shape))

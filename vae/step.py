@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
+from .adam import Adam
 from .adapter import outputs
 from .muon import Muon, layouts
 from .objective import Losses, Objective
@@ -20,7 +20,7 @@ class Step:
 
     model: nn.Module
     objective: Objective
-    optimisers: tuple[torch.optim.Optimizer, ...]
+    optimisers: tuple[Adam | Muon, ...]
     """Each parameter belongs to one of them; all take one rate."""
     parameters: tuple[nn.Parameter, ...]
     """Those of the model that learn; looked up once, for a walk over the modules costs as much as clipping."""
@@ -31,13 +31,9 @@ class Step:
         """A step with the recipe's optimiser. Muon moves matrices only, so Adam moves the other parameters."""
         matrices = layouts(model) if recipe.optimiser == "muon" else {}
         others = [p for p in model.parameters() if p not in matrices]
-        optimisers: list[torch.optim.Optimizer] = []
-        if matrices:
-            optimisers.append(Muon(matrices, lr=recipe.lr, momentum=recipe.betas[0]))
-        if others:
-            optimisers.append(torch.optim.Adam(others, lr=recipe.lr, betas=recipe.betas, fused=True))
+        optimisers = (Muon(matrices, recipe.betas[0]), Adam(others, recipe.betas))
         learning = tuple(p for p in model.parameters() if p.requires_grad)
-        return cls(model, objective, tuple(optimisers), learning, recipe.clip)
+        return cls(model, objective, optimisers, learning, recipe.clip)
 
     def forward(self, inputs: Tensor, targets: Tensor, beta: float, noise: Tensor | None = None) -> Losses:
         """Losses and confusion counts of a batch; `noise` (B, latent) samples z, None takes z = mu."""
@@ -60,7 +56,5 @@ class Step:
         if self.clip > 0:
             nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
         for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = lr
-            optimiser.step()
+            optimiser.step(lr)
         return length
