@@ -58,6 +58,13 @@ def test_cached_weights_do_not_wait_for_torch(vaefit_cli, dataset, option):
     assert modules.isdisjoint({"torch", "triton", "matplotlib"})
 
 
+def test_a_check_does_not_wait_for_the_compiler(dataset, tmp_path):
+    _, code, modules = start("overfit", dataset, "--iterations", "2", "--out", tmp_path / "run")
+    assert code == 1
+    assert "torch" in modules
+    assert "torch._dynamo" not in modules
+
+
 def test_help_lists_the_exit_codes(vaefit_cli):
     shown = vaefit_cli("--help").out
     for code in ("0", "1", "2", "3", "130"):
