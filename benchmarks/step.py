@@ -43,8 +43,8 @@ from vaefit.cache import class_weights, count_dataset
 from vaefit.cache.location import Location
 from vaefit.vae import RECIPES, BetaVAE, Recipe, overfit
 from vaefit.vae.batch import choose_batch
-from vaefit.vae.doctor import cpu_name
 from vaefit.vae.grids.corpus import embedded_corpus
+from vaefit.vae.machine import cpu_name
 from vaefit.vae.result import Record
 
 PARITY = 1e-4

@@ -28,23 +28,25 @@ def doctor(device: Device = "auto", backend: Backend = "auto", as_json: AsJson =
     asked, _ = preferred_backend(backend, place)
     report = examine(place, asked)
     _print(terminal, report)
-    terminal.json({**asdict(report), "passed": report.passed})
+    found = asdict(report)
+    terminal.json({**found.pop("machine"), **found, "passed": report.passed})
     raise typer.Exit(0 if report.passed else 1)
 
 
 def _print(terminal: Terminal, report: Report) -> None:
     from rich.table import Table
 
-    for name, found in report.versions.items():
+    machine = report.machine
+    for name, found in machine.versions.items():
         terminal.line(f"{name:<12}{found or 'not installed'}")
-    terminal.line(f"{'system':<12}{report.system}")
-    terminal.line(f"{'cpu':<12}{report.cpu}, {report.cores} cores, {report.threads} threads")
-    terminal.line(f"{'memory':<12}{_gib(report.memory)}, {_gib(report.memory_free)} free")
-    terminal.line(f"{'gpu':<12}{report.gpu or 'none that torch sees'}")
+    terminal.line(f"{'system':<12}{machine.system}")
+    terminal.line(f"{'cpu':<12}{machine.cpu}, {machine.cores} cores, {machine.threads} threads")
+    terminal.line(f"{'memory':<12}{_gib(machine.memory)}, {_gib(machine.memory_free)} free")
+    terminal.line(f"{'gpu':<12}{machine.gpu or 'none that torch sees'}")
     terminal.line(f"{'device':<12}{report.device}")
     terminal.line(f"{'focal loss':<12}{report.backend}")
-    cache = f"{_gib(report.cache_free)} free" if report.cache_problem is None else report.cache_problem
-    terminal.line(f"{'cache':<12}{report.cache_folder}, {cache}")
+    cache = f"{_gib(machine.cache_free)} free" if machine.cache_problem is None else machine.cache_problem
+    terminal.line(f"{'cache':<12}{machine.cache_folder}, {cache}")
     terminal.line()
     table = Table(title="self-test")
     for column in ("part", "", "found"):

@@ -15,6 +15,7 @@ from .settings import check_settings
 if TYPE_CHECKING:
     from vaefit.vae.check import Watcher
     from vaefit.vae.sweep.plan import Knob, Plan
+    from vaefit.vae.sweep.run import Begins
 
     from .progress import ProgressLine
 
@@ -49,13 +50,13 @@ def sweep(
     terminal = Terminal(as_json, quiet)
     plan = _plan(ctx, vary or [], seeds, terminal.note)
 
-    from vaefit.vae.sweep.run import SweepWatcher, run_sweep
+    from vaefit.vae.sweep.run import run_sweep
 
     from .sweep_table import print_sweep
 
     terminal.note(f"{plan.runs} runs: {len(plan.settings)} settings x {seeds} seeds")
     with terminal.progress() as progress:
-        outcome = run_sweep(plan, out, overwrite, SweepWatcher(_begins(plan, progress)))
+        outcome = run_sweep(plan, out, overwrite, _begins(plan, progress))
     print_sweep(terminal, outcome)
     terminal.json(outcome.json())
 
@@ -114,7 +115,7 @@ def _words(parameter: Any, name: str, value: str) -> list[str]:
     return list(parameter.secondary_opts[:1])
 
 
-def _begins(plan: Plan, progress: ProgressLine) -> Callable[[int, tuple[str, ...], int], Watcher]:
+def _begins(plan: Plan, progress: ProgressLine) -> Begins:
     from vaefit.vae.check import Watcher
 
     def begins(place: int, values: tuple[str, ...], number: int) -> Watcher:

@@ -1,28 +1,22 @@
-"""What this machine and this installation are, and whether the parts of the check work on them."""
+"""Whether the parts of the check work on this machine."""
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from vaefit.cache import class_counts
-from vaefit.cache.store import user_cache_folder
 from vaefit.kernels import Backend, choose_backend, focal_loss_reference, focal_loss_with_counts
 from vaefit.kernels.reference import confusion_counts_reference
 
-from .version import vaefit_version
+from .machine import Machine
 
-PACKAGES = ("torch", "triton", "numpy", "h5py", "typer", "rich", "safetensors", "msgspec", "matplotlib", "pillow")
 TOLERANCE = 1e-5
 """Largest difference of a float32 loss or gradient from float64, relative to the largest value."""
 
@@ -42,27 +36,11 @@ class Trial:
 class Report:
     """All that `vaefit-cli doctor` prints."""
 
-    versions: dict[str, str | None]
-    """Version of each package; None where it is not installed."""
-    system: str
-    cpu: str
-    cores: int
-    threads: int
-    """CPU threads that torch takes by itself."""
-    memory: int | None
-    """Bytes of the machine; None where the system does not say."""
-    memory_free: int | None
+    machine: Machine
     device: str
-    """What `--device auto` takes."""
-    gpu: str | None
-    """Name and memory of the GPU; None without one."""
+    """What is computed on."""
     backend: str
-    """What `--backend auto` takes, and why."""
-    cache_folder: str
-    cache_problem: str | None
-    """Why nothing can be written there; None where something can."""
-    cache_free: int | None
-    """Bytes that are free where the cache folder lies."""
+    """Which implementation of the loss runs there, and why."""
     trials: tuple[Trial, ...]
 
     @property
@@ -76,26 +54,10 @@ def examine(device: torch.device, backend: Backend = "auto") -> Report:
 
     Raises ValueError where the backend asked for cannot run there.
     """
-    problem, free = _cache()
-    memory, memory_free = _memory()
     return Report(
-        versions={
-            "vaefit": vaefit_version(),
-            "python": platform.python_version(),
-            **{p: _version(p) for p in PACKAGES},
-        },
-        system=platform.platform(),
-        cpu=cpu_name(),
-        cores=os.cpu_count() or 1,
-        threads=torch.get_num_threads(),
-        memory=memory,
-        memory_free=memory_free,
+        machine=Machine.look(),
         device=str(device),
-        gpu=_gpu(),
         backend=str(choose_backend(backend, device)),
-        cache_folder=str(user_cache_folder()),
-        cache_problem=problem,
-        cache_free=free,
         trials=(
             _trial("focal loss and gradient", lambda: _loss(device, backend)),
             _trial("confusion counts", lambda: _counts(device, backend)),
@@ -166,47 +128,3 @@ def _check(device: torch.device, backend: Backend) -> tuple[bool, str]:
     grids = synthesise(SyntheticSpec(grids=4, height=8, width=8))
     result = overfit(BetaVAE(10, 8, 8).to(device), grids, weights=np.ones(10), backend=backend)
     return result.passed, f"{result.verdict} after {result.iterations} updates"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def cpu_name() -> str:
-    """The name of the processor, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _gpu() -> str | None:
-    if not torch.cuda.is_available():
-        return None
-    found = torch.cuda.get_device_properties(0)
-    return f"{found.name}, {found.total_memory / 2**30:.0f} GiB"
-
-
-def _memory() -> tuple[int | None, int | None]:
-    """Bytes of memory, and of those free, where the system is a POSIX one that tells."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None, None
-
-
-def _cache() -> tuple[str | None, int | None]:
-    """Why the cache folder cannot be written (None where it can), and the bytes free there."""
-    folder = user_cache_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as stream:
-            stream.write(b"vaefit")
-        return None, shutil.disk_usage(folder).free
-    except OSError as error:
-        return error.strerror or str(error), None

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from ..result import Reached
 from ..verdict import Verdict
 from .jsonable import plain
 
@@ -94,15 +95,6 @@ class SetupSummary:
 
 
 @dataclass(frozen=True)
-class ReachedSummary:
-    """Updates done when the reconstruction first got there; None = never."""
-
-    pixel_95: int | None
-    worst_class_95: int | None
-    exact: int | None
-
-
-@dataclass(frozen=True)
 class RunSummary:
     """A finished run."""
 
@@ -113,7 +105,7 @@ class RunSummary:
     collapsed_class: int | None
     iterations: int
     target: float
-    reached: ReachedSummary
+    reached: Reached
     pixel_accuracy: float
     macro_accuracy: float
     worst_class_accuracy: float
@@ -142,7 +134,7 @@ class RunSummary:
             collapsed_class=judgement.collapsed_class,
             iterations=result.iterations,
             target=result.recipe.target,
-            reached=ReachedSummary(**asdict(result.reached)),
+            reached=result.reached,
             pixel_accuracy=accuracies.pixel,
             macro_accuracy=accuracies.macro,
             worst_class_accuracy=accuracies.worst,

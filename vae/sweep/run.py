@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -16,17 +16,12 @@ from .folder import SweepFolder
 from .outcome import SettingOutcome, SweepOutcome, SweepRun
 from .plan import Plan
 
-
-@dataclass(frozen=True)
-class SweepWatcher:
-    """What a caller hears while a sweep runs."""
-
-    begins: Callable[[int, tuple[str, ...], int], Watcher | None]
-    """Called before each run with its place, its values and the number of its seeds; gives the watcher of the check."""
+Begins = Callable[[int, tuple[str, ...], int], Watcher]
+"""Told of each run before it begins: its place, its values and the number of its seeds; gives the check's watcher."""
 
 
 def run_sweep(
-    plan: Plan, out: Path | None = None, overwrite: bool = False, watcher: SweepWatcher | None = None
+    plan: Plan, out: Path | None = None, overwrite: bool = False, begins: Begins | None = None
 ) -> SweepOutcome:
     """Make every run of the plan and leave a folder behind, with the run folders in it.
 
@@ -37,8 +32,8 @@ def run_sweep(
     runs: list[SweepRun] = []
     try:
         for place, (setting, number, told) in enumerate(plan.checks()):
-            heard = None if watcher is None else watcher.begins(place, setting.values, number)
-            runs.append(_one(plan, folder, place, setting.values, number, told, heard))
+            watcher = None if begins is None else begins(place, setting.values, number)
+            runs.append(_one(plan, folder, place, setting.values, number, told, watcher))
     except BaseException:
         folder.release()
         raise
