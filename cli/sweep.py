@@ -54,7 +54,7 @@ def sweep(
 
     from .sweep_table import print_sweep
 
-    terminal.note(f"{plan.runs} runs: {len(plan.settings)} settings x {seeds} seeds")
+    terminal.note(f"{plan.runs} runs, {seeds} of each setting")
     with terminal.progress() as progress:
         outcome = run_sweep(plan, out, overwrite, _begins(plan, progress))
     print_sweep(terminal, outcome)

@@ -129,6 +129,7 @@ def test_what_is_not_a_finished_run(runs, vaefit_cli, tmp_path):
 def test_a_torn_sweep(vaefit_cli, tmp_path):
     (tmp_path / "sweep.csv").write_text("lr\n")
     assert "no sweep.json" in vaefit_cli("show", tmp_path).err
+    assert "the folder of a sweep, not of one run" in vaefit_cli("compare", tmp_path, tmp_path).err
     (tmp_path / "sweep.json").write_text("{}")
     outcome = vaefit_cli("show", tmp_path)
     assert outcome.code == 3

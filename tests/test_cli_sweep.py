@@ -159,6 +159,23 @@ def test_a_wrong_command_line_runs_nothing(vaefit_cli, dataset, tmp_path, argume
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize(
+    "vary", ["data=grids.h5,none.h5", "weights-file=none.json", "batch-seed=0,9223372036854775808"]
+)
+def test_a_wrong_name_ends_no_sweep_half_way(vaefit_cli, dataset, tmp_path, monkeypatch, vary):
+    monkeypatch.chdir(dataset.parent)
+    data = () if vary.startswith("data") else ("grids.h5",)
+    outcome = vaefit_cli("sweep", *data, *SHORT, "--vary", vary, "--out", tmp_path / "s")
+    assert outcome.code in (2, 3)
+    assert not (tmp_path / "s").exists()
+
+
+def test_seeds_that_rise_too_high_run_nothing(vaefit_cli, dataset, tmp_path):
+    outcome = vaefit_cli("sweep", dataset, "--batch-seed", str(2**63 - 1), "--seeds", "2", "--out", tmp_path / "s")
+    assert outcome.code == 2
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_folder_in_use_is_not_touched(vaefit_cli, dataset, tmp_path):
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "mine.txt").write_text("mine")

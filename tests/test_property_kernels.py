@@ -148,7 +148,7 @@ def test_the_gradient_is_its_derivative(case, seed):
     )
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(cases(), st.booleans())
 def test_the_counts_are_counted(case, with_ties):
     logits = case.logits.round() if with_ties else case.logits

@@ -34,10 +34,10 @@ def read_weights(file: Path) -> NDArray[Any]:
     except OSError as error:
         raise DataError("the weights cannot be read", str(file), got=error.strerror or str(error)) from error
     try:
-        if file.suffix == ".npy":
+        if file.suffix.lower() == ".npy":
             array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
             return array
-        if file.suffix == ".safetensors":
+        if file.suffix.lower() == ".safetensors":
             return _tensor(data)
         return _of_json(json.loads(data))
     except (ValueError, TypeError, EOFError, OverflowError, RecursionError) as error:
@@ -51,7 +51,7 @@ def read_weights(file: Path) -> NDArray[Any]:
 
 def check_export(file: Path, overwrite: bool) -> None:
     """Raise before anything is computed: SettingError for an ending that says no kind, RunError for a file there."""
-    if file.suffix not in KINDS:
+    if file.suffix.lower() not in KINDS:
         raise SettingError(
             "the ending of the file says no kind of weights file", "--export", str(file), f"Use {', '.join(KINDS)}."
         )
@@ -65,11 +65,11 @@ def write_weights(file: Path, values: ArrayLike, origin: dict[str, Any]) -> None
     cannot be written.
     """
     array = np.asarray(values, dtype=np.float64)
-    if file.suffix == ".npy":
+    if file.suffix.lower() == ".npy":
         stream = io.BytesIO()
         np.save(stream, array, allow_pickle=False)
         data = stream.getvalue()
-    elif file.suffix == ".safetensors":
+    elif file.suffix.lower() == ".safetensors":
         from safetensors.numpy import save
 
         data = save({TENSOR: array}, {name: json.dumps(value) for name, value in origin.items()})

@@ -69,6 +69,8 @@ def _missing(folder: Path, name: str) -> RunError:
         return RunError(
             "there is no such run folder", str(folder), do="Pass the folder that `overfit` named at its end."
         )
+    if (folder / "sweep.csv").is_file() and name == "result.json":
+        return RunError("this is the folder of a sweep, not of one run", str(folder), do="Pass a run folder in it.")
     if (folder / "metrics.csv").is_file() and name == "result.json":
         rows = (folder / "metrics.csv").read_text(encoding="utf-8", errors="replace").count("\n") - 1
         return RunError(UNFINISHED, str(folder), f"metrics.csv of {max(rows, 0)} steps", "Run the check again.")

@@ -8,8 +8,12 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+from vaefit.cache.dataset import open_grids
+from vaefit.cache.location import Location
+
 from ..check import Watcher, run_check
 from ..settings import CheckSettings
+from ..weights_file import read_weights
 from .difference import difference
 from .effects import effects
 from .folder import SweepFolder
@@ -28,10 +32,12 @@ def run_sweep(
     Errors are those of `run_check`; the rows of the runs before the error stay in `sweep.csv`.
     """
     start = time.perf_counter()
+    checks = list(plan.checks())
+    _preflight(plan)
     folder = SweepFolder.claim(out, overwrite)
     runs: list[SweepRun] = []
     try:
-        for place, (setting, number, told) in enumerate(plan.checks()):
+        for place, (setting, number, told) in enumerate(checks):
             watcher = None if begins is None else begins(place, setting.values, number)
             runs.append(_one(plan, folder, place, setting.values, number, told, watcher))
     except BaseException:
@@ -40,6 +46,16 @@ def run_sweep(
     outcome = _outcome(plan, runs, time.perf_counter() - start, str(folder.path))
     folder.finish(outcome)
     return outcome
+
+
+def _preflight(plan: Plan) -> None:
+    """Open every file that the plan names: a wrong name must not end a sweep half-way."""
+    for data in dict.fromkeys(str(setting.settings.data) for setting in plan.settings):
+        with open_grids(Location.parse(data)):
+            pass
+    for file in dict.fromkeys(setting.settings.weights_file for setting in plan.settings):
+        if file is not None:
+            read_weights(file)
 
 
 def _one(
