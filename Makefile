@@ -19,3 +19,4 @@ format:
 
 bench:
 	python benchmarks/recipe.py
+	python benchmarks/step.py

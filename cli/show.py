@@ -54,9 +54,8 @@ def compare(first: Run, second: Run, as_json: AsJson = False, quiet: Quiet = Fal
 def _print(terminal: Terminal, found: Comparison) -> None:
     terminal.line(f"A        {found.runs[0]}")
     terminal.line(f"B        {found.runs[1]}")
-    data = {True: "the same bytes", False: "different files", None: "unknown, a digest was not taken"}[found.same_data]
-    terminal.line(f"data     {data}")
-    terminal.line(f"batch    {'the same grids' if found.same_batch else 'different grids'}")
+    terminal.line(f"data     {_digests(found.same_data, found.data, 'bytes')}")
+    terminal.line(f"batch    {_digests(found.same_batch, found.batch, 'grids')}")
     weights = found.weights[0] if found.same_weights else f"different: {found.weights[0]} | {found.weights[1]}"
     terminal.line(f"weights  {'the same: ' if found.same_weights else ''}{weights}")
     step = found.first_different_step
@@ -68,6 +67,13 @@ def _print(terminal: Terminal, found: Comparison) -> None:
     _table(terminal, "results", found.results, "")
     classes = {f"class {c}": pair for c, pair in enumerate(found.class_accuracy) if pair[0] != pair[1]}
     _table(terminal, "accuracy of classes that differ", classes, "none")
+
+
+def _digests(same: bool | None, digests: Pair, what: str) -> str:
+    if same is None:
+        return "unknown, a digest was not taken"
+    shown = [digest[:16] for digest in digests]
+    return f"the same {what}, digest {shown[0]}" if same else f"different {what}, digests {shown[0]} | {shown[1]}"
 
 
 def _table(terminal: Terminal, title: str, pairs: dict[str, Pair], empty: str) -> None:

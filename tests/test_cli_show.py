@@ -86,7 +86,7 @@ def test_compare_for_people(runs, vaefit_cli):
     folder, _ = runs
     outcome = vaefit_cli("compare", folder / "plain", folder / "data")
     assert outcome.code == 0
-    assert "different files" in outcome.out
+    assert "different bytes, digests" in outcome.out
     words = [line.split() for line in outcome.out.splitlines()]
     assert ["backend", "eager", "reference"] in words
     assert any(w[:1] == ["worst_class_accuracy"] for w in words)

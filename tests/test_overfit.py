@@ -195,3 +195,19 @@ def test_the_classic_recipe_collapses_under_beta_without_weights() -> None:
     assert result.verdict == "COLLAPSED"
     assert result.judgement.collapsed_class == 0
     assert result.accuracies.pixel == pytest.approx(result.shares.background, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "classes"),
+    [(1, 1, 2), (1, 9, 3), (3, 50, 5), (7, 11, 3), (30, 30, 21), (5, 6, 256), (33, 8, 10)],
+)
+def test_grids_of_any_size_are_memorised(height: int, width: int, classes: int) -> None:
+    rng = np.random.default_rng(0)
+    cells = rng.integers(0, classes, (4, height, width))
+    cells[rng.random(cells.shape) < 0.8] = 0
+    cells[:2, 0, 0] = 0, 1  # not all alike
+    if height * width == 1:
+        cells = cells[:2]
+    result = overfit(BetaVAE(classes, height, width), cells)
+    assert result.verdict == "MEMORISED", result.judgement.reason
+    assert result.iterations < 100
