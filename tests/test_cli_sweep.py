@@ -55,7 +55,7 @@ def test_every_combination_is_run_on_the_same_seeds(swept):
     assert [setting["values"] for setting in found["settings"]] == combinations
     assert [run["values"] for run in found["runs"]] == [values for values in combinations for _ in range(2)]
     assert [(run["seed"], run["batch_seed"]) for run in found["runs"]] == [(0, 0), (1, 1)] * 4
-    assert [(row["lr"], row["weights"]) for row in rows(folder)] == [tuple(run["values"]) for run in found["runs"]]
+    assert [(row["--lr"], row["--weights"]) for row in rows(folder)] == [tuple(run["values"]) for run in found["runs"]]
 
 
 def test_a_run_is_the_run_of_overfit(swept, vaefit_cli, tmp_path):
@@ -89,8 +89,25 @@ def test_it_names_the_knob_that_made_the_difference(swept):
     found, _, _ = swept
     assert found["settings"][0]["memorised"] == 2, "the example must be one that works"
     assert found["effects"][0]["source"] == "lr"
+    assert found["difference"].startswith("lr made the difference, ")
     assert sum(effect["share"] for effect in found["effects"]) == pytest.approx(1)
-    assert "lr made the difference: MEMORISED 4/4 with 0.002, 0/4 with 1e-9" in found["difference"]
+    assert " times chance: MEMORISED 4/4 with 0.002, 0/4 with 1e-9" in found["difference"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--vary", "lr=0.002"), "no knob was varied"),
+        ((), "no knob was varied"),
+        (
+            ("--vary", "lr=0.002,1e-9", "--seeds", "1"),
+            "one run a value cannot be told from chance, try --seeds 3: skill",
+        ),
+    ],
+)
+def test_what_cannot_be_told_is_not_said(vaefit_cli, dataset, tmp_path, options, sentence):
+    outcome = vaefit_cli("sweep", dataset, *SHORT, "--seeds", "2", *options, "--out", tmp_path / "s", "--json")
+    assert outcome.json["difference"].startswith(sentence)
 
 
 def test_the_picture_and_the_run_folders(swept):

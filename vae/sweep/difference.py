@@ -10,22 +10,27 @@ from .outcome import SettingOutcome, SweepRun
 from .plan import Knob
 
 CLEAR = 4.0
-"""A knob whose effect is this many times chance is named; about the 5 % point of F for a dozen runs."""
+"""A knob whose effect is this many times chance is named. Chance alone names one of two values in 19 % of sweeps of three
+seeds, in 12 % of five and 6 % of twelve (400 random sweeps each)."""
+
+MANY = 1000
 
 
 def difference(effects: Sequence[Effect], knobs: Sequence[Knob], runs: Sequence[SweepRun]) -> str:
     """Name the knob that explains most, if that is more than chance and combinations do; else say that none does."""
-    if not knobs:
+    varied = [knob for knob in knobs if len(knob.values) > 1]
+    if not varied:
         return "no knob was varied"
     if not effects:
         return "nothing made a difference: all runs came out alike"
     found = {effect.source: effect for effect in effects}
-    best = max(knobs, key=lambda knob: found[knob.name].share)
+    best = max(varied, key=lambda knob: found[knob.name].share)
     ratio = found[best.name].ratio
     if ratio is None:
         return f"one run a value cannot be told from chance, try --seeds 3: {_by_value(best, knobs, runs)}"
     if ratio >= CLEAR:
-        return f"{best.name} made the difference: {_by_value(best, knobs, runs)}"
+        times = f"{ratio:.0f}" if ratio < MANY else f"over {MANY}"
+        return f"{best.name} made the difference, {times} times chance: {_by_value(best, knobs, runs)}"
     shares = f"{best.name} explains {_percent(found[best.name])}, {TOGETHER} {_percent(found[TOGETHER])}"
     return f"no knob made a clear difference by itself: {shares}"
 

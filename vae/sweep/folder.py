@@ -42,7 +42,7 @@ class SweepFolder(ClaimedFolder):
         with self._writing(FILES[0]):
             for name in FILES:
                 (self.path / name).unlink(missing_ok=True)
-            (self.path / FILES[0]).write_text(_line([*(knob.name for knob in knobs), *_COLUMNS]), encoding="utf-8")
+            (self.path / FILES[0]).write_text(_line([*map(_column, knobs), *_COLUMNS]), encoding="utf-8")
 
     def add(self, run: SweepRun) -> None:
         """Append the row of a run."""
@@ -78,6 +78,11 @@ def read_sweep(folder: Path) -> SweepOutcome:
     except msgspec.ValidationError as error:
         do = "It was written by another version of vaefit, or changed by hand: run the sweep again."
         raise RunError("the sweep cannot be read", str(folder / FILES[1]), str(error), do) from error
+
+
+def _column(knob: Knob) -> str:
+    """A knob as it is typed: `iterations` is a result as well, and must not stand for both."""
+    return knob.name if knob.name == "data" else f"--{knob.name}"
 
 
 def _line(row: list[object]) -> str:
