@@ -39,6 +39,11 @@ def start(*arguments):
         ("data --help", "synth"),
         ("data synth --help", "--grids"),
         ("data import arc --help", "--max-side"),
+        ("data import npz --help", "--key"),
+        ("sweep --help", "--vary"),
+        ("show --help", "run folder"),
+        ("compare --help", "run folder"),
+        ("doctor --help", "--backend"),
         ("--version", version("vaefit")),
     ],
 )

@@ -10,8 +10,8 @@ from .outcome import SettingOutcome, SweepRun
 from .plan import Knob
 
 CLEAR = 4.0
-"""A knob whose effect is this many times chance is named. Chance alone names one of two values in 19 % of sweeps of three
-seeds, in 12 % of five and 6 % of twelve (400 random sweeps each)."""
+"""A knob whose effect is this many times chance is named. A knob of two values without any effect is named in 19 % of
+sweeps over three seeds, in 12 % over five and in 6 % over twelve (400 random sweeps each)."""
 
 MANY = 1000
 
