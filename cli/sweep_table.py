@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def print_sweep(terminal: Terminal, outcome: SweepOutcome) -> None:
     """Medians and spread of every setting, and which knob made the difference."""
-    table = Table(title=f"median (smallest to largest) of {outcome.seeds} runs each")
+    table = Table(title=f"median (smallest-largest) of {outcome.seeds} runs each")
     for knob in outcome.knobs:
         table.add_column(knob.name)
     for column in ("MEMORISED", "95 % pixel", "worst class 95 %", "every cell", "worst class"):
@@ -39,7 +39,7 @@ def print_sweep(terminal: Terminal, outcome: SweepOutcome) -> None:
 
 def _steps(spread: Spread) -> str:
     low, median, high = (_word(value) for value in (spread.low, spread.median, spread.high))
-    return median if low == high else f"{median} ({low} to {high})"
+    return median if low == high else f"{median} ({low}-{high})"
 
 
 def _word(value: float | None) -> str:
@@ -47,4 +47,4 @@ def _word(value: float | None) -> str:
 
 
 def _shares(spread: Spread) -> str:
-    return f"{spread.median:.3f} ({spread.low:.3f} to {spread.high:.3f})"
+    return f"{spread.median:.3f} ({spread.low:.3f}-{spread.high:.3f})"
