@@ -44,7 +44,8 @@ def test_confusion_counts_count_every_cell(seed, data):
     rng = np.random.default_rng(seed)
     backend = data.draw(backends)
     # the reference looks at one pair of classes at a time
-    classes = data.draw(st.integers(1, 12) if backend == "reference" else st.sampled_from([2, 10]) | st.integers(1, 256))
+    most = 12 if backend == "reference" else 256
+    classes = data.draw(st.sampled_from([2, 10]) | st.integers(1, most))
     shape = (data.draw(st.integers(0, 4)), *data.draw(st.lists(st.sampled_from([0, 1, 2, 5]), max_size=3)))
     logits = rng.integers(-2, 3, (shape[0], classes, *shape[1:])).astype(float)  # most cells have ties
     logits[rng.random(logits.shape) < 0.1] = data.draw(st.sampled_from([-0.0, 80.0, math.inf, -math.inf]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from decimal import Decimal, localcontext
 
@@ -54,7 +55,7 @@ def test_weights_are_their_formula(counts, scheme, smooth, b):
 def test_a_rarer_class_never_weighs_less(counts, scheme, smooth):
     found = class_weights(np.array(counts), scheme, smooth).tolist()
     present = sorted((n, w) for n, w in zip(counts, found, strict=True) if n > 0)
-    for (fewer, heavier), (more, lighter) in zip(present, present[1:], strict=False):
+    for (fewer, heavier), (more, lighter) in itertools.pairwise(present):
         assert heavier == lighter if fewer == more or scheme == "none" else heavier >= lighter
     rarest = present[0][1]
     assert all(w == rarest for n, w in zip(counts, found, strict=True) if n == 0)
