@@ -15,7 +15,7 @@ from vaefit.cache.errors import DataError, SettingError
 from vaefit.cache.location import Location
 from vaefit.cache.stream import whole_grids
 
-from .cover import fewest_covering, swap_in
+from .cover import EXACT_CLASSES, fewest_covering, fewest_swaps, swap_in
 
 CANDIDATES_PER_GRID = 8
 """How many random grids are looked at for each one wanted, before the whole dataset is searched for distinct ones."""
@@ -153,23 +153,20 @@ def _bring_in(
 
     `shown` (B, C) is what each grid of the sample shows, `held` (C,) what the dataset holds.
     """
-    before = list(sample.indices)
     missing = held & ~shown.any(axis=0)
     where, rows = _holders(dataset, missing, held.size, rng, ignore_index, enough=True)
     chosen = fewest_covering([row[missing] for row in rows])
-    for position, incoming in swap_in(shown, [rows[i] for i in chosen]):
-        sample.replace(position, where[chosen[incoming]], dataset)
-    if (held & ~shown.any(axis=0)).any():
-        # few places: the newcomers have to show what goes as well, so all classes are covered at once, if they can be
+    after = shown.copy()
+    swaps = [(place, where[chosen[number]]) for place, number in swap_in(after, [rows[i] for i in chosen])]
+    if (held & ~after.any(axis=0)).any() or missing.sum() > EXACT_CLASSES:
+        # few places: the newcomers have to show what goes as well, so all classes count, and not the missing ones alone
         where, rows = _holders(dataset, held, held.size, rng, ignore_index, enough=False)
-        size = len(sample.indices)
-        cover = fewest_covering([row[held] for row in (*shown, *rows)])
-        incoming_rows = [i - size for i in cover if i >= size]
-        free = [position for position in range(size) if position not in cover]
-        if len(cover) <= size:
-            for position, number in zip(reversed(free), incoming_rows, strict=False):
-                sample.replace(position, where[number], dataset)
-    return sum(old != new for old, new in zip(before, sample.indices, strict=True))
+        fewest = fewest_swaps(shown[:, held], [row[held] for row in rows])
+        if fewest is not None:
+            swaps = [(place, where[number]) for place, number in fewest]
+    for place, index in swaps:
+        sample.replace(place, index, dataset)
+    return len(swaps)
 
 
 def _holders(

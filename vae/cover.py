@@ -12,6 +12,8 @@ Classes = NDArray[np.bool_]
 
 EXACT_CLASSES = 12
 """Up to this many missing classes the smallest cover is found exactly; above it greedily (set cover is NP-hard)."""
+MOST_LOOKS = 1_000_000
+"""How many grids the search for the fewest swaps looks at before it gives up; a second or so."""
 
 
 def fewest_covering(candidates: list[Classes]) -> list[int]:
@@ -47,6 +49,51 @@ def swap_in(shown: NDArray[np.bool_], incoming: list[Classes]) -> list[tuple[int
         free[place] = False
         swaps.append((place, number))
     return swaps
+
+
+def fewest_swaps(shown: NDArray[np.bool_], candidates: list[Classes]) -> list[tuple[int, int]] | None:
+    """The fewest swaps after which the batch shows every class, as (place, index of the candidate) pairs.
+
+    `shown` is (B, C) of the classes each grid of the batch holds, a candidate (C,) of those it holds. Where the search
+    gives up, as it may beyond some 20 classes, a greedy cover. None where that takes more than B grids.
+    """
+    size, classes = shown.shape
+    bits = 1 << np.arange(classes, dtype=object)
+    masks = [int(bits[row].sum()) for row in (*shown, *candidates)]
+    # the classes that fewest grids show leave least to try, so they are covered first; grids of the batch cost nothing
+    holders = [[i for i, mask in enumerate(masks) if mask >> c & 1] for c in range(classes)]
+    order = sorted(range(classes), key=lambda c: len(holders[c]))
+    most = max(mask.bit_count() for mask in masks)
+    hopeless: set[tuple[int, int, int]] = set()
+    looks = 0
+
+    def search(missing: int, places: int, newcomers: int) -> list[int] | None:
+        """At most `places` grids, at most `newcomers` of them candidates, that show the missing classes."""
+        nonlocal looks
+        if not missing:
+            return []
+        state = (missing, places, newcomers)
+        if missing.bit_count() > most * places or state in hopeless:
+            return None
+        for i in holders[next(c for c in order if missing >> c & 1)]:
+            looks += 1
+            if looks > MOST_LOOKS or (i >= size and not newcomers):
+                break
+            rest = search(missing & ~masks[i], places - 1, newcomers - (i >= size))
+            if rest is not None:
+                return [i, *rest]
+        hopeless.add(state)
+        return None
+
+    attempts = (search((1 << classes) - 1, size, newcomers) for newcomers in range(size + 1))
+    cover = next((found for found in attempts if found is not None), None)
+    if cover is None:
+        cover = fewest_covering([*shown, *candidates])
+    if len(cover) > size:
+        return None
+    incoming = [i - size for i in cover if i >= size]
+    free = [place for place in range(size) if place not in cover]
+    return list(zip(free, incoming, strict=False))
 
 
 def _exact(table: NDArray[np.bool_]) -> list[int]:
