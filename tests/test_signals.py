@@ -45,8 +45,8 @@ def test_shares_are_those_of_answers_that_ignore_the_input(ignore_index: int | N
 def test_skill_is_none_where_one_picture_answers_every_grid() -> None:
     same = np.zeros((4, 2, 2), dtype=np.int64)
     assert Shares.of(same, 2, None).skill(1.0) is None
-    assert Shares(background=0.9, majority=0.9).skill(0.95) == pytest.approx(0.5)
-    assert Shares(background=0.9, majority=0.9).skill(0.8) == pytest.approx(-1.0)
+    assert Shares(background=0.9, majority=0.9, cells=1000).skill(0.95) == pytest.approx(0.5)
+    assert Shares(background=0.9, majority=0.9, cells=1000).skill(0.8) == pytest.approx(-1.0)
 
 
 @pytest.mark.parametrize("ignore_index", [None, 0])
