@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vaefit.kernels import FocalLoss, focal_loss, focal_loss_reference
+from vaefit.kernels import FocalLoss, focal_loss, focal_loss_reference, focal_loss_with_counts
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 BACKENDS = ("auto", "eager", "reference")
@@ -128,6 +128,8 @@ def test_the_loss_is_its_formula(case: Case) -> None:
     same = (case.weight, case.gamma, case.ignore_index, case.reduction)
     module = FocalLoss(*same, backend=case.backend)
     assert torch.equal(module(case.logits, case.targets), found)
+    with_counts, _ = focal_loss_with_counts(case.logits, case.targets, *same, backend=case.backend)
+    assert torch.equal(with_counts, found)
     reference = focal_loss_reference(case.logits, case.targets, *same)
     torch.testing.assert_close(reference, found, rtol=50 * eps, atol=8 * eps * case.largest_weight * cells)
 
