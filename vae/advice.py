@@ -134,9 +134,12 @@ def _even_weights(recipe: Recipe, clues: Clues) -> str | None:
     why = f"Class {clues.behind} is behind where every class weighs the same"
     if clues.weights_file:
         return f"{why}: try --weights global instead of --weights-file."
-    if recipe.weights == "none":
+    if recipe.weights != "global":
         return f"{why}: try --weights global."
-    return f"{why}: try " + ("--scheme sqrt_inverse." if recipe.scheme == "none" else f"--smooth {Recipe.smooth:g}.")
+    if recipe.scheme in ("none", "effective"):  # with which --smooth does nothing
+        return f"{why}: try --scheme sqrt_inverse."
+    # below that the dataset's own counts are even
+    return f"{why}: try --smooth {Recipe.smooth:g}." if recipe.smooth > Recipe.smooth else None
 
 
 def _short(recipe: Recipe, _: Clues) -> str | None:
