@@ -1,4 +1,4 @@
-"""The verdict against its rules, said once more in exact fractions; and the advice: an option that changes something."""
+"""The verdict against its rules, said once more in exact fractions; the advice is an option that changes something."""
 
 from __future__ import annotations
 

@@ -158,11 +158,12 @@ def _bring_in(
     chosen = fewest_covering([row[missing] for row in rows])
     after = shown.copy()
     swaps = [(place, where[chosen[number]]) for place, number in swap_in(after, [rows[i] for i in chosen])]
-    if (held & ~after.any(axis=0)).any() or missing.sum() > EXACT_CLASSES:
+    all_shown = bool(after.any(axis=0)[held].all())
+    if not all_shown or missing.sum() > EXACT_CLASSES:
         # few places: the newcomers have to show what goes as well, so all classes count, and not the missing ones alone
         where, rows = _holders(dataset, held, held.size, rng, ignore_index, enough=False)
         fewest = fewest_swaps(shown[:, held], [row[held] for row in rows])
-        if fewest is not None:
+        if fewest is not None and not (all_shown and len(swaps) <= len(fewest)):
             swaps = [(place, where[number]) for place, number in fewest]
     for place, index in swaps:
         sample.replace(place, index, dataset)

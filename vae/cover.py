@@ -12,8 +12,8 @@ Classes = NDArray[np.bool_]
 
 EXACT_CLASSES = 12
 """Up to this many missing classes the smallest cover is found exactly; above it greedily (set cover is NP-hard)."""
-MOST_LOOKS = 1_000_000
-"""How many grids the search for the fewest swaps looks at before it gives up; a second or so."""
+MOST_LOOKS = 200_000
+"""How many grids the search for the fewest swaps looks at before it gives up; a third of a second or so."""
 
 
 def fewest_covering(candidates: list[Classes]) -> list[int]:
