@@ -17,7 +17,7 @@ HIGH_RATE, LOW_RATE = 5.0, 1 / 8
 EVEN_RATIO = 1.01
 SMALL_LATENT = 8
 ENOUGH_STEPS = 200
-"""No healthy run of the default recipe was seen to need more (ARC-AGI-1 and the embedded corpus, 40 batches)."""
+"""No run of the default recipe was seen to need a third of it (ARC-AGI-1, the embedded corpus and other sizes)."""
 STILL_FALLING = 0.9
 """A loss that fell below this share of itself over the last quarter of the steps was not done."""
 LARGE_BATCH = 64
