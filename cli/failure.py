@@ -56,7 +56,7 @@ class Failure:
             return cls(f"a command is missing; there are {known}", command, do=help_text, code=USAGE)
         parameter = getattr(error, "param", None)
         option = parameter.opts[0] if parameter is not None else ""
-        got = arguments[arguments.index(option) + 1] if option in arguments[:-1] else ""
+        got = arguments[arguments.index(option) + 1] if option and option in arguments[:-1] else ""
         return cls(error.format_message().rstrip("."), command, got, help_text, USAGE)
 
     @classmethod
