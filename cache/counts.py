@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -169,7 +170,8 @@ def _scan(
     if location.file.is_file():
         before = Stamp.of(location.file)
         # an edit during the scan may leave the times of a file just written as they are; its bytes tell
-        content = content_digest(location.file) if before.racy else ""
+        with suppress(OSError):  # opening it says what is wrong
+            content = content_digest(location.file) if before.racy else ""
     with open_grids(location) as dataset:
         path = dataset_path(dataset)
         histogram = Histogram(f"{location.file}:/{path}", ignore_index)
