@@ -37,7 +37,8 @@ def open_grids(location: Location) -> Iterator[h5py.Dataset]:
             dataset = _pick(handle, location)
             _check(dataset, location)
         except (RuntimeError, KeyError, OSError) as error:
-            raise DataError("the file is damaged", str(location), got=_first_line(error)) from error
+            do = "Take another copy of it, or write it anew."
+            raise DataError("the file is damaged", str(location), _first_line(error), do) from error
         yield dataset
 
 
@@ -63,10 +64,10 @@ def declared_classes(dataset: h5py.Dataset) -> int | None:
 
 def _pick(handle: h5py.File, location: Location) -> h5py.Dataset:
     if location.dataset is not None:
-        try:
-            found = handle.get(location.dataset)
-        except (OSError, KeyError) as error:
-            raise DataError("the dataset cannot be opened", str(location), got=_first_line(error)) from error
+        found = handle.get(location.dataset)
+        if found is None and handle.get(location.dataset, getlink=True) is not None:
+            what = "the link leads to nothing that can be opened"
+            raise DataError(what, str(location), do="Check the file and the dataset that it names.")
         if isinstance(found, h5py.Dataset):
             return found
         raise DataError(
