@@ -73,7 +73,7 @@ def derive_weights(
     SettingError where the weights overflow.
     """
     if not n.any():
-        raise DataError("every class count is 0", do="There is nothing to weigh; check --ignore-index.")
+        raise DataError("every class count is 0", "counts", do="There is nothing to weigh; check --ignore-index.")
     with np.errstate(all="ignore"):  # what overflows is found below
         raw = _raw(n.astype(np.float64), scheme, smooth, effective_b)
     if scheme != "none":
@@ -127,11 +127,12 @@ def _checked_counts(counts: ArrayLike) -> NDArray[np.int64]:
     if n.ndim != 1 or n.size == 0 or n.dtype.kind not in "iu" or (n.dtype.kind == "i" and n.min() < 0):
         raise SettingError(
             "class counts are non-negative integers, one a class",
+            "counts",
             got=f"dtype {n.dtype}, shape {n.shape}",
             do="Pass an integer array (C,).",
         )
     if n.max() > np.iinfo(np.int64).max:
-        raise SettingError("a class count is beyond 64 bits", got=str(n.max()))
+        raise SettingError("a class count is beyond 64 bits", "counts", str(n.max()), "Pass counts below 2^63.")
     return n.astype(np.int64)
 
 

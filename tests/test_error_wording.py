@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import io
+import json
+import warnings
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import vaefit.vae
 import vaefit.vae.check
-from vaefit.vae import overfit
+from vaefit.cache import DataError, Location, class_counts, class_weights
+from vaefit.cache.errors import SettingError
+from vaefit.kernels import confusion_counts, focal_loss
+from vaefit.vae import BetaVAE, overfit
+from vaefit.vae.batch import choose_batch
 from vaefit.vae.errors import RunError
+from vaefit.vae.grids.arc import import_arc
+from vaefit.vae.grids.numpy_file import NumpyGrids
+from vaefit.vae.grids.write import refuse_existing
 
 
 @pytest.fixture
@@ -77,6 +91,7 @@ def test_a_folder_in_the_place_of_a_file_of_the_run(fails, dataset, tmp_path, na
     assert code == 3
     assert error["what"] == "the file cannot be written"
     assert error["where"].endswith(name)
+    assert error["do"] == "Check the permissions and the free space there."
 
 
 def test_a_run_that_cannot_be_read(fails, tmp_path):
@@ -136,3 +151,274 @@ def test_a_model_that_cannot_learn(grids):
 def test_what_is_no_batch(batch):
     with pytest.raises(ValueError, match=r"batch: a batch is \(B, H, W\) integer labels, at least one \(got shape"):
         overfit(Answering(torch.ones(1)), batch)
+
+
+LOGITS, LABELS, ELSEWHERE = torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), torch.device("meta")
+
+
+@pytest.mark.parametrize(
+    ("call", "wording"),
+    [
+        (lambda: focal_loss(LOGITS, LABELS.to(ELSEWHERE)), "targets are on meta, the logits on cpu. Move one of them."),
+        (
+            lambda: confusion_counts(LABELS, LABELS.to(ELSEWHERE), num_classes=3),
+            "targets are on meta, the logits on cpu. Move one of them.",
+        ),
+        (
+            lambda: focal_loss(LOGITS, LABELS, torch.ones(3).to(ELSEWHERE)),
+            "weight is on meta, the logits on cpu. Move one of them.",
+        ),
+        (
+            lambda: BetaVAE(10, 8, 8)(torch.zeros(2, 8, 7, dtype=torch.int64)),
+            "grids have shape (2, 8, 7), but this model takes labels (B, 8, 8) or their one-hot form (B, 10, 8, 8).",
+        ),
+        (lambda: vaefit.vae.train, "module 'vaefit.vae' has no attribute 'train'"),
+        (
+            lambda: class_weights(np.array([3, 2**63], dtype=np.uint64)),
+            f"counts: a class count is beyond 64 bits (got {2**63}). Pass counts below 2^63.",
+        ),
+        (
+            lambda: class_weights([0, 0]),
+            "counts: every class count is 0. There is nothing to weigh; check --ignore-index.",
+        ),
+        (
+            lambda: class_weights([0.5, 1]),
+            (
+                "counts: class counts are non-negative integers, one a class (got dtype float64, shape (2,)). "
+                "Pass an integer array (C,)."
+            ),
+        ),
+        (
+            lambda: choose_batch(Location.parse("any.h5"), np.ones(2, dtype=np.int64), size=0),
+            "--batch-size: a batch holds at least one grid (got 0). Pass 1 or more.",
+        ),
+    ],
+)
+def test_wording_of_what_a_caller_gets_wrong(call, wording):
+    with pytest.raises((ValueError, AttributeError)) as caught:
+        call()
+    assert str(caught.value) == wording
+
+
+def parts(error):
+    return error.what, error.where, error.got, error.do
+
+
+@pytest.mark.parametrize("link", [h5py.ExternalLink("absent.h5", "/grids"), h5py.SoftLink("/absent")])
+def test_a_link_to_nothing(dataset, link):
+    with h5py.File(dataset, "a") as handle:
+        handle["linked"] = link
+    with pytest.raises(DataError) as caught:
+        class_counts(f"{dataset}:/linked")
+    what, where, _, do = parts(caught.value)
+    assert (what, where) == ("the link leads to nothing that can be opened", f"{dataset}:/linked")
+    assert do == "Check the file and the dataset that it names."
+
+
+def test_a_file_that_is_being_written(dataset):
+    fcntl = pytest.importorskip("fcntl")
+    with dataset.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DataError) as caught:
+            class_counts(dataset)
+    what, where, got, do = parts(caught.value)
+    assert (what, where) == ("the file is open for writing elsewhere", str(dataset))
+    assert "unable to lock file" in got
+    assert do.startswith("Close it there")
+
+
+def test_a_file_without_the_right_to_read_it(dataset, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("vaefit.cache.dataset.h5py.File", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError) as caught:
+        class_counts(dataset, use_cache=False)
+    assert parts(caught.value) == (
+        "the file cannot be read",
+        str(dataset),
+        "Permission denied",
+        "Check its permissions.",
+    )
+
+
+def test_a_damaged_index_of_the_file(dataset, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("unable to synchronously open object (bad symbol table)")
+
+    monkeypatch.setattr("vaefit.cache.dataset._datasets", broken)
+    with pytest.raises(DataError) as caught:
+        class_counts(dataset)
+    what, where, got, do = parts(caught.value)
+    assert (what, where, do) == ("the file is damaged", str(dataset), "Take another copy of it, or write it anew.")
+    assert "bad symbol table" in got
+
+
+def test_counts_that_nothing_has_cached(fails, dataset):
+    code, error = fails("weights", dataset, "--verify")
+    assert (code, error["what"]) == (3, "there are no cached counts")
+    assert error["do"] == f"Run `vaefit-cli weights {dataset}` first."
+    code, error = fails("overfit", dataset, "--no-scan")
+    assert (code, error["what"]) == (3, "no cached counts are true of this dataset, and a scan was not allowed")
+
+
+def test_a_cached_file_of_another_version_is_ignored_aloud(vaefit_cli, dataset):
+    file = Path(vaefit_cli("weights", dataset, "--json").json["cache_file"])
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema": "vaefit.counts/99"}))
+    outcome = vaefit_cli("weights", dataset)
+    assert outcome.code == 0
+    assert "it has the schema vaefit.counts/99, this version reads vaefit.counts/" in outcome.err
+
+
+def test_a_wrong_attribute_that_an_option_replaces_is_said_aloud(dataset, caplog):
+    with h5py.File(dataset, "a") as handle:
+        handle["grids"].attrs["classes"] = "ten"
+    assert class_counts(dataset, classes=10).size == 10
+    assert "the counts are not cached, for its attribute `classes` is wrong" in caplog.text
+
+
+def saved(**arrays):
+    """A `.npz` as bytes; a `.npy` where the array has no name."""
+    stream = io.BytesIO()
+    if "npy" in arrays:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy tells of version 3 of its format
+            np.save(stream, arrays["npy"])
+    else:
+        np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+GRIDS = np.zeros((2, 3, 4), dtype=np.uint8)
+STRUCTURED = np.zeros(2, dtype=[("\u0142", "u1")])  # the name of the field asks for version 3 of the format
+NO_NUMPY = "the file is not a numpy file, or it is damaged"
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "what", "got", "do"),
+    [
+        (saved(npy=GRIDS), "a", "a .npy file holds one array without a name", "a", "Leave --key out."),
+        (
+            saved(a=GRIDS, b=GRIDS),
+            None,
+            "2 arrays could be the grids",
+            "a (2, 3, 4) uint8, b (",
+            "Name one with --key.",
+        ),
+        (
+            saved(a=GRIDS[0], b=GRIDS[1]),
+            None,
+            "no array of integers (N, H, W) is in the file",
+            "a (3, 4) uint8, b (",
+            "Name one with --key.",
+        ),
+        (
+            saved(npy=STRUCTURED),
+            None,
+            NO_NUMPY,
+            "version (3, 0) of the npy format holds structured arrays",
+            "Pass an array saved by numpy.save, or arrays saved by numpy.savez.",
+        ),
+        (
+            saved(npy=np.array(["0", "1"])),
+            None,
+            "the labels are not integers",
+            "dtype <U1, shape (2,)",
+            "Store them as an integer dtype.",
+        ),
+    ],
+)
+def test_numpy_files(tmp_path, content, key, what, got, do):
+    file = tmp_path / "grids.npz"
+    file.write_bytes(content)
+    with pytest.raises((DataError, SettingError)) as caught:
+        NumpyGrids.find(file, key)
+    found = caught.value
+    assert (found.what, found.do) == (what, do)
+    assert got in found.got
+    assert found.where == ("--key" if isinstance(found, SettingError) else str(file))
+
+
+def test_a_numpy_file_without_the_right_to_read_it(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    file = tmp_path / "grids.npy"
+    np.save(file, GRIDS)
+    monkeypatch.setattr("vaefit.vae.grids.numpy_file._header", refuse)
+    with pytest.raises(DataError) as caught:
+        NumpyGrids.find(file)
+    assert parts(caught.value) == ("the file cannot be read", str(file), "Permission denied", "Check its permissions.")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "got"),
+    [
+        ("readme.txt", "", "no .json file"),
+        ("task.json", '{"train": [{"input": [[0, 11]]}]}', "1 grids with labels outside 0..9"),
+        ("task.json", '{"train": [{"input": [[0, 1], [2]]}]}', "1 grids that are not rectangles of integers"),
+        ("task.json", json.dumps({"test": [{"input": [[0] * 31]}]}), "1 grids larger than 16 x 16"),
+        ("task.json", "[]", "1 files that are not ARC tasks"),
+    ],
+)
+def test_arc_tasks_without_a_grid(tmp_path, name, text, got):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError) as caught:
+        import_arc(tmp_path)
+    do = "Check the folder, or raise --max-side."
+    assert parts(caught.value) == ("no grid was found", str(tmp_path), got, do)
+
+
+def test_an_arc_task_that_cannot_be_read(tmp_path):
+    (tmp_path / "task.json").mkdir()
+    with pytest.raises(DataError) as caught:
+        import_arc(tmp_path)
+    what, where, got, do = parts(caught.value)
+    assert (what, where) == ("the task cannot be read", str(tmp_path / "task.json"))
+    assert got
+    assert do == "Make it readable, or move it out of the folder."
+    with pytest.raises(DataError, match=r"this is not a folder of ARC tasks\. Pass a folder with \.json tasks in it\."):
+        import_arc(tmp_path / "absent")
+
+
+def test_an_output_that_is_there_already(tmp_path):
+    (tmp_path / "out.h5").write_text("")
+    with pytest.raises(RunError) as caught:
+        refuse_existing(tmp_path / "out.h5", overwrite=False)
+    assert str(caught.value) == f"{tmp_path / 'out.h5'}: the file exists. Pass --overwrite, or another name."
+    with pytest.raises(RunError) as caught:
+        refuse_existing(tmp_path, overwrite=True)
+    assert str(caught.value) == f"{tmp_path}: this is a folder. Pass the name of a file."
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("--indices", "3,x", "whole numbers"),
+        ("--indices", "", "whole numbers"),
+        ("--betas", "0.9", "2 numbers"),
+        ("--beta-ramp", "1,2", "3 numbers"),
+    ],
+)
+def test_lists_of_numbers(fails, dataset, option, value, wanted):
+    code, error = fails("overfit", dataset, option, value)
+    assert code == 2
+    assert error["what"] == f"Invalid value for {option}: {value!r} is not {wanted} separated by commas"
+    assert error["do"] == "See `vaefit-cli overfit --help`."
+
+
+def test_a_command_is_missing(vaefit_cli):
+    outcome = vaefit_cli()
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: vaefit-cli: a command is missing; there are overfit, weights,")
+
+
+@pytest.mark.parametrize("weights", [[1.0, -2.0], [float("nan"), 1.0], [0.0, 0.0]])
+def test_weights_that_cannot_weigh(weights):
+    with pytest.raises(SettingError) as caught:
+        overfit(BetaVAE(2, 4, 4), np.arange(32).reshape(2, 4, 4) % 2, weights=weights)
+    what, where, got, do = parts(caught.value)
+    assert (what, where) == ("class weights are finite, not negative, and not all 0", "weights")
+    assert got in ("-2.0 for class 1", "nan for class 0", "only zeros")
+    assert do == "Mend them, or leave them out: they are derived from the counts then."

@@ -24,4 +24,5 @@ def outputs(model: nn.Module, inputs: Tensor, noise: Tensor | None) -> tuple[Ten
         "the model must return logits (B, C, H, W), or (logits, mu, logvar)",
         type(model).__name__,
         got=type(found).__name__,
+        do="Wrap it in a module that does.",
     )

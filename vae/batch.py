@@ -64,7 +64,7 @@ def choose_batch(
     Raises DataError where the dataset has fewer distinct grids than `size` and duplicates are not allowed.
     """
     if size < 1:
-        raise SettingError("a batch holds at least one grid", "--batch-size", str(size))
+        raise SettingError("a batch holds at least one grid", "--batch-size", str(size), "Pass 1 or more.")
     rng = np.random.default_rng(seed)
     held = dataset_counts > 0
     with open_grids(location) as dataset:

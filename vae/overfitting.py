@@ -132,6 +132,7 @@ def _as_batch(batch: ArrayLike | Tensor) -> Batch:
             "a batch is (B, H, W) integer labels, at least one",
             "batch",
             got=f"shape {grids.shape}, dtype {grids.dtype}",
+            do="Pass labels, not logits or one-hot vectors.",
         )
     return Batch(grids.astype(np.int64), ())
 
@@ -139,7 +140,8 @@ def _as_batch(batch: ArrayLike | Tensor) -> Batch:
 def _device(model: nn.Module) -> torch.device:
     parameter = next(model.parameters(), None)
     if parameter is None or not any(p.requires_grad for p in model.parameters()):
-        raise RunError("the model has no parameter that can learn", type(model).__name__)
+        do = "Pass a model with parameters that require a gradient."
+        raise RunError("the model has no parameter that can learn", type(model).__name__, do=do)
     return parameter.device
 
 
@@ -160,6 +162,7 @@ def _check_logits(model: nn.Module, inputs: Tensor, targets: Tensor) -> int:
             f"the model must return logits ({b}, C, {h}, {w}) for this batch",
             type(model).__name__,
             got=f"shape {tuple(logits.shape)}",
+            do="Reshape or crop them in the model, or in a module around it.",
         )
     return int(logits.shape[1])
 

@@ -53,7 +53,8 @@ class ClassWeights:
         if not np.isfinite(array).all() or (array < 0).any() or not array.any():
             wrong = np.flatnonzero(~np.isfinite(array) | (array < 0))
             got = f"{array[wrong[0]]} for class {wrong[0]}" if wrong.size else "only zeros"
-            raise SettingError("class weights are finite, not negative, and not all 0", where, got=got)
+            do = "Mend them, or leave them out: they are derived from the counts then."
+            raise SettingError("class weights are finite, not negative, and not all 0", where, got, do)
         return cls(array, "file", "file")
 
     @classmethod

@@ -32,7 +32,8 @@ def read_weights(file: Path) -> NDArray[Any]:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise DataError("the weights cannot be read", str(file), got=error.strerror or str(error)) from error
+        do = "Check the path and its permissions."
+        raise DataError("the weights cannot be read", str(file), error.strerror or str(error), do) from error
     try:
         if file.suffix.lower() == ".npy":
             array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
@@ -79,7 +80,8 @@ def write_weights(file: Path, values: ArrayLike, origin: dict[str, Any]) -> None
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, data)
     except OSError as error:
-        raise RunError("the weights cannot be written", str(file), error.strerror or str(error)) from error
+        do = "Check the permissions and the free space there."
+        raise RunError("the weights cannot be written", str(file), error.strerror or str(error), do) from error
 
 
 def _tensor(data: bytes) -> NDArray[Any]:

@@ -70,7 +70,8 @@ def _pairs(file: Path) -> Iterator[Any] | None:
     except (ValueError, RecursionError):
         return None
     except OSError as error:
-        raise DataError("the task cannot be read", str(file), got=error.strerror or str(error)) from error
+        do = "Make it readable, or move it out of the folder."
+        raise DataError("the task cannot be read", str(file), error.strerror or str(error), do) from error
     if not isinstance(task, dict):
         return None
     pairs = [pair for part in ("train", "test") for pair in _list(task.get(part))]

@@ -104,7 +104,8 @@ def _reading(file: Path) -> Iterator[None]:
     except (DataError, SettingError):
         raise
     except OSError as error:
-        raise DataError("the file cannot be read", str(file), error.strerror or str(error)) from error
+        do = "Check its permissions."
+        raise DataError("the file cannot be read", str(file), error.strerror or str(error), do) from error
     except _DAMAGED as error:
         do = "Pass an array saved by numpy.save, or arrays saved by numpy.savez."
         raise DataError("the file is not a numpy file, or it is damaged", str(file), str(error), do) from error

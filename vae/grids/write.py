@@ -57,7 +57,8 @@ def write_blocks(out: Path, blocks: Iterable[NDArray[Any]], new: NewGrids, overw
                 raise
             stream.check()
     except OSError as error:
-        raise RunError("the file cannot be written", str(out), got=error.strerror or str(error)) from error
+        do = "Check the permissions and the free space there."
+        raise RunError("the file cannot be written", str(out), error.strerror or str(error), do) from error
 
 
 def _write(stream: PatientFile, blocks: Iterable[NDArray[Any]], new: NewGrids) -> None:

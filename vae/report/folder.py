@@ -107,7 +107,8 @@ class RunFolder(ClaimedFolder):
             raise self._failed(name, error) from error
 
     def _failed(self, name: str, error: OSError) -> RunError:
-        return RunError("the file cannot be written", str(self.path / name), error.strerror or str(error))
+        do = "Check the permissions and the free space there."
+        return RunError("the file cannot be written", str(self.path / name), error.strerror or str(error), do)
 
 
 _COLUMNS = (

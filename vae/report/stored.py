@@ -46,7 +46,8 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise _missing(folder, name) from None
     except OSError as error:
-        raise RunError("the file cannot be read", str(file), error.strerror or str(error)) from error
+        do = "Check what it is, and its permissions."
+        raise RunError("the file cannot be read", str(file), error.strerror or str(error), do) from error
     except (ValueError, RecursionError) as error:
         raise RunError("the file is not whole JSON", str(file), str(error), "Run the check again.") from error
     if not isinstance(found, dict):

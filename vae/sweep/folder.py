@@ -65,7 +65,8 @@ class SweepFolder(ClaimedFolder):
             yield
         except OSError as error:
             where = str(self.path / name)
-            raise RunError("the file cannot be written", where, error.strerror or str(error)) from error
+            do = "Check the permissions and the free space there."
+            raise RunError("the file cannot be written", where, error.strerror or str(error), do) from error
 
 
 def read_sweep(folder: Path) -> SweepOutcome:
