@@ -55,6 +55,7 @@ def test_confusion_counts_count_every_cell(seed, data):
     ignore = data.draw(st.sampled_from([-100, -1, 0, classes - 1]))
     targets = rng.integers(0, classes, shape)
     targets[rng.random(shape) < data.draw(st.sampled_from([0.0, 0.3, 1.0]))] = ignore
+    logits.movedim(1, -1)[torch.from_numpy(targets == ignore)] += data.draw(st.sampled_from([0.0, math.nan]))
 
     cells = [(int(targets[w]), logits.movedim(1, -1)[w].tolist()) for w in np.ndindex(*shape)]
     pairs = [(target, first_of_the_largest(row)) for target, row in cells if target != ignore]
