@@ -70,6 +70,20 @@ def labels_and_mask(targets: Tensor, num_classes: int, ignore_index: int) -> tup
     return labels.masked_fill(~kept, 0), kept
 
 
+def checked_predictions(predictions: Tensor, kept: Tensor | None, num_classes: int) -> Tensor:
+    """Ready predictions as int64, -1 where outside 0..C-1; on the CPU such a one at a cell that counts raises."""
+    ready = predictions.to(torch.int64)
+    outside = (ready < 0) | (ready >= num_classes)
+    bad = outside if kept is None else outside & kept
+    if ready.device.type == "cpu" and bad.any():
+        position = tuple(bad.nonzero()[0].tolist())
+        raise ValueError(
+            f"predictions hold class {int(ready[position])} at {position}, but the classes are 0..{num_classes - 1}. "
+            "Pass a larger num_classes, or mend the predictions."
+        )
+    return ready.masked_fill(outside, -1)
+
+
 def class_weight(weight: Tensor | None, logits: Tensor) -> Tensor | None:
     """Return the class weights as (C,) in the dtype of the arithmetic; raise ValueError if they do not fit."""
     if weight is None:

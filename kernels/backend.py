@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 Backend = Literal["auto", "triton", "compiled", "eager", "reference"]
 
@@ -21,18 +24,53 @@ class BackendChoice:
         return f"{self.name} ({self.reason})"
 
 
-def choose_backend(requested: Backend, device: torch.device) -> BackendChoice:
-    """Choose the implementation for tensors on `device`.
+def choose_backend(requested: Backend, place: Tensor | torch.device) -> BackendChoice:
+    """Choose the implementation for a tensor of logits, or for float32 logits on a device.
 
     Raises ValueError where `requested` is unknown or cannot run; nothing falls back in silence.
     """
-    if requested == "auto":
-        return BackendChoice("eager", f"tensors are on {device.type}")
+    if requested not in get_args(Backend):
+        raise ValueError(f"backend is {requested!r}. Use one of {', '.join(get_args(Backend))}.")
+    device = place if isinstance(place, torch.device) else place.device
+    dtype = torch.float32 if isinstance(place, torch.device) or not place.is_floating_point() else place.dtype
     if requested in ("eager", "reference"):
         return BackendChoice(requested, "asked for")
-    if requested in get_args(Backend):
-        raise ValueError(
-            f"backend {requested!r} is not part of this version of vaefit; tensors are on {device.type}. "
-            "Use 'auto', 'eager' or 'reference'."
-        )
-    raise ValueError(f"backend is {requested!r}. Use one of {', '.join(get_args(Backend))}.")
+    if requested == "compiled":
+        return _compiled()
+    obstacle = _no_triton(device, dtype)
+    if requested == "triton":
+        if obstacle is not None:
+            raise ValueError(f"backend 'triton' cannot run: {obstacle}. Use 'auto', 'compiled' or 'eager'.")
+        return BackendChoice("triton", _architecture(device))
+    if device.type == "cpu":
+        return BackendChoice("eager", "tensors are on cpu")
+    return BackendChoice("triton", _architecture(device)) if obstacle is None else BackendChoice("eager", obstacle)
+
+
+def interpreted() -> bool:
+    """True where Triton runs its kernels in Python, on CPU tensors, as TRITON_INTERPRET=1 asks for."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def _no_triton(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why the Triton kernels cannot run; None where they can."""
+    if device.type != "cuda" and not (device.type == "cpu" and interpreted()):
+        return f"tensors are on {device.type}"
+    if find_spec("triton") is None:
+        return "triton is not installed"
+    if dtype == torch.float64:
+        return "the logits are float64, and the kernels compute in float32"
+    return None
+
+
+def _architecture(device: torch.device) -> str:
+    if device.type == "cpu":
+        return "interpreted"
+    if torch.version.hip is not None:
+        return str(torch.cuda.get_device_properties(device).gcnArchName).partition(":")[0]
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"sm_{major}{minor}"
+
+
+def _compiled() -> BackendChoice:
+    return BackendChoice("compiled", "asked for")

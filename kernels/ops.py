@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .arguments import check_gamma, check_logits, check_targets, class_weight, is_integer, labels_and_mask
+from . import operator
+from .arguments import check_gamma, check_logits, check_targets, class_weight, is_integer
 from .backend import Backend, choose_backend
-from .eager import confusion_counts_eager, focal_loss_eager, predict
 from .reduction import Reduction, check_reduction
 from .reference import confusion_counts_reference, focal_loss_reference
 
@@ -50,13 +50,7 @@ def focal_loss(
 
     Source: Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 5, with softmax in place of sigmoid.
     """
-    check_logits(logits, targets)
-    if choose_backend(backend, logits.device).name == "reference":
-        return focal_loss_reference(logits, targets, weight, gamma, ignore_index, reduction)
-    check_gamma(gamma)
-    check_reduction(reduction)
-    labels, kept = labels_and_mask(targets, logits.shape[1], ignore_index)
-    return focal_loss_eager(logits, labels, kept, class_weight(weight, logits), gamma, reduction)
+    return _focal_loss(logits, targets, weight, gamma, ignore_index, reduction, backend, want_counts=False)[0]
 
 
 def confusion_counts(
@@ -94,15 +88,15 @@ def confusion_counts(
         check_logits(logits, targets)
         if num_classes not in (None, logits.shape[1]):
             raise ValueError(f"num_classes is {num_classes}, but the logits have {logits.shape[1]} classes.")
+    chosen = choose_backend(backend, logits).name
     classes = num_classes if ready and num_classes is not None else logits.shape[1]
-    labels, kept = labels_and_mask(targets, classes, ignore_index)
-    predictions = _checked_predictions(logits, kept, classes) if ready else logits
-    if choose_backend(backend, logits.device).name == "reference":
-        return confusion_counts_reference(predictions, targets, ignore_index, classes if ready else None)
+    if chosen == "reference":
+        return confusion_counts_reference(logits, targets, ignore_index, classes if ready else None)
     if ready:
-        valid = predictions >= 0
-        return confusion_counts_eager(predictions, labels, valid if kept is None else kept & valid, classes)
-    return confusion_counts_eager(predict(logits.detach()), labels, kept, classes)
+        tally = operator.confusion_counts_ready(logits, targets, ignore_index, classes, chosen)
+    else:
+        tally = operator.confusion_counts(logits.detach(), targets, ignore_index, chosen)
+    return _counts(tally, classes)
 
 
 def focal_loss_with_counts(
@@ -118,26 +112,36 @@ def focal_loss_with_counts(
 
     Arguments and errors are those of `focal_loss`. The counts carry no gradient.
     """
+    loss, tally = _focal_loss(logits, targets, weight, gamma, ignore_index, reduction, backend, want_counts=True)
+    return loss, _counts(tally, logits.shape[1])
+
+
+def _focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    weight: Tensor | None,
+    gamma: float,
+    ignore_index: int,
+    reduction: Reduction,
+    backend: Backend,
+    want_counts: bool,
+) -> tuple[Tensor, Tensor]:
+    """Loss and tally; the tally is empty unless wanted."""
     check_logits(logits, targets)
-    if choose_backend(backend, logits.device).name == "reference":
+    chosen = choose_backend(backend, logits).name
+    if chosen == "reference":
         loss = focal_loss_reference(logits, targets, weight, gamma, ignore_index, reduction)
-        return loss, confusion_counts_reference(logits.detach(), targets, ignore_index)
+        counts = confusion_counts_reference(logits.detach(), targets, ignore_index) if want_counts else targets
+        return loss, counts
     check_gamma(gamma)
     check_reduction(reduction)
-    labels, kept = labels_and_mask(targets, logits.shape[1], ignore_index)
-    loss = focal_loss_eager(logits, labels, kept, class_weight(weight, logits), gamma, reduction)
-    return loss, confusion_counts_eager(predict(logits.detach()), labels, kept, logits.shape[1])
+    wants = torch.is_grad_enabled() and logits.requires_grad
+    loss, _, _, tally = operator.focal_loss(
+        logits, targets, class_weight(weight, logits), gamma, ignore_index, reduction, chosen, wants, want_counts
+    )
+    return loss, tally
 
 
-def _checked_predictions(predictions: Tensor, kept: Tensor | None, num_classes: int) -> Tensor:
-    """Ready predictions as int64, -1 where outside 0..C-1; on the CPU such a one at a cell that counts raises."""
-    ready = predictions.to(torch.int64)
-    outside = (ready < 0) | (ready >= num_classes)
-    bad = outside if kept is None else outside & kept
-    if ready.device.type == "cpu" and bad.any():
-        position = tuple(bad.nonzero()[0].tolist())
-        raise ValueError(
-            f"predictions hold class {int(ready[position])} at {position}, but the classes are 0..{num_classes - 1}. "
-            "Pass a larger num_classes, or mend the predictions."
-        )
-    return ready.masked_fill(outside, -1)
+def _counts(tally: Tensor, classes: int) -> Tensor:
+    """The confusion counts (C, C) of a tally."""
+    return tally[: classes * classes].view(classes, classes)

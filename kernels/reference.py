@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .arguments import check_gamma, check_logits, class_weight, compute_dtype, labels_and_mask
+from .arguments import check_gamma, check_logits, checked_predictions, class_weight, compute_dtype, labels_and_mask
 from .reduction import Reduction, reduce_loss
 
 
@@ -59,6 +59,7 @@ def confusion_counts_reference(
     else:
         predictions = logits
     labels, kept = labels_and_mask(targets, num_classes, ignore_index)
+    predictions = checked_predictions(predictions, kept, num_classes)
     counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=targets.device)
     for target in range(num_classes):
         for prediction in range(num_classes):
