@@ -41,21 +41,21 @@ def check_targets(targets: Tensor, expected: tuple[int, ...], device: torch.devi
         raise ValueError(f"targets are on {targets.device}, the logits on {device}. Move one of them.")
 
 
-def labels_and_mask(targets: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:
-    """Return int64 labels, 0 where a cell is skipped, and the bool mask of cells that count; both shaped (B, *).
+def cells_that_count(targets: Tensor, num_classes: int, ignore_index: int) -> Tensor | None:
+    """Bool mask (B, *) of the cells whose label is a class and not ignored.
 
-    On the CPU the mask is None where every cell counts, which spares the loss its masking, and a label outside 0..C-1
-    that is not `ignore_index` raises ValueError. On another device looking would stall the stream, so such a cell is
-    skipped as an ignored one is: the loss never indexes with it, and the counts then sum to less than the cells that
-    are not ignored.
+    On the CPU it is None where every cell counts, which spares the loss its masking, and a label outside 0..C-1 that is
+    not `ignore_index` raises ValueError. On another device looking would stall the stream, so such a cell is skipped as
+    an ignored one is: the loss never indexes with it, and the counts then sum to less than the cells that are not
+    ignored.
     """
+    on_cpu = targets.device.type == "cpu"
+    if on_cpu:
+        low, high = _range(targets)
+        if low >= 0 and high < num_classes and not low <= ignore_index <= high:
+            return None
     # int64 first: a uint8 label compared with -100 would be compared with 156
     labels = targets.to(torch.int64)
-    on_cpu = labels.device.type == "cpu"
-    if on_cpu:
-        low, high = (bound.item() for bound in labels.aminmax()) if labels.numel() else (0, 0)
-        if low >= 0 and high < num_classes and not low <= ignore_index <= high:
-            return labels, None
     kept = labels != ignore_index
     inside = (labels >= 0) & (labels < num_classes)
     if on_cpu:
@@ -66,12 +66,22 @@ def labels_and_mask(targets: Tensor, num_classes: int, ignore_index: int) -> tup
                 f"targets hold label {int(labels[position])} at {position}, but the classes are 0..{num_classes - 1}. "
                 f"Mend the label, pass logits with more classes, or name it as ignore_index (now {ignore_index})."
             )
-    kept = kept & inside
-    return labels.masked_fill(~kept, 0), kept
+    return kept & inside
+
+
+def labels_and_mask(targets: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:
+    """Return int64 labels, 0 where a cell is skipped, and the mask of `cells_that_count`; both shaped (B, *)."""
+    kept = cells_that_count(targets, num_classes, ignore_index)
+    labels = targets.to(torch.int64)
+    return (labels if kept is None else labels.masked_fill(~kept, 0)), kept
 
 
 def checked_predictions(predictions: Tensor, kept: Tensor | None, num_classes: int) -> Tensor:
     """Ready predictions as int64, -1 where outside 0..C-1; on the CPU such a one at a cell that counts raises."""
+    if predictions.device.type == "cpu":
+        low, high = _range(predictions)
+        if low >= 0 and high < num_classes:
+            return predictions.to(torch.int64)
     ready = predictions.to(torch.int64)
     outside = (ready < 0) | (ready >= num_classes)
     bad = outside if kept is None else outside & kept
@@ -82,6 +92,16 @@ def checked_predictions(predictions: Tensor, kept: Tensor | None, num_classes: i
             "Pass a larger num_classes, or mend the predictions."
         )
     return ready.masked_fill(outside, -1)
+
+
+def _range(labels: Tensor) -> tuple[int, int]:
+    """Smallest and largest label on the CPU; (0, 0) of none."""
+    if labels.numel() == 0:
+        return 0, 0
+    if labels.dtype in (torch.uint16, torch.uint32, torch.uint64):  # aminmax knows none of them
+        labels = labels.to(torch.int64)
+    low, high = labels.aminmax()
+    return int(low), int(high)
 
 
 def class_weight(weight: Tensor | None, logits: Tensor) -> Tensor | None:

@@ -1,0 +1,102 @@
+"""Logits of any strides as (outer, C, inner), cut into blocks whose every pass after the first reads from the cache."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+BLOCK = 1 << 18
+"""Logits in a block, for one thread: enough that the calls cost little, few enough for the caches of one core."""
+
+Where: TypeAlias = "tuple[slice, slice] | None"
+"""Rows of the outer and columns of the inner dimension; None is all of both."""
+
+_VECTOR = 16
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Which dimensions lie outside and which inside the classes in memory, and how many cells that makes of each.
+
+    Contiguous logits fold to (B, C, cells of one sample), channels-last ones to (1, C, all cells): a class that is
+    innermost in memory would leave nothing to vectorise over.
+    """
+
+    outer: int
+    classes: int
+    inner: int
+    order: tuple[int, ...] | None  # the dimensions of (B, *) from the outermost in memory on; None where as they are
+    outer_dims: int  # how many of them lie outside the classes
+
+    @staticmethod
+    def of(logits: Tensor) -> Fold:  # (B, C, *)
+        """The fold of a tensor's memory; one that lies dense in memory can be viewed so."""
+        sizes, strides = logits.shape, logits.stride()
+        inner = math.prod(sizes[2:])
+        if inner != 1 and logits.is_contiguous():
+            return Fold(sizes[0], sizes[1], inner, None, 1)
+        dims = sorted((0, *range(2, len(sizes))), key=lambda dim: -strides[dim])
+        outer_dims = sum(strides[dim] > strides[1] for dim in dims)
+        if math.prod(sizes[dim] for dim in dims[outer_dims:]) == 1:
+            outer_dims = 0
+        order = tuple(max(dim - 1, 0) for dim in dims)
+        outer = math.prod(sizes[dim] for dim in dims[:outer_dims])
+        return Fold(outer, sizes[1], math.prod(sizes[dim] for dim in dims[outer_dims:]), order, outer_dims)
+
+    def logits(self, tensor: Tensor) -> Tensor:
+        """(B, C, *) as (outer, C, inner): a view of a tensor with the strides that were folded, else maybe a copy."""
+        if self.order is not None:
+            dims = [dim + 1 if dim else 0 for dim in self.order]
+            tensor = tensor.permute(*dims[: self.outer_dims], 1, *dims[self.outer_dims :])
+        return tensor.reshape(self.outer, self.classes, self.inner)
+
+    def cells(self, tensor: Tensor) -> Tensor:
+        """(B, *) as (outer, inner); a view of a tensor whose dimensions are in this order in memory."""
+        if self.order is not None:
+            tensor = tensor.permute(self.order)
+        return tensor.reshape(self.outer, self.inner)
+
+    def empty_cells(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """(B, *), typed and placed as `like`, that `cells` gives a view of."""
+        order = range(len(shape)) if self.order is None else self.order
+        return torch.empty_permuted(shape, tuple(order), dtype=like.dtype, device=like.device)
+
+    def blocks(self, whole: bool) -> Iterator[Where]:
+        """Where blocks lie, in order; with `whole` it is one of all. Nothing where there are no cells."""
+        size = self.outer * self.classes * self.inner
+        # each call wakes the other threads and waits for them, which on a busy machine takes far longer than the call:
+        # eight blocks then, which keep what is held beside the logits small
+        limit = BLOCK if torch.get_num_threads() == 1 else max(BLOCK, size // 8)
+        if whole or size <= limit:
+            if size:
+                yield None
+            return
+        columns = min(self.inner, max(1, limit // self.classes // _VECTOR) * _VECTOR)
+        rows = max(1, limit // (self.classes * columns))
+        for row in range(0, self.outer, rows):
+            for column in range(0, self.inner, columns):
+                yield slice(row, row + rows), slice(column, column + columns)
+
+
+def folded(logits: Tensor, gradient: Tensor | None) -> tuple[Fold, Tensor, Tensor | None]:
+    """The fold of the gradient, or of the logits without one, and both in it: the gradient as a view to write to.
+
+    Logits cut out of a larger tensor wait in the memory of their gradient, of which each part is written only when its
+    logits have been read.
+    """
+    if gradient is None:
+        fold = Fold.of(logits)
+        return fold, fold.logits(logits), None
+    fold = Fold.of(gradient)
+    source = logits if logits.stride() == gradient.stride() else gradient.copy_(logits)
+    return fold, fold.logits(source), fold.logits(gradient)
+
+
+def cut(tensor: Tensor, where: Where) -> Tensor:
+    """The part of a tensor (outer, ..., inner)."""
+    return tensor if where is None else tensor[where[0], ..., where[1]]
