@@ -25,26 +25,22 @@ class BackendChoice:
 
 
 def choose_backend(requested: Backend, place: Tensor | torch.device) -> BackendChoice:
-    """Choose the implementation for a tensor of logits, or for float32 logits on a device.
+    """Choose the implementation for a tensor of logits or predictions, or for float32 logits on a device.
 
     Raises ValueError where `requested` is unknown or cannot run; nothing falls back in silence.
     """
-    if requested not in get_args(Backend):
-        raise ValueError(f"backend is {requested!r}. Use one of {', '.join(get_args(Backend))}.")
-    device = place if isinstance(place, torch.device) else place.device
-    dtype = torch.float32 if isinstance(place, torch.device) or not place.is_floating_point() else place.dtype
+    device, dtype = (place, torch.float32) if isinstance(place, torch.device) else (place.device, place.dtype)
+    if requested == "auto":
+        obstacle = "tensors are on cpu" if device.type == "cpu" else _no_triton(device, dtype)
+        return BackendChoice("eager", obstacle) if obstacle else BackendChoice("triton", _architecture(device))
     if requested in ("eager", "reference"):
         return BackendChoice(requested, "asked for")
-    if requested == "compiled":
-        return _compiled()
-    obstacle = _no_triton(device, dtype)
-    if requested == "triton":
-        if obstacle is not None:
-            raise ValueError(f"backend 'triton' cannot run: {obstacle}. Use 'auto', 'compiled' or 'eager'.")
-        return BackendChoice("triton", _architecture(device))
-    if device.type == "cpu":
-        return BackendChoice("eager", "tensors are on cpu")
-    return BackendChoice("triton", _architecture(device)) if obstacle is None else BackendChoice("eager", obstacle)
+    if requested not in get_args(Backend):
+        raise ValueError(f"backend is {requested!r}. Use one of {', '.join(get_args(Backend))}.")
+    obstacle = _no_triton(device, dtype) if requested == "triton" else _no_compiled(device)
+    if obstacle:
+        raise ValueError(f"backend {requested!r} cannot run: {obstacle}. Use 'auto' or 'eager'.")
+    return BackendChoice(requested, _architecture(device) if requested == "triton" else "asked for")
 
 
 def interpreted() -> bool:
@@ -63,14 +59,24 @@ def _no_triton(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
+def _no_compiled(device: torch.device) -> str | None:
+    """Why the CPU's compiled kernel cannot run; None where it can."""
+    if device.type != "cpu":
+        return f"tensors are on {device.type}, and it is the CPU's"
+    if torch.compiler.is_compiling():  # a tracer cannot follow the search for a compiler; the kernel itself will tell
+        return None
+    from .compiled import obstacle
+
+    return obstacle()
+
+
 def _architecture(device: torch.device) -> str:
+    """What the Triton kernels are compiled for there."""
+    if torch.compiler.is_compiling():
+        return "traced"
     if device.type == "cpu":
         return "interpreted"
     if torch.version.hip is not None:
         return str(torch.cuda.get_device_properties(device).gcnArchName).partition(":")[0]
     major, minor = torch.cuda.get_device_capability(device)
     return f"sm_{major}{minor}"
-
-
-def _compiled() -> BackendChoice:
-    return BackendChoice("compiled", "asked for")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import operator
 from .arguments import check_gamma, check_logits, check_targets, class_weight, is_integer
@@ -135,11 +136,19 @@ def _focal_loss(
         return loss, counts
     check_gamma(gamma)
     check_reduction(reduction)
+    if not torch.compiler.is_compiling() and _has_tangent(logits):
+        raise RuntimeError(
+            "focal_loss has no forward-mode derivative, which would be silently zero. Use backend='reference'."
+        )
     wants = torch.is_grad_enabled() and logits.requires_grad
-    loss, _, _, tally = operator.focal_loss(
-        logits, targets, class_weight(weight, logits), gamma, ignore_index, reduction, chosen, wants, want_counts
+    weights = class_weight(weight, logits)
+    return operator.focal_loss_and_tally(
+        logits, targets, weights, gamma, ignore_index, reduction, chosen, wants, want_counts, reuse=True
     )
-    return loss, tally
+
+
+def _has_tangent(logits: Tensor) -> bool:
+    return forward_ad.unpack_dual(logits).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def _counts(tally: Tensor, classes: int) -> Tensor:

@@ -1,0 +1,37 @@
+"""Device functions: where a cell lies in memory, and what its label says."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def block_of_cells(block, cells, BLOCK: tl.constexpr, WIDE: tl.constexpr):
+    """Numbers of the cells of a block, and which of them there are. WIDE for tensors of 2**31 cells and more."""
+    if WIDE:
+        block = tl.cast(block, tl.int64)
+    cell = block * BLOCK + tl.arange(0, BLOCK)
+    return cell, cell < cells
+
+
+@triton.jit
+def offset_of(cell, sizes, strides):
+    """Offset of each cell in a tensor whose cells have these sizes, outermost first, and these strides."""
+    offset = tl.zeros(cell.shape, tl.int64)
+    DIMS: tl.constexpr = len(sizes)
+    for i in tl.static_range(DIMS - 1):
+        d: tl.constexpr = DIMS - 1 - i
+        # widened before it is multiplied: a stride may pass 2**31
+        offset += (cell % sizes[d]).to(tl.int64) * strides[d]
+        cell = cell // sizes[d]
+    return offset + cell.to(tl.int64) * strides[0]
+
+
+@triton.jit
+def load_labels(targets_ptr, offset, there, ignore_index, C: tl.constexpr):
+    """Labels as int32, 0 where not usable; which cells are not ignored; which of those hold a label in 0..C-1."""
+    raw = tl.load(targets_ptr + offset, mask=there, other=0).to(tl.int64)
+    kept = there & (raw != ignore_index)
+    usable = kept & (raw >= 0) & (raw < C)
+    return tl.where(usable, raw, 0).to(tl.int32), kept, usable

@@ -1,0 +1,100 @@
+"""What a launch needs beside the tensors of the caller: how many programs, and a workspace."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PROGRAMS_PER_PROCESSOR = 4
+"""Programs for each multiprocessor: about what registers let run at once, so that one wave does all."""
+MOST_PROGRAMS = 2048
+MOST_BINS = 512
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel with everything that it is started with."""
+
+    kernel: Any
+    programs: int
+    arguments: dict[str, Any]
+    constants: dict[str, Any]
+    num_warps: int
+    max_registers: int | None = None
+    """Of a thread; for NVIDIA only."""
+
+    def options(self, nvidia: bool) -> dict[str, int]:
+        """What the compiler is told beside the arguments."""
+        bound = {"maxnreg": self.max_registers} if nvidia and self.max_registers is not None else {}
+        return {"num_warps": self.num_warps, **bound}
+
+    def run(self) -> None:
+        """Start the kernel on the current stream of the device of its first tensor."""
+        device = next(value.device for value in self.arguments.values() if isinstance(value, Tensor))
+        options = self.options(nvidia=device.type == "cuda" and torch.version.hip is None)
+        with on_device(device):
+            self.kernel[(self.programs,)](**self.arguments, **self.constants, **options)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What the programs of a launch hand to the last of them; ticket and counts are zeros between launches."""
+
+    ticket: Tensor  # int64 scalar
+    counts: Tensor  # (MOST_BINS,) int64
+    losses: Tensor  # (MOST_PROGRAMS,) float32
+    kepts: Tensor  # (MOST_PROGRAMS,) int32
+
+    @classmethod
+    def new(cls, device: torch.device) -> Workspace:
+        """A workspace of zeros."""
+        words = torch.zeros(16 + MOST_BINS, dtype=torch.int64, device=device)  # the ticket on a cache line of its own
+        return cls(
+            words[0],
+            words[16:],
+            torch.empty(MOST_PROGRAMS, dtype=torch.float32, device=device),
+            torch.empty(MOST_PROGRAMS, dtype=torch.int32, device=device),
+        )
+
+
+_workspaces: dict[tuple[torch.device, int], Workspace] = {}
+
+
+def workspace(device: torch.device) -> Workspace:
+    """The workspace of the device's current stream, whose launches follow one another.
+
+    A CUDA graph may be replayed on any stream, so it gets a workspace of its own, set to zero by the graph.
+    """
+    if device.type == "meta" or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+        return Workspace.new(device)
+    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+    key = (device, stream)
+    if key not in _workspaces:
+        _workspaces[key] = Workspace.new(device)
+    return _workspaces[key]
+
+
+@lru_cache
+def _processors(index: int) -> int:
+    return int(torch.cuda.get_device_properties(index).multi_processor_count)
+
+
+def programs_for(blocks: int, device: torch.device) -> int:
+    """How many programs share the blocks; a few where there is no GPU, so that each does several blocks."""
+    most = PROGRAMS_PER_PROCESSOR * _processors(device.index) if device.type == "cuda" else 3
+    return max(1, min(blocks, most, MOST_PROGRAMS))
+
+
+def power_of_two(number: int) -> int:
+    """The smallest power of two that is no less."""
+    return 1 << max(number - 1, 0).bit_length()
+
+
+def on_device(device: torch.device) -> AbstractContextManager[Any]:
+    """A context in which kernels are started on the device."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

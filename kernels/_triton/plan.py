@@ -1,0 +1,185 @@
+"""From tensors to launches: shapes, constants and block sizes of every kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .confusion_kernel import _confusion_kernel
+from .focal_kernel import _focal_kernel
+from .launch import MOST_BINS, MOST_PROGRAMS, Launch, Workspace, power_of_two, programs_for
+from .layout import Cells
+from .scale_kernel import _scale_kernel
+
+REGISTER_CLASSES = 32
+"""Up to so many classes a cell's logits are kept in registers; unrolled further, kernels take long to compile."""
+FEWEST_BINS = 128
+"""Of a histogram; with fewer bins than threads, its code takes more registers."""
+WARPS = 4
+MOST_REGISTERS = 168
+"""Of a thread: three blocks of 128 threads still share a multiprocessor's 65,536."""
+BY_KEPT = -1.0
+"""Divisor that stands for the number of usable cells, which only the device knows."""
+
+
+@dataclass(frozen=True)
+class FocalOutputs:
+    """What the loss kernel writes; of those that are not wanted, any tensor may stand there."""
+
+    loss: Tensor
+    gradient: Tensor
+    remainder: Tensor
+    tally: Tensor
+
+
+@dataclass(frozen=True)
+class FocalSetting:
+    """What the loss kernel is told beside its tensors."""
+
+    gamma: float
+    ignore_index: int
+    divided_by: float
+    """What the kernel divides the gradient by; the remainder makes up for what it should be."""
+    divisor: float
+    """Of the loss; or BY_KEPT."""
+    per_cell: bool
+    want_gradient: bool
+    want_counts: bool
+
+
+def bins_for(classes: int) -> int:
+    """Bins of a program's histogram: pairs, bad labels, ignored cells; 0 where they are too many for registers."""
+    bins = max(FEWEST_BINS, power_of_two(classes * classes + 2))
+    return bins if bins <= MOST_BINS else 0
+
+
+def plan_focal(
+    logits: Tensor,
+    targets: Tensor,
+    weight: Tensor | None,
+    setting: FocalSetting,
+    outputs: FocalOutputs,
+    workspace: Workspace,
+) -> Launch:
+    """The launch that writes the outputs; see `vaefit::focal_loss` for what they are."""
+    classes = logits.shape[1]
+    gamma = float(setting.gamma)
+    gradient = outputs.gradient if setting.want_gradient else logits
+    cells = Cells.of(logits, targets, gradient, by_class=(True, False, True))
+    block, warps, registers = _focal_shape(classes)
+    programs = programs_for(-(-cells.count // block), logits.device)
+    return Launch(
+        _focal_kernel,
+        programs,
+        {
+            "logits_ptr": logits,
+            "targets_ptr": targets,
+            "weight_ptr": logits if weight is None else weight,
+            "loss_ptr": outputs.loss,
+            "gradient_ptr": gradient,
+            "remainder_ptr": outputs.remainder,
+            "tally_ptr": outputs.tally,
+            "ticket_ptr": workspace.ticket,
+            "counts_ptr": workspace.counts,
+            "losses_ptr": workspace.losses,
+            "kepts_ptr": workspace.kepts,
+            "cells": cells.count,
+            "sizes": cells.sizes,
+            "logits_strides": cells.strides[0],
+            "targets_strides": cells.strides[1],
+            "gradient_strides": cells.strides[2],
+            "logits_class_stride": logits.stride(1),
+            "gradient_class_stride": gradient.stride(1),
+            "ignore_index": setting.ignore_index,
+            "gamma": gamma,
+            "divided_by": setting.divided_by,
+            "divisor": setting.divisor,
+        },
+        {
+            "C": classes,
+            "GAMMA": int(gamma) if gamma in (0, 1, 2) else -1,
+            "WEIGHTED": weight is not None,
+            "GRADIENT": setting.want_gradient,
+            "COUNTS": setting.want_counts,
+            "PER_CELL": setting.per_cell,
+            "BY_KEPT": setting.divisor == BY_KEPT,
+            "IN_REGISTERS": classes <= REGISTER_CLASSES,
+            "BINS": bins_for(classes) if setting.want_counts else 0,
+            "BLOCK": block,
+            "WIDE": cells.wide,
+            "PROGRAMS": MOST_PROGRAMS,
+        },
+        warps,
+        registers,
+    )
+
+
+def plan_confusion(
+    values: Tensor, targets: Tensor, ignore_index: int, classes: int, ready: bool, tally: Tensor, workspace: Workspace
+) -> Launch:
+    """The launch that counts logits, or with `ready` predictions, against the targets."""
+    cells = Cells.of(values, targets, by_class=(not ready, False))
+    block = 1024 if ready else 512
+    return Launch(
+        _confusion_kernel,
+        programs_for(-(-cells.count // block), values.device),
+        {
+            "values_ptr": values,
+            "targets_ptr": targets,
+            "tally_ptr": tally,
+            "ticket_ptr": workspace.ticket,
+            "counts_ptr": workspace.counts,
+            "cells": cells.count,
+            "sizes": cells.sizes,
+            "values_strides": cells.strides[0],
+            "targets_strides": cells.strides[1],
+            "class_stride": 0 if ready else values.stride(1),
+            "ignore_index": ignore_index,
+        },
+        {
+            "C": classes,
+            "READY": ready,
+            "UNROLLED": classes <= REGISTER_CLASSES,
+            "BINS": bins_for(classes),
+            "BLOCK": block,
+            "WIDE": cells.wide,
+        },
+        WARPS,
+    )
+
+
+def plan_scale(gradient: Tensor, upstream: Tensor, remainder: Tensor, scaled: Tensor) -> Launch:
+    """The launch that writes gradient * upstream * remainder; a dense gradient, its cells in any order."""
+    block = 2048
+    cells = Cells(gradient.numel(), (gradient.numel(),), ((1,),))
+    return Launch(
+        _scale_kernel,
+        programs_for(-(-cells.count // block), gradient.device),
+        {
+            "gradient_ptr": gradient,
+            "scaled_ptr": scaled,
+            "upstream_ptr": upstream,
+            "remainder_ptr": remainder,
+            "numel": cells.count,
+        },
+        {"IN_PLACE": scaled is gradient, "BLOCK": block, "WIDE": cells.wide},
+        WARPS,
+    )
+
+
+def _focal_shape(classes: int) -> tuple[int, int, int | None]:
+    """Cells and warps of a block, and a bound of a thread's registers.
+
+    Found by compiling for every target, so that no thread spills or needs more than `MOST_REGISTERS`: four cells a
+    thread where their logits fit beside one another, two beside a longer histogram, else one. Where no logits are held,
+    blocks are so small that the cache holds theirs. Given a bound, the assembler does not spill a few words to make
+    room for threads that are never started.
+    """
+    if classes <= 12:
+        return 512, 4, None
+    if classes <= 16:
+        return 512, 8, None
+    if classes <= REGISTER_CLASSES:
+        return (256, 8, 128) if bins_for(classes) else (128, 4, MOST_REGISTERS)
+    return 64, 2, 128

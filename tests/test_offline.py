@@ -1,0 +1,75 @@
+"""Every kernel compiled for GPUs that are not here, in processes of their own: in this one, kernels are interpreted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+TARGETS = ("sm_80", "sm_90", "sm_100", "sm_120", "gfx90a", "gfx942", "gfx1100")
+
+SCRIPT = """
+import dataclasses, json, sys
+from vaefit.kernels._triton import offline
+{change}
+print(json.dumps([dataclasses.asdict(found) for found in offline.compile_all(tuple(sys.argv[1:]))]))
+"""
+
+
+def compiled(*targets, change=""):
+    """What `compile_all` gives in a new process, after `change`."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    call = [sys.executable, "-c", SCRIPT.format(change=change), *targets]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def everything():
+    """Every kernel for every target, two targets at a time."""
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(TARGETS, pool.map(compiled, TARGETS), strict=True))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_kernel_passes(everything, target):
+    found = everything[target]
+    assert [(row["kernel"], row["problem"]) for row in found if row["problem"]] == []
+    assert len(found) == 18
+    for row in found:
+        assert 0 < row["registers"] <= 168
+        assert row["wide_loads"]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        # sixteen cells a thread: their logits do not fit
+        ("block = {'BLOCK': 2048}", "stack"),
+        # nothing is known to be aligned
+        ("offline.specialise = lambda launch, real=offline.specialise: (*real(launch)[:2], {})", "narrower"),
+    ],
+)
+def test_a_broken_kernel_does_not_pass(change, problem):
+    one = """
+block = {}
+CHANGE
+launch = offline._focal(10)
+launch = dataclasses.replace(launch, constants={**launch.constants, **block})
+offline.cases = lambda: [offline.Case("broken", launch, 10)]
+"""
+    (found,) = compiled("sm_90", change=one.replace("CHANGE", change))
+    assert problem in found["problem"]
+
+
+def test_nothing_is_compiled_under_the_interpreter(monkeypatch):
+    from vaefit.kernels._triton import offline
+
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    with pytest.raises(RuntimeError, match="TRITON_INTERPRET=1"):
+        offline.compile_all(("sm_90",))
