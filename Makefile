@@ -18,5 +18,6 @@ format:
 	ruff format .
 
 bench:
-	python benchmarks/recipe.py
-	python benchmarks/step.py
+	vaefit-cli bench kernels
+	vaefit-cli bench step
+	python -m vaefit.benchmarks.recipe

@@ -1,6 +1,6 @@
 """The same fit by PyTorch Lightning's `overfit_batches=1` with torchmetrics, its own settings as fast as they go.
 
-    python benchmarks/lightning_peer.py grids.h5 --steps 40
+    python -m vaefit.benchmarks.lightning_peer grids.h5 --steps 40
 
 The network, the loss, the batch, the class weights, Adam's settings and the clipping are those of `vaefit-cli overfit
 --recipe adam`; progress bar, logger, checkpoints and model summary are off.
@@ -19,11 +19,11 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from plain import naive_focal_loss
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
+from vaefit.benchmarks.plain import naive_focal_loss
 from vaefit.cache import class_weights, count_dataset
 from vaefit.cache.location import Location
 from vaefit.vae import RECIPES, BetaVAE, Recipe

@@ -1,7 +1,7 @@
 """How many updates the check needs, over batches and latent sizes: the table behind the default recipe.
 
-    python benchmarks/recipe.py                     the embedded corpus
-    python benchmarks/recipe.py arc.h5 --seeds 10   any datasets, after one another
+    python -m vaefit.benchmarks.recipe                     the embedded corpus
+    python -m vaefit.benchmarks.recipe arc.h5 --seeds 10   any datasets, after one another
 
 For each dataset and latent size: how many of the batches end MEMORISED, and median and worst of the three `reached`.
 Exit 1 unless all do.

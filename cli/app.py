@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .bench import bench
 from .data import data
 from .doctor import doctor
 from .overfit import overfit
@@ -46,3 +47,4 @@ app.command()(show)
 app.command()(compare)
 app.command()(doctor)
 app.add_typer(data, name="data")
+app.add_typer(bench, name="bench")

@@ -57,8 +57,8 @@ class Terminal:
             self.out.print(table)
             self.out.print()
 
-    def json(self, content: dict[str, Any]) -> None:
-        """Print the one JSON object, if it was asked for."""
+    def json(self, content: dict[str, Any] | list[dict[str, Any]]) -> None:
+        """Print the one JSON object, or the list of rows, if it was asked for."""
         if self.as_json:
             print_json(content)
 

@@ -37,6 +37,10 @@ class ProgressLine:
         """Show which run of how many a sweep is at, and how far that is."""
         self._show(f"run {done + 1}/{runs}", done, runs, f"{what}  step {record.step}  {_numbers(record)}")
 
+    def timing(self, done: int, total: int, what: str) -> None:
+        """Show what is measured now."""
+        self._show("measuring", done, total, what)
+
     def close(self) -> None:
         """Remove the line."""
         if self._bar is not None:

@@ -19,8 +19,8 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def print_json(content: dict[str, Any]) -> None:
-    """Print one object; a reader that went away is no error, a full disk is (OSError)."""
+def print_json(content: dict[str, Any] | list[dict[str, Any]]) -> None:
+    """Print one object or one list; a reader that went away is no error, a full disk is (OSError)."""
     try:
         print(json.dumps(content, allow_nan=False), flush=True)
     except BrokenPipeError:

@@ -1,56 +1,57 @@
-"""`benchmarks/step.py` runs, and prints no time where the loops do not agree."""
+"""`vaefit-cli bench step` runs, and prints no time where the loops do not agree."""
 
 from __future__ import annotations
 
-import json
-import runpy
-import sys
-from pathlib import Path
-
 import pytest
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+from vaefit.benchmarks import plain
+from vaefit.benchmarks.loops import loops
+from vaefit.benchmarks.whole_check import whole_checks
 
 
 @pytest.fixture
-def bench(monkeypatch, capsys, dataset):
-    """Run the script in this process, tiny; gives its exit code and what it printed."""
-
-    def call(*arguments):
-        monkeypatch.syspath_prepend(str(BENCHMARKS))
-        words = ["--no-peers", "--rounds", "1", "--steps", "4", *arguments]
-        monkeypatch.setattr(sys, "argv", ["step.py", str(dataset), *words])
-        with pytest.raises(SystemExit) as stopped:
-            runpy.run_path(str(BENCHMARKS / "step.py"), run_name="__main__")
-        return stopped.value.code, capsys.readouterr()
-
-    return call
+def bench(vaefit_cli, dataset):
+    """Run the command in this process, tiny."""
+    words = ("bench", "step", dataset, "--no-peers", "--rounds", "1", "--steps", "4")
+    return lambda *arguments: vaefit_cli(*words, *arguments)
 
 
 def test_it_times_both_loops(bench):
-    code, printed = bench("--json")
-    found = json.loads(printed.out)
-    assert code == 0
-    assert {"plain", "vaefit, adam", "vaefit"} == found["step"].keys()
+    done = bench("--json")
+    found = done.json
+    assert done.code == 0
+    assert found["step"].keys() >= {"plain", "vaefit, adam", "vaefit"}
     for row in found["step"].values():
         assert 0 < row["low_ms"] <= row["median_ms"] <= row["high_ms"]
     assert found["step"]["plain"]["plain_over_this"] == 1
     assert found["batch"] == [32, 8, 8]
+    assert found["check"] is None
 
 
 def test_a_ratio_that_is_missed(bench):
-    code, printed = bench("--require", "1000")
-    assert code == 1
-    assert "plain" in printed.out
+    done = bench("--require", "1000")
+    assert done.code == 1
+    assert "plain" in done.out
 
 
 def test_red_parity_prints_no_time(bench, monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import plain
-
     honest = plain.naive_focal_loss
     monkeypatch.setattr(plain, "naive_focal_loss", lambda *arguments: 1.01 * honest(*arguments))
-    code, printed = bench("--json")
-    assert code == 1
-    assert printed.out == ""
-    assert "parity is red" in printed.err
+    done = bench("--json")
+    assert done.code == 1
+    assert done.out == ""
+    assert "parity is red" in done.err
+
+
+@pytest.mark.parametrize("option", ["--rounds", "--steps"])
+def test_nothing_to_measure_is_a_wrong_command_line(vaefit_cli, dataset, option):
+    assert vaefit_cli("bench", "step", dataset, option, "0").code == 2
+
+
+def test_whole_checks_run_in_processes_of_their_own(dataset):
+    pytest.importorskip("lightning")
+    assert "lightning" in loops(with_lightning=True)
+    found = whole_checks(dataset, rounds=1)
+    assert found.keys() == {"vaefit", "vaefit, adam", "lightning"}
+    assert found["lightning"].updates == found["vaefit, adam"].updates
+    assert all(cost.cpu_seconds > 0 for cost in found.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -30,7 +31,26 @@ LINES = {
     "show": ["run", "run --json", "run --quiet"],
     "compare": ["run run", "run run --json", "run run -q"],
     "doctor": ["--device cpu --backend eager --json", "--quiet"],
+    "bench kernels": [
+        "--quick --shape 2,3,4,4 --dtype float32 --backend eager --device cpu --threads 1 --json",
+        "--quick --shape 2,3,4,4 --dtype float16 --require --chart share.png -q",
+        "--compile-only --json",
+    ],
+    "bench step": ["grids.h5 --no-peers --rounds 1 --steps 3 --require 0 --json", "grids.h5 --no-peers --rounds 1 -q"],
 }
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    kernel: str = "focal"
+    target: str = "sm_90"
+    registers: int = 100
+    spills: int = 0
+    stack: int = 0
+    wide_loads: bool = True
+    shared: int = 0
+    seconds: float = 0.0
+    problem: None = None
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +68,9 @@ def place(tmp_path_factory, grids, write_dataset, vaefit_cli):
 @pytest.mark.parametrize(("command", "line"), [(command, line) for command, lines in LINES.items() for line in lines])
 def test_the_line_runs(vaefit_cli, place, monkeypatch, command, line):
     monkeypatch.chdir(place)
+    monkeypatch.setattr("vaefit.benchmarks.bandwidth.CPU_BYTES", 1 << 20)
+    # compiling them all takes minutes
+    monkeypatch.setattr("vaefit.benchmarks.offline.compile_kernels", lambda: [_Compiled()])
     outcome = vaefit_cli(*command.split(), *line.split())
     assert outcome.code == 0, outcome.err
     if "--json" in line:

@@ -44,6 +44,9 @@ def start(*arguments):
         ("show --help", "run folder"),
         ("compare --help", "run folder"),
         ("doctor --help", "--backend"),
+        ("bench --help", "kernels"),
+        ("bench kernels --help", "--compile-only"),
+        ("bench step --help", "--rounds"),
         ("--version", version("vaefit")),
     ],
 )

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("kernels", "cache", "vae", "cli")
+ROOMS = ("kernels", "cache", "vae", "cli", "benchmarks")
 
 
 def test_a_wheel_from_a_clean_copy_has_every_module_below_vaefit(tmp_path: Path) -> None:
@@ -28,4 +28,6 @@ def test_a_wheel_from_a_clean_copy_has_every_module_below_vaefit(tmp_path: Path)
 
     assert {name.split("/")[0] for name in names} == {"vaefit"}
     files = (file.relative_to(ROOT) for room in ROOMS for file in (ROOT / room).rglob("*"))
-    assert names == {f"vaefit/{file.as_posix()}" for file in files if file.suffix == ".py" or file.name == "py.typed"}
+    assert names == {
+        f"vaefit/{file.as_posix()}" for file in files if file.suffix in (".py", ".cpp") or file.name == "py.typed"
+    }

@@ -1,0 +1,150 @@
+"""`vaefit-cli bench`: measure the kernels and the step against their peers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import AsJson, Backend, Data, Device, Quiet, numbers
+
+if TYPE_CHECKING:
+    from .console import Terminal
+
+bench = typer.Typer(
+    help="Measure the kernels and the step: parity first, then time, against peers.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@bench.command()
+def kernels(
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="B,C,H,W", help="Shape of the logits; may be repeated.", show_default="by the device"),
+    ] = None,
+    dtype: Annotated[
+        list[str] | None,
+        typer.Option(metavar="float32|bfloat16|float16", help="May be repeated.", show_default="float32, bfloat16"),
+    ] = None,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    threads: Annotated[
+        int, typer.Option(help="CPU threads; times are CPU times of the process with one, wall times with more.")
+    ] = 1,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Under a minute on a CPU: fewer rounds and shapes, no compiled peer.")
+    ] = False,
+    chart: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", readable=False, help="Draw the share of bandwidth; replaces the file."),
+    ] = None,
+    compile_only: Annotated[
+        bool,
+        typer.Option("--compile-only", help="Compile each Triton kernel for GPUs that need not be here; nothing runs."),
+    ] = False,
+    require: Annotated[bool, typer.Option("--require", help="Exit 1 where a goal is missed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list, an object a row.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure loss, gradient and confusion counts of each shape and dtype.
+
+    First every answer is held against the reference in float64: where it is wrong, no time is printed and the exit code
+    is 1. Then ours and its peers are timed in turns. GB/s are the bytes of one pass (each input read once, each output
+    written once) over the time; a copy is what memory gives to this process.
+    """
+    from .console import Terminal
+
+    terminal = Terminal(as_json, quiet)
+    if compile_only:
+        _compile_only(terminal)
+    from vaefit.benchmarks.goals import judge_goals
+    from vaefit.benchmarks.kernels import bench_kernels
+    from vaefit.benchmarks.plan import KernelSettings
+
+    from .bench_tables import print_goals, print_kernels
+
+    settings = KernelSettings(
+        shapes=tuple(_shape(text) for text in shape) if shape else None,
+        dtypes=tuple(dtype) if dtype else None,
+        backend=backend,
+        device=device,
+        threads=threads,
+        quick=quick,
+    )
+    if chart is not None:
+        from vaefit.benchmarks.chart import check_chart, draw_kernels
+
+        check_chart(chart)
+    with terminal.progress() as progress:
+        found = bench_kernels(settings, progress.timing)
+    print_kernels(terminal, found)
+    judgements = judge_goals(found.rows)
+    print_goals(terminal, judgements)
+    if require and not judgements:
+        terminal.note("no goal is set for what ran, so --require asks for nothing")
+    if chart is not None:
+        draw_kernels(found, chart)
+        terminal.note(f"chart in {chart}")
+    terminal.json([row.json() for row in found.rows])
+    missed = require and not all(judgement.holds for judgement in judgements)
+    raise typer.Exit(0 if found.passed and not missed else 1)
+
+
+@bench.command()
+def step(
+    data: Data = None,
+    rounds: Annotated[int, typer.Option(help="Turns of every loop.")] = 8,
+    steps: Annotated[int, typer.Option(help="Steps of a turn, at least 3.")] = 40,
+    no_peers: Annotated[bool, typer.Option("--no-peers", help="Leave Lightning out.")] = False,
+    require: Annotated[
+        float, typer.Option(metavar="TIMES", help="Exit 1 unless plain costs this many times ours with Adam.")
+    ] = 0.0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure what a step of the check costs, against the loop that people write and PyTorch Lightning.
+
+    Every loop fits the same network from the same parameters to the same batch, in turns, on one thread; times are CPU
+    times. First plain and ours must agree on the loss and accuracies of the first step: where they do not, no time is
+    printed and the exit code is 1.
+    """
+    from vaefit.benchmarks.step import StepSettings, bench_step
+    from vaefit.vae.grids.corpus import embedded_corpus
+
+    from .bench_tables import print_step
+    from .console import Terminal
+
+    terminal = Terminal(as_json, quiet)
+    settings = StepSettings(rounds=rounds, steps=steps, with_peers=not no_peers)
+    with terminal.progress() as progress:
+        found = bench_step(data or embedded_corpus(terminal.note), settings, progress.timing)
+    if found.wrong is not None:
+        typer.echo(f"error: parity is red, so nothing is timed: {found.wrong}", err=True)
+        raise typer.Exit(1)
+    print_step(terminal, found)
+    terminal.json(found.json())
+    raise typer.Exit(0 if found.times_cheaper >= require else 1)
+
+
+def _shape(text: str) -> tuple[int, int, int, int]:
+    """The shape that was typed."""
+    batch, classes, height, width = map(int, numbers("--shape", text, 4, whole=True) or ())
+    return batch, classes, height, width
+
+
+def _compile_only(terminal: Terminal) -> None:
+    """Print what the compiler makes of each kernel, and exit 1 where one does not pass."""
+    from dataclasses import asdict
+
+    from vaefit.benchmarks.offline import compile_kernels
+
+    from .bench_tables import print_compiled
+
+    terminal.note("compiling every kernel for every target")
+    found = compile_kernels()
+    print_compiled(terminal, found)
+    terminal.json([asdict(compiled) for compiled in found])
+    raise typer.Exit(0 if all(compiled.problem is None for compiled in found) else 1)
