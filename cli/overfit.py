@@ -73,6 +73,9 @@ def overfit(
     cache_dir: CacheDir = None,
     device: Device = "auto",
     backend: Backend = "auto",
+    graph: Annotated[
+        bool | None, typer.Option("--graph/--no-graph", help="Steps as a CUDA graph (where it gives the same numbers).")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; a small batch takes one.")] = None,
     out: Annotated[Path | None, typer.Option(readable=False, help="The run folder (./runs/overfit-DATE-TIME).")] = None,
     overwrite: Annotated[
@@ -98,7 +101,7 @@ def overfit(
     with terminal.progress() as progress:
         watcher = Watcher(
             counting=progress.counting,
-            prepared=lambda prepared: print_setup(terminal, SetupSummary.of(prepared)),
+            started=lambda prepared, start: print_setup(terminal, SetupSummary.of(prepared, start)),
             step=lambda record: progress.fitting(record, settings.recipe.iterations),
         )
         check = run_check(settings, watcher)

@@ -24,6 +24,9 @@ def print_setup(terminal: Terminal, setup: SetupSummary) -> None:
     swapped = f", {batch.swapped} swapped in for rare classes" if batch.swapped else ""
     terminal.line(f"batch       {len(batch.indices)} grids{swapped}, digest {batch.digest[:16]}")
     terminal.line(f"focal loss  {setup.backend} ({setup.backend_reason})")
+    if setup.step is not None:
+        terminal.line(f"preflight   {_preflight(setup)}")
+        terminal.line(f"steps       {setup.step} ({setup.step_reason})")
     terminal.line()
 
     table = Table(title="classes")
@@ -45,6 +48,12 @@ def print_setup(terminal: Terminal, setup: SetupSummary) -> None:
     origin = describe_weights(weights.scheme, weights.source)
     terminal.line(f"weights     {origin}: {low:.4f} to {high:.4f}, ratio {ratio}")
     terminal.line()
+
+
+def _preflight(setup: SetupSummary) -> str:
+    if setup.preflight is None:
+        return f"{setup.backend} cannot be compared: its loss or gradient is not finite"
+    return f"{setup.backend} agrees with the float64 reference: {setup.preflight}"
 
 
 def describe_weights(scheme: str, source: str) -> str:

@@ -90,6 +90,7 @@ SEEN = {
     "--threads 2": lambda r: json.loads(Path(r["run_dir"], "config.json").read_text())["threads"] == 2,
     "--out there --overwrite": lambda r: Path(r["run_dir"]) == Path("there").absolute(),
     "--quiet": lambda r: r["iterations"] == 3,
+    "--no-graph": lambda r: (r["step"], r["step_reason"]) == ("eager", "asked for"),
     "--gamma 1e30": lambda r: r["iterations"] == 3,
     "--lr 1e300": lambda r: r["verdict"] == "DIVERGED" and not r["passed"],
 }
@@ -369,7 +370,7 @@ def test_every_option_is_used_above(vaefit_cli):
     options = {option for entry in listed for option in re.findall(r"--[a-z][a-z-]+", entry)}
     assert len(options) > 30
     used = {word for line in (*KNOBS, *SEEN) for word in line.split()} | {*SHORT, "--json", "--help"}
-    used |= {"--no-scan", "--cache-dir"}  # in a test of their own
+    used |= {"--no-scan", "--cache-dir", "--graph"}  # in a test of their own
     assert sorted(options - used) == []
 
 

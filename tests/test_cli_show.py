@@ -47,6 +47,21 @@ def test_show_needs_the_folder_alone(runs, vaefit_cli, tmp_path):
     )
 
 
+def test_show_of_a_run_that_had_no_preflight(runs, vaefit_cli, tmp_path):
+    folder, printed = runs
+    shutil.copytree(folder / "plain", tmp_path / "old")
+    file = tmp_path / "old/result.json"
+    found = json.loads(file.read_text())
+    for later in ("preflight", "step", "step_reason"):
+        del found[later]
+    file.write_text(json.dumps(found))
+    lines = printed["plain"].out.splitlines()
+    kept = [line for line in lines if not line.startswith(("preflight", "steps"))]
+    assert len(kept) == len(lines) - 2
+    assert vaefit_cli("show", tmp_path / "old").out.splitlines() == kept
+    assert vaefit_cli("compare", tmp_path / "old", folder / "plain").code == 0
+
+
 def test_show_of_weights_with_a_zero(runs, vaefit_cli, dataset, tmp_path):
     (tmp_path / "w.json").write_text(json.dumps([0] + [1] * 9))
     made = vaefit_cli("overfit", dataset, *SHORT, "--weights-file", tmp_path / "w.json", "--out", tmp_path / "run")

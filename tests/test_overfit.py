@@ -116,6 +116,15 @@ def test_the_callers_random_state_is_left_alone() -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_cudnn_is_told_to_repeat_itself_and_then_what_it_was_told_before() -> None:
+    cudnn = torch.backends.cudnn
+    before, seen = (cudnn.benchmark, cudnn.deterministic), []
+    recipe = Recipe(iterations=1)
+    overfit(BetaVAE(10, 16, 16), _batch(), recipe=recipe, on_step=lambda _: seen.append(cudnn.deterministic))
+    assert seen == [True, True]
+    assert (cudnn.benchmark, cudnn.deterministic) == before
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_foreign_model_keeps_its_initialisation_and_is_measured_without_dropout(dropout: float) -> None:
     model = Flat(dropout=dropout)

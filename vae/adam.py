@@ -29,11 +29,13 @@ class Adam:
         }
 
     @torch.no_grad()
-    def step(self, lr: float) -> None:
-        """Move every parameter that has a gradient, at rate `lr`."""
+    def step(self, lr: float | Tensor) -> None:
+        """Move every parameter that has a gradient, at rate `lr`; a rate on the device is read there."""
         moving = [p for p in self._state if p.grad is not None]
         if not moving:
             return
+        if isinstance(lr, Tensor) and lr.device.type != "cpu":
+            lr = lr.float()  # the only type that the fused kernel reads
         gradients: list[Tensor] = [p.grad for p in moving if p.grad is not None]
         averages, squares, steps = (list(part) for part in zip(*(self._state[p] for p in moving), strict=True))
         adam(
@@ -52,3 +54,7 @@ class Adam:
             eps=EPS,
             maximize=False,
         )
+
+    def state(self) -> list[Tensor]:
+        """What is kept from step to step and changed in place."""
+        return [kept for part in self._state.values() for kept in part]

@@ -21,12 +21,15 @@ from vaefit.cache.weights import listed
 from vaefit.kernels import Backend, BackendChoice, choose_backend
 
 from .batch import Batch, batch_at, choose_batch
+from .compatibility import check_labels
 from .errors import RunError
+from .graph import choose_steps
 from .model import BetaVAE
-from .overfitting import check_labels, overfit
+from .overfitting import overfit
 from .report.folder import RunFolder
 from .result import OverfitResult, Record
 from .settings import CheckSettings, known_backend, known_device
+from .start import Start
 from .weighting import ClassWeights
 
 Counts = NDArray[np.int64]
@@ -44,7 +47,8 @@ class Watcher:
     """What a caller hears while a check runs; every call is optional."""
 
     counting: Progress | None = None
-    prepared: Callable[[Prepared], None] | None = None
+    started: Callable[[Prepared, Start], None] | None = None
+    """Once, when nothing stands in the way of the first step."""
     step: Callable[[Record], None] | None = None
 
 
@@ -81,11 +85,10 @@ def run_check(settings: CheckSettings, watcher: Watcher | None = None) -> Check:
     watcher = watcher or Watcher()
     device = choose_device(settings.device)
     backend, choice = preferred_backend(settings.backend, device)
+    choose_steps(settings.graph, device, settings.recipe, choice.name, ours=True)  # else refused after the counting
     folder = RunFolder.claim(settings.out, settings.overwrite)
     try:
         prepared = _prepare(settings, watcher, device, choice)
-        if watcher.prepared is not None:
-            watcher.prepared(prepared)
         with _threads(settings.threads, prepared.batch):
             model, result = _fit(settings, watcher, prepared, backend, folder)
         check = Check(settings, prepared, result, folder.path, time.perf_counter() - start)
@@ -108,6 +111,10 @@ def _fit(
         model = model.to(prepared.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         with folder.recording(settings, prepared) as write:
 
+            def on_start(start: Start) -> None:
+                if watcher.started is not None:
+                    watcher.started(prepared, start)
+
             def on_step(record: Record) -> None:
                 write(record)
                 if watcher.step is not None:
@@ -121,6 +128,8 @@ def _fit(
                 ignore_index=settings.ignore_index,
                 seed=settings.seed,
                 backend=backend,
+                graph=settings.graph,
+                on_start=on_start,
                 on_step=on_step,
             )
     except (MemoryError, RuntimeError) as error:

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 
 from vaefit.cache import class_counts
-from vaefit.kernels import Backend, choose_backend, focal_loss_reference, focal_loss_with_counts
-from vaefit.kernels.reference import confusion_counts_reference
+from vaefit.kernels import Backend, choose_backend
 
 from .machine import Machine
-
-TOLERANCE = 1e-5
-"""Largest difference of a float32 loss or gradient from float64, relative to the largest value."""
+from .objective import Objective
+from .preflight import difference
+from .start import Difference
 
 
 @dataclass(frozen=True)
@@ -76,35 +75,28 @@ def _trial(name: str, run: Callable[[], tuple[bool, str]]) -> Trial:
     return Trial(name, passed, detail, time.perf_counter() - start)
 
 
-def _example(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits (8, 10, 16, 16), targets (8, 16, 16) and weights (10,)."""
+def _difference(device: torch.device, backend: Backend) -> tuple[Difference, int]:
+    """What a preflight finds on random logits (8, 10, 16, 16), and how many cells they have."""
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(8, 10, 16, 16, generator=generator)
     targets = torch.randint(0, 10, (8, 16, 16), generator=generator)
     weights = 0.1 + torch.rand(10, generator=generator)
-    return logits.to(device).requires_grad_(), targets.to(device), weights.to(device)
+    objective = Objective(weights.to(device), reduction="mean", backend=backend)
+    found = difference(objective, logits.to(device), targets.to(device))
+    assert found is not None  # these logits have a finite loss
+    return found, targets.numel()
 
 
 def _loss(device: torch.device, backend: Backend) -> tuple[bool, str]:
-    logits, targets, weights = _example(device)
-    exact = logits.detach().double().cpu().requires_grad_()
-    expected = focal_loss_reference(exact, targets.cpu(), weights.double().cpu())
-    expected.backward()  # type: ignore[no-untyped-call]
-    found, _ = focal_loss_with_counts(logits, targets, weights, backend=backend)
-    found.backward()  # type: ignore[no-untyped-call]
-    assert exact.grad is not None
-    assert logits.grad is not None
-    off = abs(found.item() - expected.item()) / expected.item()
-    gradient_off = float((logits.grad.cpu() - exact.grad).abs().max() / exact.grad.abs().max())
-    worst = max(off, gradient_off)
-    return worst <= TOLERANCE, f"at most {worst:.1e} from float64, {TOLERANCE:g} allowed"
+    found, _ = _difference(device, backend)
+    worst = max(found.loss, found.gradient)
+    return found.loss_agrees, f"at most {worst:.1e} from float64, {found.loss_allowed:g} allowed"
 
 
 def _counts(device: torch.device, backend: Backend) -> tuple[bool, str]:
-    logits, targets, weights = _example(device)
-    _, counts = focal_loss_with_counts(logits, targets, weights, backend=backend)
-    same = torch.equal(counts.cpu(), confusion_counts_reference(logits.detach().cpu(), targets.cpu()))
-    return same, f"{int(counts.sum())} cells, {'equal to' if same else 'not'} the reference's"
+    found, cells = _difference(device, backend)
+    same = found.miscounted == 0
+    return same, f"{cells} cells, {'equal to' if same else 'not'} the reference's"
 
 
 def _dataset() -> tuple[bool, str]:

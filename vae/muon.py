@@ -123,17 +123,18 @@ class Muon:
         self._averages: dict[nn.Parameter, Tensor] = {}
 
     @torch.no_grad()
-    def step(self, lr: float) -> None:
+    def step(self, lr: float | Tensor) -> None:
         """Move every parameter that has a gradient.
 
         Args:
-            lr: root mean square of the entries of an update; less in a layer of more than `WIDEST` inputs.
+            lr: root mean square of the entries of an update; less in a layer of more than `WIDEST` inputs. A rate on
+                the device is read there.
         """
         for parameter, layout in self._layouts.items():
             if parameter.grad is not None:
                 self._move(parameter, parameter.grad, layout, lr)
 
-    def _move(self, parameter: nn.Parameter, gradient: Tensor, layout: Layout, lr: float) -> None:
+    def _move(self, parameter: nn.Parameter, gradient: Tensor, layout: Layout, lr: float | Tensor) -> None:
         matrices = layout.read(gradient)
         if matrices.dtype in (torch.float16, torch.bfloat16):
             matrices = matrices.float()
@@ -146,3 +147,7 @@ class Muon:
         update = update * (lr * math.sqrt(max(m, min(n, WIDEST))))
         parts = layout.parts(parameter)
         parts.sub_(update.reshape(parts.shape))
+
+    def state(self) -> list[Tensor]:
+        """What is kept from step to step and changed in place; a parameter's begins with its first gradient, as 0."""
+        return list(self._averages.values())

@@ -11,6 +11,7 @@ from torch import Tensor
 from vaefit.kernels import Backend, focal_loss_with_counts
 
 from .errors import RunError
+from .motion import Measured
 from .recipe import FitReduction
 
 RELATIVE_TOLERANCE = 1e-4
@@ -28,6 +29,15 @@ class Losses:
     """None where the model gives no mu and logvar."""
     counts: Tensor
     """Confusion counts (C, C) int64 of the logits that the loss was taken of."""
+
+    def measured(self) -> Measured:
+        """The same as numbers; waits for the device."""
+        return Measured(
+            loss=self.total.item(),
+            focal=self.focal.item(),
+            kl=None if self.kl is None else self.kl.item(),
+            counts=self.counts.cpu().numpy(),
+        )
 
 
 @dataclass(frozen=True)
@@ -47,22 +57,32 @@ class Objective:
     backend: Backend = "auto"
 
     def __call__(
-        self, logits: Tensor, targets: Tensor, mu: Tensor | None, logvar: Tensor | None, beta: float
+        self, logits: Tensor, targets: Tensor, mu: Tensor | None, logvar: Tensor | None, beta: float | Tensor
     ) -> Losses:
-        """Losses of logits (B, C, H, W) against targets (B, H, W); `mu` and `logvar` are (B, latent) or None."""
+        """Losses of logits (B, C, H, W) against targets (B, H, W); `mu` and `logvar` are (B, latent) or None.
+
+        A beta that is a scalar tensor is positive: looking would wait for the device.
+        """
         if logits.device.type == "cpu":
             logits = logits.contiguous()  # with the classes outermost, every pass over them is vectorised
         weight = self.weight.to(logits.dtype) if logits.dtype == torch.float64 else self.weight
         focal, counts = focal_loss_with_counts(
             logits, targets, weight, self.gamma, self.ignore_index, self.reduction, self.backend
         )
-        kl = None
+        kl, minimised = None, isinstance(beta, Tensor) or beta > 0
         if mu is not None and logvar is not None:
             # with beta 0 the divergence is recorded, not minimised
-            with torch.set_grad_enabled(torch.is_grad_enabled() and beta > 0):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and minimised):
                 kl = kl_divergence(mu, logvar, self.reduction)
-        total = focal + beta * kl if kl is not None and beta > 0 else focal
+        total = focal
+        if kl is not None and minimised:
+            total = focal + (beta.to(kl.dtype) if isinstance(beta, Tensor) else beta) * kl
         return Losses(total, focal, kl, counts)
+
+
+def divisors(batch: int, cells: int) -> dict[str, int]:
+    """What each reduction divides the sum over the cells by: `batch` grids of which `cells` cells count."""
+    return {"batch": max(batch, 1), "mean": max(cells, 1), "sum": 1}
 
 
 def kl_divergence(mu: Tensor, logvar: Tensor, reduction: FitReduction) -> Tensor:
@@ -86,14 +106,14 @@ def check_objective(objective: Objective, targets: Tensor) -> float:
     w = objective.weight.double().cpu()
     batch = targets.shape[0]
     unit = (1.0 - 1.0 / classes) ** objective.gamma * math.log(classes)
-    divisors = {"batch": max(batch, 1), "mean": max(int(n.sum()), 1), "sum": 1}
-    expected = unit * float((n * w).sum()) / divisors[objective.reduction]
+    known = divisors(batch, int(n.sum()))
+    expected = unit * float((n * w).sum()) / known[objective.reduction]
 
     zeros = torch.zeros(batch, classes, *targets.shape[1:], device=targets.device)
     found = objective(zeros, targets, None, None, 0.0).total.item()
     if abs(found - expected) <= RELATIVE_TOLERANCE * abs(expected):
         return found
-    likely = _likely_cause(found, objective.reduction, divisors, unit, n, w)
+    likely = _likely_cause(found, objective.reduction, known, unit, n, w)
     raise RunError(
         f"the objective of all-zero logits is not its closed form, {expected:.6g}",
         "objective",
@@ -102,7 +122,7 @@ def check_objective(objective: Objective, targets: Tensor) -> float:
     )
 
 
-def _likely_cause(found: float, reduction: str, divisors: dict[str, int], unit: float, n: Tensor, w: Tensor) -> str:
+def _likely_cause(found: float, reduction: str, known: dict[str, int], unit: float, n: Tensor, w: Tensor) -> str:
     """What would give `found`: another divisor, other weights, or both."""
     weightings = {
         "": float((n * w).sum()),
@@ -111,7 +131,7 @@ def _likely_cause(found: float, reduction: str, divisors: dict[str, int], unit: 
     }
     by_weight = float((n * w).sum())
     for weighting, total in weightings.items():
-        for name, divisor in {**divisors, "sum of weights": by_weight}.items():
+        for name, divisor in {**known, "sum of weights": by_weight}.items():
             value = unit * total / divisor if divisor else math.inf
             if abs(found - value) <= RELATIVE_TOLERANCE * abs(value):
                 other = "" if name == reduction else f"the reduction is by {name}, not by {reduction}"

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from vaefit.cache.errors import DataError
-from vaefit.cache.histogram import outside_classes
 from vaefit.kernels import Backend, choose_backend
 
-from .adapter import outputs
 from .advice import Clues
 from .batch import Batch
-from .errors import RunError
+from .compatibility import as_batch, check_labels, device_of, first_logits, inputs_of
 from .fit import Fit
+from .graph import choose_steps
 from .init import initialise
 from .model import BetaVAE
+from .motion import Motion
 from .objective import NO_LABEL, Objective, check_objective
+from .preflight import preflight
 from .recipe import Recipe
 from .result import OverfitResult, Reached, Record
 from .signals import Accuracies, Labels, Shares, distinct, retrieval
+from .start import Start
 from .step import Step
+from .stepwise import Stepwise
 from .verdict import PIXEL_ABOVE, Evidence, judge
 from .weighting import ClassWeights
+from .windowed import Windowed
 
 TAIL_STEPS = 20
 """A shorter run has no tail to speak of."""
@@ -42,6 +46,8 @@ def overfit(
     ignore_index: int | None = None,
     seed: int = 0,
     backend: Backend = "auto",
+    graph: bool | None = None,
+    on_start: Callable[[Start], None] | None = None,
     on_step: Callable[[Record], None] | None = None,
 ) -> OverfitResult:
     """Fit `model` to one fixed batch and judge whether it memorised it. The model is trained in place.
@@ -56,26 +62,31 @@ def overfit(
             BetaVAE.
         ignore_index: cells with this label count nowhere.
         seed: drives initialisation, sampled z and resampling.
-        on_step: called with the record of every step.
+        graph: replay each step as a CUDA graph; None does so where it gives the numbers of the loop.
+        on_start: called once, when the loss was found to agree with its reference.
+        on_step: called with the record of every step, a window of steps at a time where they are a graph.
 
     Raises:
         ValueError: labels or weights that do not fit the model's classes, or settings that are wrong by themselves.
-        RunError: the model returns something else than logits, or the objective is not its closed form.
+        RunError: the model returns something else than logits, a graph was asked for where none can run, the objective
+            is not its closed form, or the loss, its gradient or the counts are not those of the reference.
     """
     start = time.perf_counter()
-    fixed = batch if isinstance(batch, Batch) else _as_batch(batch)
+    fixed = batch if isinstance(batch, Batch) else as_batch(batch)
     if recipe is None:
         recipe = Recipe() if isinstance(model, BetaVAE) else Recipe(init=None)
-    device = _device(model)
+    device = device_of(model)
+    steps = choose_steps(graph, device, recipe, choose_backend(backend, device).name, type(model) is BetaVAE)
     targets = torch.from_numpy(fixed.grids).to(device)
-    inputs = _inputs(model, targets)
+    inputs = inputs_of(model, targets)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         if recipe.init is not None:
             initialise(model, recipe.init, lambda: model(inputs))
 
-    classes = _check_logits(model, inputs, targets)
+    logits = first_logits(model, inputs, targets)
+    classes = logits.shape[1]
     check_labels(fixed.grids, classes, ignore_index)
     counts = fixed.counts(classes, ignore_index)
     if weights is None:
@@ -86,16 +97,26 @@ def overfit(
     weight = torch.tensor(weights.values, dtype=torch.float32, device=device)
     objective = Objective(weight, recipe.gamma, recipe.reduction, ignored, backend)
     check_objective(objective, targets)
+    started = Start(preflight(objective, logits, targets), steps)
+    del logits
+    if on_start is not None:
+        on_start(started)
 
     shares = Shares.of(fixed.grids, classes, ignore_index)
-    fit = Fit(Step.build(model, objective, recipe), recipe, inputs, targets, shares, generator)
+    step = Step.build(model, objective, recipe)
+    motion: Motion = (
+        Windowed(step, recipe, inputs, targets)
+        if steps.name == "graph"
+        else Stepwise(step, recipe, inputs, targets, generator)
+    )
+    fit = Fit(motion, step, recipe, inputs, targets, shares)
     history: list[Record] = []
-    for record in fit.records():
-        history.append(record)
-        if on_step is not None:
-            on_step(record)
-
-    predictions = fit.predictions()
+    with _reproducible():
+        for record in fit.records():
+            history.append(record)
+            if on_step is not None:
+                on_step(record)
+        predictions = fit.predictions()
     accuracies = Accuracies.of(_counts(predictions, fixed.grids, classes, ignore_index))
     evidence = Evidence(
         accuracies,
@@ -118,6 +139,7 @@ def overfit(
         weights=weights,
         recipe=recipe,
         backend=choose_backend(backend, device).name,
+        start=started,
         seconds=time.perf_counter() - start,
         history=tuple(history),
         predictions=predictions,
@@ -125,66 +147,16 @@ def overfit(
     )
 
 
-def _as_batch(batch: ArrayLike | Tensor) -> Batch:
-    grids = np.asarray(batch.cpu() if isinstance(batch, Tensor) else batch)
-    if grids.ndim != 3 or grids.size == 0 or grids.dtype.kind not in "iu":
-        raise DataError(
-            "a batch is (B, H, W) integer labels, at least one",
-            "batch",
-            got=f"shape {grids.shape}, dtype {grids.dtype}",
-            do="Pass labels, not logits or one-hot vectors.",
-        )
-    return Batch(grids.astype(np.int64), ())
-
-
-def _device(model: nn.Module) -> torch.device:
-    parameter = next(model.parameters(), None)
-    if parameter is None or not any(p.requires_grad for p in model.parameters()):
-        do = "Pass a model with parameters that require a gradient."
-        raise RunError("the model has no parameter that can learn", type(model).__name__, do=do)
-    return parameter.device
-
-
-def _inputs(model: nn.Module, targets: Tensor) -> Tensor:
-    """What the model is fed at every step: our own network's one-hot form is made once."""
-    if not isinstance(model, BetaVAE):
-        return targets
-    return model.one_hot(targets).contiguous(memory_format=torch.channels_last)
-
-
-def _check_logits(model: nn.Module, inputs: Tensor, targets: Tensor) -> int:
-    """The number of classes of the model's logits; RunError where they are not (B, C, H, W)."""
-    with torch.no_grad():
-        logits = outputs(model, inputs, None)[0]
-    if logits.dim() != 4 or (logits.shape[0], *logits.shape[2:]) != tuple(targets.shape):
-        b, h, w = targets.shape
-        raise RunError(
-            f"the model must return logits ({b}, C, {h}, {w}) for this batch",
-            type(model).__name__,
-            got=f"shape {tuple(logits.shape)}",
-            do="Reshape or crop them in the model, or in a module around it.",
-        )
-    return int(logits.shape[1])
-
-
-def check_labels(grids: Labels, classes: int, ignore_index: int | None) -> None:
-    """Raise DataError for a label of the batch (B, H, W) outside the classes, and where every cell is ignored."""
-    outside = outside_classes(grids, classes, ignore_index)
-    if outside.any():
-        where = tuple(map(int, np.argwhere(outside)[0]))
-        raise DataError(
-            f"a label is outside the model's {classes} classes at (grid, row, column) {where}",
-            "batch",
-            got=str(grids[where]),
-            do="Mend the label, name it as ignore_index, or build the model with more classes.",
-        )
-    if ignore_index is not None and (grids == ignore_index).all():
-        raise DataError(
-            "every cell of the batch is ignored",
-            "batch",
-            got=f"--ignore-index {ignore_index}",
-            do="Choose other grids with --batch-seed or --indices.",
-        )
+@contextmanager
+def _reproducible() -> Iterator[None]:
+    """Have cuDNN choose no algorithm by its time, and none that adds up in another order at each call."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
 
 
 def _counts(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .batch import Batch
 from .recipe import Recipe
 from .signals import Accuracies, Shares
+from .start import Difference, Start
 from .verdict import Judgement, Verdict
 from .weighting import ClassWeights
 
@@ -59,6 +60,8 @@ class OverfitResult:
     weights: ClassWeights
     recipe: Recipe
     backend: str
+    start: Start
+    """What was found before the first step."""
     seconds: float
     history: tuple[Record, ...]
     predictions: NDArray[np.int64]
@@ -69,6 +72,11 @@ class OverfitResult:
     def verdict(self) -> Verdict:
         """MEMORISED, LEARNING, COLLAPSED or DIVERGED."""
         return self.judgement.verdict
+
+    @property
+    def preflight(self) -> Difference | None:
+        """How far the loss is from its float64 reference on this batch; see `Start`."""
+        return self.start.preflight
 
     @property
     def passed(self) -> bool:

@@ -40,6 +40,7 @@ class CheckSettings:
     may_scan: bool = True
     device: str = "auto"
     backend: str = "auto"
+    graph: bool | None = None
     threads: int | None = None
     out: Path | None = None
     overwrite: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from .adam import Adam
@@ -35,7 +36,7 @@ class Step:
         learning = tuple(p for p in model.parameters() if p.requires_grad)
         return cls(model, objective, optimisers, learning, recipe.clip)
 
-    def forward(self, inputs: Tensor, targets: Tensor, beta: float, noise: Tensor | None = None) -> Losses:
+    def forward(self, inputs: Tensor, targets: Tensor, beta: float | Tensor, noise: Tensor | None = None) -> Losses:
         """Losses and confusion counts of a batch; `noise` (B, latent) samples z, None takes z = mu."""
         logits, mu, logvar = outputs(self.model, inputs, noise)
         return self.objective(logits, targets, mu, logvar, beta)
@@ -45,16 +46,32 @@ class Step:
 
         A non-finite gradient is returned as such and changes no parameter.
         """
+        norm = self.differentiate(losses)
+        length = float(norm)
+        if math.isfinite(length):
+            device = norm.device
+            # a graph reads its rate from memory, where Adam rounds it to float32; so must the loop, to end at the same
+            self.move(norm, torch.tensor(lr, dtype=torch.float64, device=device) if device.type == "cuda" else lr)
+        return length
+
+    def differentiate(self, losses: Losses) -> Tensor:
+        """Give every parameter its gradient and return the norm of them all; waits for no device."""
         for parameter in self.parameters:
             parameter.grad = None
         losses.total.backward()  # type: ignore[no-untyped-call]
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        length = float(norm)
-        if not math.isfinite(length):
-            return length
+        return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+
+    def move(self, norm: Tensor, lr: float | Tensor) -> None:
+        """Clip the gradients, whose norm is known, and go down them; waits for no device.
+
+        Args:
+            lr: a number, or a float64 scalar on the device of the parameters.
+        """
         if self.clip > 0:
             nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
         for optimiser in self.optimisers:
             optimiser.step(lr)
-        return length
+
+    def state(self) -> list[Tensor]:
+        """Every tensor that a step changes in place: parameters and what the optimisers keep."""
+        return [*self.parameters, *(kept for optimiser in self.optimisers for kept in optimiser.state())]

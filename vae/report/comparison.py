@@ -80,7 +80,13 @@ def _settings(run: StoredRun) -> dict[str, Any]:
 def _environment(run: StoredRun) -> dict[str, Any]:
     setup = run.summary.setup
     versions = run.config.get("versions", {})
-    return {"device": setup.device, "backend": setup.backend, "threads used": run.config.get("threads"), **versions}
+    return {
+        "device": setup.device,
+        "backend": setup.backend,
+        "step": setup.step,
+        "threads used": run.config.get("threads"),
+        **versions,
+    }
 
 
 def _differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Pair]:

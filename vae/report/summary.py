@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ..result import Reached
+from ..start import Difference, Start
 from ..verdict import Verdict
 from .jsonable import plain
 
@@ -62,10 +63,14 @@ class SetupSummary:
     backend: str
     backend_reason: str
     device: str
+    preflight: Difference | None = None
+    """None, as the next two, in the folder of a run by a version that did not know of it."""
+    step: str | None = None
+    step_reason: str | None = None
 
     @classmethod
-    def of(cls, prepared: Prepared) -> SetupSummary:
-        """Summarise what was prepared."""
+    def of(cls, prepared: Prepared, start: Start) -> SetupSummary:
+        """Summarise what was prepared, and found when the model was there."""
         dataset, batch, weights = prepared.dataset, prepared.batch, prepared.weights
         _, height, width = dataset.shape
         return cls(
@@ -91,6 +96,9 @@ class SetupSummary:
             prepared.backend.name,
             prepared.backend.reason,
             str(prepared.device),
+            start.preflight,
+            start.steps.name,
+            start.steps.reason,
         )
 
 
@@ -146,7 +154,7 @@ class RunSummary:
             skill=result.skill,
             retrieval=result.retrieval,
             distinct_pictures=result.distinct_pictures,
-            setup=SetupSummary.of(check.prepared),
+            setup=SetupSummary.of(check.prepared, check.result.start),
             seconds=check.seconds,
             run_dir=str(check.run_dir),
         )

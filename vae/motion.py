@@ -1,0 +1,37 @@
+"""What a run asks of the way in which its steps are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The fixed batch with z = mu, measured on the model after so many updates."""
+
+    loss: float
+    focal: float
+    kl: float | None
+    """None where the model gives no mu and logvar."""
+    counts: NDArray[np.int64]
+    """Confusion counts (C, C)."""
+
+
+class Motion(Protocol):
+    """Makes the steps of one run, each asked for in turn: measured, then updated."""
+
+    def measure(self, updates: int) -> Measured:
+        """Measure the model after `updates` updates."""
+
+    def update(self, updates: int) -> tuple[float, float]:
+        """Make the next update; return the objective that it goes down, and its gradient's norm before it was clipped.
+
+        Where one of them is not finite, no parameter changes.
+        """
+
+    def settle(self) -> None:
+        """Leave the model as it was last measured or, where an update was not finite, as that update found it."""
