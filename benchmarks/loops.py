@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from vaefit.cache import class_weights, count_dataset
 from vaefit.cache.location import Location
 from vaefit.vae import RECIPES, BetaVAE, Recipe, overfit
 from vaefit.vae.batch import choose_batch
+from vaefit.vae.graph import WINDOW
 from vaefit.vae.result import Record
 
 PARITY = 1e-4
@@ -43,9 +45,13 @@ class Problem:
         weight = torch.tensor(class_weights(dataset.counts), dtype=torch.float32)
         return cls(model, torch.from_numpy(batch.grids), weight)
 
+    def on(self, device: torch.device) -> Problem:
+        """The same problem with its tensors on the device."""
+        return Problem(copy.deepcopy(self.model).to(device), self.targets.to(device), self.weight.to(device))
+
 
 Loop = Callable[[Problem, int], list[float]]
-"""Makes so many steps and gives the CPU seconds of each but the first."""
+"""Makes so many steps and gives the seconds of each but the first: CPU time, on a GPU time on the wall."""
 
 
 def loops(with_lightning: bool) -> dict[str, Loop]:
@@ -58,6 +64,33 @@ def loops(with_lightning: bool) -> dict[str, Loop]:
     if with_lightning:
         found[LIGHTNING] = lightning_steps
     return found
+
+
+def device_loops() -> dict[str, Loop]:
+    """On a GPU: what people write, and ours step by step, with the network compiled, and as a CUDA graph."""
+    found: dict[str, Loop] = {PLAIN: partial(plain_steps, clock=time.perf_counter)}
+    for name, key in ((ADAM, "adam"), (DEFAULT, "default")):
+        for how, graph, compiled in (("eager", False, False), ("compiled", False, True), ("graph", True, False)):
+            found[f"{name}, {how}"] = partial(device_steps, recipe=RECIPES[key], graph=graph, compiled=compiled)
+    return found
+
+
+def device_steps(problem: Problem, steps: int, recipe: Recipe, graph: bool, compiled: bool) -> list[float]:
+    """One number a window of steps, whose records come together; what is compiled or captured first is left out."""
+    model = copy.deepcopy(problem.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if compiled:
+        model.compile()  # in place, so that it stays a BetaVAE
+    recipe = replace(recipe, init=None, iterations=WINDOW * (2 + -(-steps // WINDOW)), stop_when="never")
+    ticks: list[float] = []
+    overfit(
+        model,
+        problem.targets,
+        weights=problem.weight.double().cpu().numpy(),
+        recipe=recipe,
+        graph=graph,
+        on_step=lambda _: ticks.append(time.perf_counter()),
+    )
+    return [seconds / WINDOW for seconds in _between(ticks[WINDOW - 1 :: WINDOW])][1:]
 
 
 def ours(problem: Problem, recipe: Recipe, steps: int) -> tuple[list[Record], list[float]]:
@@ -75,13 +108,13 @@ def ours(problem: Problem, recipe: Recipe, steps: int) -> tuple[list[Record], li
     return records, _between(ticks)
 
 
-def plain_steps(problem: Problem, steps: int) -> list[float]:
+def plain_steps(problem: Problem, steps: int, clock: Callable[[], float] = time.process_time) -> list[float]:
     """The plain loop, with Adam."""
     loop = plain.PlainLoop(copy.deepcopy(problem.model), problem.targets, problem.weight)
     ticks = []
     for _ in range(steps):
         loop.step()
-        ticks.append(time.process_time())
+        ticks.append(clock())
     return _between(ticks)
 
 

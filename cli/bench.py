@@ -99,6 +99,7 @@ def step(
     rounds: Annotated[int, typer.Option(help="Turns of every loop.")] = 8,
     steps: Annotated[int, typer.Option(help="Steps of a turn, at least 3.")] = 40,
     no_peers: Annotated[bool, typer.Option("--no-peers", help="Leave Lightning out.")] = False,
+    device: Device = "cpu",
     require: Annotated[
         float, typer.Option(metavar="TIMES", help="Exit 1 unless plain costs this many times ours with Adam.")
     ] = 0.0,
@@ -108,8 +109,9 @@ def step(
     """Measure what a step of the check costs, against the loop that people write and PyTorch Lightning.
 
     Every loop fits the same network from the same parameters to the same batch, in turns, on one thread; times are CPU
-    times. First plain and ours must agree on the loss and accuracies of the first step: where they do not, no time is
-    printed and the exit code is 1.
+    times. With --device cuda they are times on the wall, and ours runs step by step, compiled, and as a CUDA graph.
+    First plain and ours must agree on the loss and accuracies of the first step: where they do not, no time is printed
+    and the exit code is 1.
     """
     from vaefit.benchmarks.step import StepSettings, bench_step
     from vaefit.vae.grids.corpus import embedded_corpus
@@ -118,7 +120,7 @@ def step(
     from .console import Terminal
 
     terminal = Terminal(as_json, quiet)
-    settings = StepSettings(rounds=rounds, steps=steps, with_peers=not no_peers)
+    settings = StepSettings(rounds=rounds, steps=steps, with_peers=not no_peers, device=device)
     with terminal.progress() as progress:
         found = bench_step(data or embedded_corpus(terminal.note), settings, progress.timing)
     if found.wrong is not None:

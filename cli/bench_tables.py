@@ -107,7 +107,7 @@ def print_compiled(terminal: Terminal, compiled: Sequence[Compiled]) -> None:
 
 def print_step(terminal: Terminal, bench: StepBench) -> None:
     """A row for each loop, and for each whole check where those were compared."""
-    table = Table(title=f"a step, CPU time: batch {' x '.join(map(str, bench.batch))}, median (quartiles)")
+    table = Table(title=f"a step, {bench.clock}: batch {' x '.join(map(str, bench.batch))}, median (quartiles)")
     table.add_column("loop")
     for column in ("ms", "times cheaper than plain"):
         table.add_column(column, justify="right")

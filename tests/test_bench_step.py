@@ -55,3 +55,21 @@ def test_whole_checks_run_in_processes_of_their_own(dataset):
     assert found.keys() == {"vaefit", "vaefit, adam", "lightning"}
     assert found["lightning"].updates == found["vaefit, adam"].updates
     assert all(cost.cpu_seconds > 0 for cost in found.values())
+
+
+def test_on_a_gpu_ours_is_timed_step_by_step_compiled_and_as_a_graph(dataset, monkeypatch):
+    """The rows of a GPU, on the CPU: what is captured there is called here."""
+    from vaefit.benchmarks import loops
+
+    problem = loops.Problem.of(dataset)
+    # 60 updates and the last measurement
+    monkeypatch.setattr(loops, "overfit", lambda *_, on_step, **__: [on_step(step) for step in range(61)])
+    found = loops.device_loops()
+    assert [name for name in found if name.startswith("vaefit, adam")] == [
+        "vaefit, adam, eager",
+        "vaefit, adam, compiled",
+        "vaefit, adam, graph",
+    ]
+    seconds = {name: steps(problem, 40) for name, steps in found.items()}
+    assert all(value > 0 for values in seconds.values() for value in values)
+    assert len(seconds["vaefit, graph"]) == 4

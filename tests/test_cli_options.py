@@ -36,7 +36,10 @@ LINES = {
         "--quick --shape 2,3,4,4 --dtype float16 --require --chart share.png -q",
         "--compile-only --json",
     ],
-    "bench step": ["grids.h5 --no-peers --rounds 1 --steps 3 --require 0 --json", "grids.h5 --no-peers --rounds 1 -q"],
+    "bench step": [
+        "grids.h5 --no-peers --rounds 1 --steps 3 --device cpu --require 0 --json",
+        "grids.h5 --no-peers --rounds 1 -q",
+    ],
 }
 
 
