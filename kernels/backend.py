@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+OLDEST_TRITON = (3, 3)
+"""What comes with torch 2.7; with torch 2.6 the eager path runs."""
 
 Backend = Literal["auto", "triton", "compiled", "eager", "reference"]
 
@@ -52,10 +57,18 @@ def _no_triton(device: torch.device, dtype: torch.dtype) -> str | None:
     """Why the Triton kernels cannot run; None where they can."""
     if device.type != "cuda" and not (device.type == "cpu" and interpreted()):
         return f"tensors are on {device.type}"
-    if find_spec("triton") is None:
-        return "triton is not installed"
     if dtype == torch.float64:
         return "the logits are float64, and the kernels compute in float32"
+    return None if torch.compiler.is_compiling() else _no_usable_triton()
+
+
+@lru_cache
+def _no_usable_triton() -> str | None:
+    if find_spec("triton") is None:
+        return "triton is not installed"
+    found = str(import_module("triton").__version__)
+    if tuple(int(part) for part in found.split(".")[:2]) < OLDEST_TRITON:
+        return f"triton {found} takes no tuples as arguments of kernels; {'.'.join(map(str, OLDEST_TRITON))} does"
     return None
 
 

@@ -169,8 +169,9 @@ def _scaled(gradient: Tensor, upstream: Tensor, remainder: Tensor, per_cell: boo
     `upstream` is (B, *) with `per_cell`, else a scalar, as `remainder` is.
     """
     scale = upstream.unsqueeze(1) if per_cell else upstream
-    # a tracer's tensor is of another type, and holds no number to look at
-    if not per_cell and not torch.compiler.is_compiling() and type(gradient) is Tensor:
+    # a tracer's tensor is of another type, and holds no number to look at, nor do several upstream gradients at once
+    traced = torch.compiler.is_compiling() or type(gradient) is not Tensor
+    if not per_cell and not traced and not torch._C._functorch.is_legacy_batchedtensor(upstream):
         if backend == "triton":
             from ._triton import scaled
 

@@ -21,10 +21,9 @@ def offset_of(cell, sizes, strides):
     offset = tl.zeros(cell.shape, tl.int64)
     DIMS: tl.constexpr = len(sizes)
     for i in tl.static_range(DIMS - 1):
-        d: tl.constexpr = DIMS - 1 - i
         # widened before it is multiplied: a stride may pass 2**31
-        offset += (cell % sizes[d]).to(tl.int64) * strides[d]
-        cell = cell // sizes[d]
+        offset += (cell % sizes[DIMS - 1 - i]).to(tl.int64) * strides[DIMS - 1 - i]
+        cell = cell // sizes[DIMS - 1 - i]
     return offset + cell.to(tl.int64) * strides[0]
 
 

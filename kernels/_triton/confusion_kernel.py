@@ -30,6 +30,8 @@ def _confusion_kernel(
     BLOCK: tl.constexpr,
     WIDE: tl.constexpr,
 ):
+    if WIDE:
+        cells = tl.cast(cells, tl.int64)  # 32 bits may not hold the end of the last block
     histogram = tl.zeros([BINS if BINS > 0 else 1], tl.int32)
     class_stride = tl.cast(class_stride, tl.int64)  # which may be a constant, 1
     for block in range(tl.program_id(0), tl.cdiv(cells, BLOCK), tl.num_programs(0)):

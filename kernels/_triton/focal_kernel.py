@@ -52,6 +52,8 @@ def _focal_kernel(
     PROGRAMS: tl.constexpr,
 ):
     program = tl.program_id(0)
+    if WIDE:
+        cells = tl.cast(cells, tl.int64)  # 32 bits may not hold the end of the last block
     losses = tl.zeros([BLOCK], tl.float32)
     kepts = tl.zeros([BLOCK], tl.int32)
     histogram = tl.zeros([BINS if BINS > 0 else 1], tl.int32)
@@ -112,11 +114,18 @@ def _focal_kernel(
                     g = tl.where(usable, g, 0.0).to(gradient_ptr.dtype.element_ty)
                     tl.store(g_ptr + c * gradient_class_stride, g, mask=there)
             else:
-                for c in tl.range(0, C, loop_unroll_factor=8):
-                    z = tl.load(z_ptr + c * class_stride, mask=there, other=0.0).to(tl.float32)
-                    g = tl.where(label == c, at_target, at_others * tl.exp(z - top))
-                    g = tl.where(usable, g, 0.0).to(gradient_ptr.dtype.element_ty)
-                    tl.store(g_ptr + c * gradient_class_stride, g, mask=there)
+                # eight loads before the first store, past which the compiler may move none
+                for first in range(0, C, 8):
+                    values = ()
+                    for i in tl.static_range(8):
+                        inside = there & (first + i < C)
+                        z = tl.load(z_ptr + (first + i) * class_stride, mask=inside, other=0.0)
+                        values = values + (z.to(tl.float32),)
+                    for i in tl.static_range(8):
+                        inside = there & (first + i < C)
+                        g = tl.where(label == first + i, at_target, at_others * tl.exp(values[i] - top))
+                        g = tl.where(usable, g, 0.0).to(gradient_ptr.dtype.element_ty)
+                        tl.store(g_ptr + (first + i) * gradient_class_stride, g, mask=inside)
 
     pending = program * 0
     if COUNTS and BINS > 0:
@@ -167,5 +176,6 @@ def finish_loss(
     else:
         by = tl.cast(divisor, tl.float64)
     tl.store(loss_ptr, (total / by).to(tl.float32))
-    # exactly 1 where they are equal, which spares the backward pass its multiplication
-    tl.store(remainder_ptr, (tl.cast(divided_by, tl.float64) / by).to(tl.float32))
+    # exactly 1 where they are equal, both rounded, which spares the backward pass its multiplication
+    rounded = by.to(tl.float32).to(tl.float64)
+    tl.store(remainder_ptr, (tl.cast(divided_by, tl.float64) / rounded).to(tl.float32))

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-PROGRAMS_PER_PROCESSOR = 4
-"""Programs for each multiprocessor: about what registers let run at once, so that one wave does all."""
+WARPS_PER_PROCESSOR = 16
+"""Of all programs that are started: about what registers let run at once, so that one wave does all."""
 MOST_PROGRAMS = 2048
 MOST_BINS = 512
 
@@ -62,21 +62,19 @@ class Workspace:
         )
 
 
-_workspaces: dict[tuple[torch.device, int], Workspace] = {}
+_workspaces: dict[torch.device, Workspace] = {}
 
 
 def workspace(device: torch.device) -> Workspace:
-    """The workspace of the device's current stream, whose launches follow one another.
+    """The workspace of the device's default stream, whose launches follow one another; on any other stream a new one.
 
-    A CUDA graph may be replayed on any stream, so it gets a workspace of its own, set to zero by the graph.
+    Other streams may be captured, or draw their memory from a graph's pool, in which nothing may be kept.
     """
-    if device.type == "meta" or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+    if device.type == "meta" or (device.type == "cuda" and torch.cuda.current_stream(device).cuda_stream != 0):
         return Workspace.new(device)
-    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
-    key = (device, stream)
-    if key not in _workspaces:
-        _workspaces[key] = Workspace.new(device)
-    return _workspaces[key]
+    if device not in _workspaces:
+        _workspaces[device] = Workspace.new(device)
+    return _workspaces[device]
 
 
 @lru_cache
@@ -84,9 +82,9 @@ def _processors(index: int) -> int:
     return int(torch.cuda.get_device_properties(index).multi_processor_count)
 
 
-def programs_for(blocks: int, device: torch.device) -> int:
-    """How many programs share the blocks; a few where there is no GPU, so that each does several blocks."""
-    most = PROGRAMS_PER_PROCESSOR * _processors(device.index) if device.type == "cuda" else 3
+def programs_for(blocks: int, warps: int, device: torch.device) -> int:
+    """How many programs of so many warps share the blocks; where there is no GPU three, so that each has several."""
+    most = WARPS_PER_PROCESSOR // warps * _processors(device.index) if device.type == "cuda" else 3
     return max(1, min(blocks, most, MOST_PROGRAMS))
 
 

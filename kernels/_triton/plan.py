@@ -68,7 +68,7 @@ def plan_focal(
     gradient = outputs.gradient if setting.want_gradient else logits
     cells = Cells.of(logits, targets, gradient, by_class=(True, False, True))
     block, warps, registers = _focal_shape(classes)
-    programs = programs_for(-(-cells.count // block), logits.device)
+    programs = programs_for(-(-cells.count // block), warps, logits.device)
     return Launch(
         _focal_kernel,
         programs,
@@ -123,7 +123,7 @@ def plan_confusion(
     block = 1024 if ready else 512
     return Launch(
         _confusion_kernel,
-        programs_for(-(-cells.count // block), values.device),
+        programs_for(-(-cells.count // block), WARPS, values.device),
         {
             "values_ptr": values,
             "targets_ptr": targets,
@@ -155,7 +155,7 @@ def plan_scale(gradient: Tensor, upstream: Tensor, remainder: Tensor, scaled: Te
     cells = Cells(gradient.numel(), (gradient.numel(),), ((1,),))
     return Launch(
         _scale_kernel,
-        programs_for(-(-cells.count // block), gradient.device),
+        programs_for(-(-cells.count // block), WARPS, gradient.device),
         {
             "gradient_ptr": gradient,
             "scaled_ptr": scaled,

@@ -19,6 +19,8 @@ def _scale_kernel(
     BLOCK: tl.constexpr,
     WIDE: tl.constexpr,
 ):
+    if WIDE:
+        numel = tl.cast(numel, tl.int64)  # 32 bits may not hold the end of the last block
     scale = tl.load(upstream_ptr) * tl.load(remainder_ptr)
     if not IN_PLACE or scale != 1.0:
         for block in range(tl.program_id(0), tl.cdiv(numel, BLOCK), tl.num_programs(0)):
