@@ -67,6 +67,8 @@ def judge_goals(rows: Sequence[Row]) -> list[Judgement]:
         if (row.place.device, row.place.threads, row.dtype) != ("cpu", 1, "float32"):
             continue
         for goal in GOALS:
+            if goal.peer is not None and goal.peer not in row.peers:
+                continue  # it is not installed
             if (goal.backend, goal.shape, goal.op) == (row.backend, row.shape, row.op):
                 found.append(Judgement(goal, row.extra_memory if goal.peer is None else row.ratio.get(goal.peer)))
     return found

@@ -93,6 +93,8 @@ class StepBench:
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "device": self.device,
             "clock": self.clock,
+            "parity": self.wrong is None,
+            "wrong": self.wrong,
             "batch": list(self.batch),
             "step": {name: asdict(cost) for name, cost in self.loops.items()},
             "check": None if self.checks is None else {name: asdict(cost) for name, cost in self.checks.items()},

@@ -84,12 +84,12 @@ def kernels(
     judgements = judge_goals(found.rows)
     print_goals(terminal, judgements)
     if require and not judgements:
-        terminal.note("no goal is set for what ran, so --require asks for nothing")
+        terminal.note("no goal is set for what ran, so --require is not met; goals are of float32 on one CPU thread")
     if chart is not None:
         draw_kernels(found, chart)
         terminal.note(f"chart in {chart}")
     terminal.json([row.json() for row in found.rows])
-    missed = require and not all(judgement.holds for judgement in judgements)
+    missed = require and not (judgements and all(judgement.holds for judgement in judgements))
     raise typer.Exit(0 if found.passed and not missed else 1)
 
 
@@ -125,6 +125,7 @@ def step(
         found = bench_step(data or embedded_corpus(terminal.note), settings, progress.timing)
     if found.wrong is not None:
         typer.echo(f"error: parity is red, so nothing is timed: {found.wrong}", err=True)
+        terminal.json(found.json())
         raise typer.Exit(1)
     print_step(terminal, found)
     terminal.json(found.json())

@@ -24,9 +24,9 @@ def print_setup(terminal: Terminal, setup: SetupSummary) -> None:
     swapped = f", {batch.swapped} swapped in for rare classes" if batch.swapped else ""
     terminal.line(f"batch       {len(batch.indices)} grids{swapped}, digest {batch.digest[:16]}")
     terminal.line(f"focal loss  {setup.backend} ({setup.backend_reason})")
-    if setup.step is not None:
+    if setup.steps is not None:
         terminal.line(f"preflight   {_preflight(setup)}")
-        terminal.line(f"steps       {setup.step} ({setup.step_reason})")
+        terminal.line(f"steps       {setup.steps} ({setup.steps_reason})")
     terminal.line()
 
     table = Table(title="classes")

@@ -117,7 +117,7 @@ def class_weight(weight: Tensor | None, logits: Tensor) -> Tensor | None:
         raise ValueError("weight requires a gradient, but class weights are constants here. Pass weight.detach().")
     if weight.device != logits.device:
         raise ValueError(f"weight is on {weight.device}, the logits on {logits.device}. Move one of them.")
-    return weight.to(compute_dtype(logits))
+    return weight.to(compute_dtype(logits)).resolve_neg()
 
 
 def check_gamma(gamma: float) -> None:

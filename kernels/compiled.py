@@ -5,7 +5,8 @@ next to nothing. Opt-in, because it needs a C++ compiler and about a second to b
 new shapes cost nothing. torch.compile was tried first: Inductor makes three passes of these formulas, needs 10 to 20
 seconds for them, and its code takes three times as long.
 
-float16 logits, which few CPUs compute with, and ready predictions go the eager way.
+float16 logits, which few CPUs compute with, and ready predictions go the eager way. Labels are looked at before they
+index anything, so nobody may change them while a call runs.
 """
 
 from __future__ import annotations
@@ -119,9 +120,14 @@ def confusion_ready(predictions: Tensor, targets: Tensor, ignore_index: int, num
 
 def obstacle() -> str | None:
     """Why the kernel cannot be built here; None where a compiler is found. Cheap: it starts nothing."""
-    if _compiler() is None:
-        return "no C++ compiler is found: neither $CXX nor c++, g++ or clang++ is a program on the PATH"
-    return None
+    if os.name == "nt":
+        return "it has not been tried on Windows"
+    if _compiler() is not None:
+        return None
+    named = os.environ.get("CXX")
+    if named:
+        return f"CXX is {named!r}, which is no program on the PATH"
+    return "no C++ compiler is found: neither c++, g++ nor clang++ is a program on the PATH"
 
 
 def _call(fold: Fold, z: Tensor, labels: Tensor, ignore_index: int) -> _Call:
@@ -183,12 +189,21 @@ def _library(logits: Tensor, targets: Tensor) -> ctypes.CDLL:
     return _build(logits.dtype, targets.dtype)
 
 
+class BuildError(RuntimeError):
+    """The kernel cannot be built or loaded here."""
+
+
+def build() -> None:
+    """Build the kernel for float32 logits and int64 labels, unless it is there; BuildError where that fails."""
+    _build(torch.float32, torch.int64)
+
+
 @cache
 def _build(logits: torch.dtype, labels: torch.dtype) -> ctypes.CDLL:
     """focal.cpp for a pair of dtypes, for this process alone: a folder to keep it in may serve other machines too."""
     compiler = _compiler()
     if compiler is None:
-        raise RuntimeError(f"backend 'compiled' cannot run: {obstacle()}. Install one, set CXX, or use 'eager'.")
+        raise BuildError(f"backend 'compiled' cannot run: {obstacle()}. Install one, set CXX, or use 'eager'.")
     real = "double" if logits == torch.float64 else "float"
     source = Path(__file__).with_name("focal.cpp")
     with tempfile.TemporaryDirectory(prefix="vaefit-") as folder:
@@ -197,11 +212,18 @@ def _build(logits: torch.dtype, labels: torch.dtype) -> ctypes.CDLL:
         command = [*compiler, *_FLAGS, *types, str(source), "-o", str(built)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise RuntimeError(
-                f"{source} did not build: `{shlex.join(command)}` ended with {done.returncode}: "
-                f"{done.stderr.strip()[:2000]}. Set CXX to a compiler of C++17, or use backend='eager'."
+            said = next((line.strip() for line in done.stderr.splitlines() if line.strip()), "it said nothing")
+            raise BuildError(
+                f"{source.name} did not build: `{shlex.join(compiler)}` ended with {done.returncode}: {said}. "
+                "Set CXX to a compiler of C++17, or use backend='eager'."
             )
-        library = ctypes.CDLL(str(built))  # stays when its file goes
+        try:
+            library = ctypes.CDLL(str(built))  # stays when its file goes
+        except OSError as error:
+            raise BuildError(
+                f"{source.name} was built but cannot be loaded: {error}. "
+                "Set TMPDIR to a folder whose files may run, or use backend='eager'."
+            ) from error
     library.cells_that_count.argtypes = [ctypes.c_void_p]
     library.cells_that_count.restype = ctypes.c_int64
     library.run_tiles.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p]

@@ -100,6 +100,8 @@ def _implementation(backend: str) -> _Implementation:
         from . import compiled
 
         return compiled
+    if backend != "eager":
+        raise ValueError(f"backend is {backend!r}. Use one of triton, compiled, eager.")
     from . import eager
 
     return eager

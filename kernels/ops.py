@@ -47,7 +47,8 @@ def focal_loss(
         ValueError: shapes, dtypes, devices, gamma, reduction or backend do not fit; on the CPU also a label outside
             0..C-1 that is not ignored. On a GPU such a cell is skipped: the counts of `focal_loss_with_counts` then sum
             to less than the number of cells that are not ignored.
-        RuntimeError: double backward through the eager backend; the reference supports it.
+        RuntimeError: double backward and forward-mode derivatives, which the reference backend supports; a compiled
+            kernel that did not build.
 
     Source: Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 5, with softmax in place of sigmoid.
     """
@@ -93,6 +94,7 @@ def confusion_counts(
     classes = num_classes if ready and num_classes is not None else logits.shape[1]
     if chosen == "reference":
         return confusion_counts_reference(logits, targets, ignore_index, classes if ready else None)
+    logits, targets = logits.resolve_neg(), targets.resolve_neg()  # what runs below may look at memory alone
     if ready:
         tally = operator.confusion_counts_ready(logits, targets, ignore_index, classes, chosen)
     else:
@@ -140,6 +142,7 @@ def _focal_loss(
         raise RuntimeError(
             "focal_loss has no forward-mode derivative, which would be silently zero. Use backend='reference'."
         )
+    logits, targets = logits.resolve_neg(), targets.resolve_neg()  # what runs below may look at memory alone
     wants = torch.is_grad_enabled() and logits.requires_grad
     weights = class_weight(weight, logits)
     return operator.focal_loss_and_tally(

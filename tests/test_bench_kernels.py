@@ -429,8 +429,13 @@ def test_goals_end_the_output_and_only_require_makes_them_count(vaefit_cli, monk
 
 def test_require_where_no_goal_is_set_says_so(bench):
     done = bench("--require", "--json", "--dtype", "float32")
-    assert done.code == 0
+    assert done.code == 1
     assert "no goal is set for what ran" in done.err
+
+
+def test_a_goal_against_a_peer_that_is_not_there_is_none():
+    row = _row((32, 10, 16, 16), "loss+gradient+counts", "eager", ratio=3.0, peak=1.4)
+    assert [judgement.goal.peer for judgement in judge_goals([replace(row, peers={})])] == [None]
 
 
 def test_the_chart_is_a_picture(bench, tmp_path):

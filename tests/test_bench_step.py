@@ -39,7 +39,8 @@ def test_red_parity_prints_no_time(bench, monkeypatch):
     monkeypatch.setattr(plain, "naive_focal_loss", lambda *arguments: 1.01 * honest(*arguments))
     done = bench("--json")
     assert done.code == 1
-    assert done.out == ""
+    assert done.json["parity"] is False
+    assert done.json["step"] == {}
     assert "parity is red" in done.err
 
 

@@ -75,7 +75,8 @@ def test_the_line_runs(vaefit_cli, place, monkeypatch, command, line):
     # compiling them all takes minutes
     monkeypatch.setattr("vaefit.benchmarks.offline.compile_kernels", lambda: [_Compiled()])
     outcome = vaefit_cli(*command.split(), *line.split())
-    assert outcome.code == 0, outcome.err
+    # no goal is set for so small a shape, which --require does not accept
+    assert outcome.code == (1 if "--require --chart" in line else 0), outcome.err
     if "--json" in line:
         assert outcome.json
 

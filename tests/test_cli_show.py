@@ -52,7 +52,7 @@ def test_show_of_a_run_that_had_no_preflight(runs, vaefit_cli, tmp_path):
     shutil.copytree(folder / "plain", tmp_path / "old")
     file = tmp_path / "old/result.json"
     found = json.loads(file.read_text())
-    for later in ("preflight", "step", "step_reason"):
+    for later in ("preflight", "steps", "steps_reason"):
         del found[later]
     file.write_text(json.dumps(found))
     lines = printed["plain"].out.splitlines()

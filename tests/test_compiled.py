@@ -211,6 +211,17 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch) -> Non
         focal_loss(logits, targets, backend="compiled")
 
 
+def test_the_command_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch, vaefit_cli, dataset) -> None:  # type: ignore[no-untyped-def]
+    kernel._build.cache_clear()
+    monkeypatch.setenv("CXX", f"{sys.executable} -c 'raise SystemExit(\"too old\")'")
+    done = vaefit_cli("overfit", dataset, "--backend", "compiled")
+    assert done.code == 3
+    assert done.err.count("\n") == 1
+    assert "did not build" in done.err
+    monkeypatch.setenv("CXX", "nosuch")
+    assert "CXX is 'nosuch'" in vaefit_cli("overfit", dataset, "--backend", "compiled").err
+
+
 def test_tensors_elsewhere_are_refused() -> None:
     logits, targets = torch.zeros(2, 3, device="meta"), torch.zeros(2, dtype=torch.int64, device="meta")
     with pytest.raises(ValueError, match=r"'compiled' cannot run: tensors are on meta.*'auto'"):

@@ -83,7 +83,7 @@ def test_windows_give_what_single_steps_give(windows: Callable[[int], None], nam
     expected = _run(CASES[name], graph=False)
     windows(size)
     found = _run(CASES[name], graph=True)
-    assert (expected[0].start.steps.name, found[0].start.steps.name) == ("eager", "graph")
+    assert (expected[0].start.steps.name, found[0].start.steps.name) == ("one by one", "graph")
     assert (expected[0].verdict == "DIVERGED") == ("diverges" in name)
     _assert_same(expected, found)
 
@@ -150,12 +150,12 @@ def test_metrics_csv_is_the_same_byte_for_byte(vaefit_cli, dataset, tmp_path, wi
     [
         (None, CUDA, DEFAULT, "triton", True, "graph", "up to 10 steps at a time on cuda"),
         (True, CUDA, ADAM, "eager", True, "graph", "up to 10 steps"),
-        (False, CUDA, DEFAULT, "triton", True, "eager", "asked for"),
-        (None, CPU, DEFAULT, "eager", True, "eager", "the model is on cpu"),
-        (None, CUDA, DEFAULT, "triton", False, "eager", "not a BetaVAE"),
-        (None, CUDA, replace(DEFAULT, resample=True), "triton", True, "eager", "draws its grids"),
-        (None, CUDA, replace(DEFAULT, z="sample"), "triton", True, "eager", "samples z"),
-        (None, CUDA, DEFAULT, "compiled", True, "eager", "the compiled backend is not captured"),
+        (False, CUDA, DEFAULT, "triton", True, "one by one", "asked for"),
+        (None, CPU, DEFAULT, "eager", True, "one by one", "the model is on cpu"),
+        (None, CUDA, DEFAULT, "triton", False, "one by one", "not a BetaVAE"),
+        (None, CUDA, replace(DEFAULT, resample=True), "triton", True, "one by one", "draws its grids"),
+        (None, CUDA, replace(DEFAULT, z="sample"), "triton", True, "one by one", "samples z"),
+        (None, CUDA, DEFAULT, "compiled", True, "one by one", "the compiled backend is not captured"),
     ],
 )
 def test_the_choice_says_why(
@@ -173,7 +173,7 @@ def test_the_choice_says_why(
     assert choice.name == name
     assert reason in str(choice)
     monkeypatch.setattr(torch.version, "hip", "6.2")
-    assert asked or choose_steps(asked, device, recipe, backend, ours).name == "eager"
+    assert asked or choose_steps(asked, device, recipe, backend, ours).name == "one by one"
 
 
 def test_a_graph_asked_for_where_none_can_run(vaefit_cli, dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -209,7 +209,7 @@ def test_a_step_waits_for_no_device(recipe: Recipe, beta: float, monkeypatch: py
 def test_a_graph_gives_what_single_steps_give(name: str) -> None:
     expected = _run(CASES[name], graph=False, device=CUDA)
     found = _run(CASES[name], graph=True, device=CUDA)
-    assert (expected[0].start.steps.name, found[0].start.steps.name) == ("eager", "graph")
+    assert (expected[0].start.steps.name, found[0].start.steps.name) == ("one by one", "graph")
     _assert_same(expected, found)
 
 

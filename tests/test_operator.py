@@ -138,6 +138,24 @@ def test_a_gradient_that_was_handed_out_keeps_its_numbers(backend, example):
     assert torch.equal(outputs[1], before)
 
 
+@pytest.mark.parametrize("learns", [False, True])
+def test_memory_that_holds_negated_numbers(backend, example, learns):
+    _, targets, weight = example
+    whole = torch.complex(torch.zeros(4, 5, 6), torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(1)))
+    negated = whole.to(DEVICE).conj().imag
+    assert negated.is_neg()
+    plain = negated.resolve_neg().requires_grad_(learns)
+    if learns:
+        negated = negated.requires_grad_()
+    found = focal_loss_with_counts(negated, targets, weight, backend=backend)
+    expected = focal_loss_with_counts(plain, targets, weight, backend=backend)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    assert torch.equal(confusion_counts(negated, targets, backend=backend), expected[1])
+    if learns:
+        assert torch.equal(torch.autograd.grad(found[0], negated)[0], torch.autograd.grad(expected[0], plain)[0])
+
+
 def test_counts_carry_no_gradient(backend, example):
     logits, targets, _ = example
     assert not focal_loss_with_counts(logits, targets, backend=backend)[1].requires_grad

@@ -227,7 +227,7 @@ def test_the_command_says_it_in_a_line_and_stops_where_it_is_wrong(vaefit_cli, d
     where = next(i for i, line in enumerate(lines) if line.startswith("focal loss  eager"))
     assert lines[where + 1].startswith("preflight   eager agrees with the float64 reference: loss ")
     assert lines[where + 1].endswith(", counts equal")
-    assert lines[where + 2] == "steps       eager (the model is on cpu)"
+    assert lines[where + 2] == "steps       one by one (the model is on cpu)"
     found = json.loads((tmp_path / "run/result.json").read_text())["preflight"]
     assert found["miscounted"] == 0
     assert 0 < found["gradient"] < found["gradient_allowed"] == 1e-5

@@ -19,6 +19,7 @@ from vaefit.cache.errors import DataError
 from vaefit.cache.location import Location
 from vaefit.cache.weights import listed
 from vaefit.kernels import Backend, BackendChoice, choose_backend
+from vaefit.kernels.compiled import BuildError, build
 
 from .batch import Batch, batch_at, choose_batch
 from .compatibility import check_labels
@@ -191,10 +192,13 @@ def preferred_backend(name: str, device: torch.device) -> tuple[Backend, Backend
     """The backend asked for and the one that runs; RunError where it cannot."""
     asked = known_backend(name)
     try:
-        return asked, choose_backend(asked, device)
-    except ValueError as error:
+        choice = choose_backend(asked, device)
+        if choice.name == "compiled":
+            build()  # before anything is counted
+    except (ValueError, BuildError) as error:
         what, _, do = str(error).partition(". ")
         raise RunError(what, "--backend", name, do) from error
+    return asked, choice
 
 
 def _batch(settings: CheckSettings, dataset: DatasetCounts) -> Batch:

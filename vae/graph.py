@@ -37,13 +37,13 @@ def choose_steps(asked: bool | None, device: torch.device, recipe: Recipe, backe
         RunError: a graph was asked for where there can be none.
     """
     if asked is False:
-        return StepChoice("eager", "asked for")
+        return StepChoice("one by one", "asked for")
     why = obstacle(device, recipe, backend, ours)
     if why is None:
         return StepChoice("graph", f"up to {WINDOW} steps at a time on {device.type}")
     if asked:
         raise RunError("the steps cannot be a CUDA graph", "--graph", why, "Leave the option out, or pass --no-graph.")
-    return StepChoice("eager", why)
+    return StepChoice("one by one", why)
 
 
 def obstacle(device: torch.device, recipe: Recipe, backend: str, ours: bool) -> str | None:

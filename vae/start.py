@@ -43,7 +43,7 @@ class Difference:
 class StepChoice:
     """How the steps are made and the reason for it; `str()` gives the words of a run header."""
 
-    name: Literal["eager", "graph"]
+    name: Literal["one by one", "graph"]
     reason: str
 
     def __str__(self) -> str:

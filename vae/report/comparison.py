@@ -83,7 +83,7 @@ def _environment(run: StoredRun) -> dict[str, Any]:
     return {
         "device": setup.device,
         "backend": setup.backend,
-        "step": setup.step,
+        "steps": setup.steps or "one by one",  # all that older versions could
         "threads used": run.config.get("threads"),
         **versions,
     }

@@ -65,8 +65,8 @@ class SetupSummary:
     device: str
     preflight: Difference | None = None
     """None, as the next two, in the folder of a run by a version that did not know of it."""
-    step: str | None = None
-    step_reason: str | None = None
+    steps: str | None = None
+    steps_reason: str | None = None
 
     @classmethod
     def of(cls, prepared: Prepared, start: Start) -> SetupSummary:
