@@ -233,7 +233,13 @@ def _build(logits: torch.dtype, labels: torch.dtype) -> ctypes.CDLL:
 
 def _compiler() -> list[str] | None:
     """The command of a C++ compiler: $CXX, else the first that is found."""
-    named = shlex.split(os.environ.get("CXX", ""))
-    if named:
-        return named if shutil.which(named[0]) else None
-    return next(([name] for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
+    return _found(os.environ.get("CXX", ""), os.environ.get("PATH", ""))
+
+
+@cache
+def _found(named: str, path: str) -> list[str] | None:
+    """What `_compiler` gives for these; each call of the loss asks, and a search takes as long as the loss."""
+    words = shlex.split(named)
+    if words:
+        return words if shutil.which(words[0], path=path) else None
+    return next(([name] for name in ("c++", "g++", "clang++") if shutil.which(name, path=path)), None)
