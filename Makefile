@@ -4,7 +4,7 @@
 check: lint types test
 
 test:
-	python -m pytest
+	python -m pytest -n auto --dist loadfile
 
 lint:
 	ruff check .
