@@ -146,7 +146,7 @@ def _focal_loss(
     wants = torch.is_grad_enabled() and logits.requires_grad
     weights = class_weight(weight, logits)
     return operator.focal_loss_and_tally(
-        logits, targets, weights, gamma, ignore_index, reduction, chosen, wants, want_counts, reuse=True
+        logits, targets, weights, gamma, ignore_index, reduction, chosen, wants, want_counts, True
     )
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from triton_case import DEVICE
+from triton_case import DEVICE, without_a_gpu
 
 from vaefit.kernels import confusion_counts, focal_loss, focal_loss_with_counts, operator
 
@@ -18,7 +18,7 @@ REDUCTIONS = ("none", "sum", "mean", "batch")
 @pytest.fixture(autouse=True)
 def kernels(monkeypatch):
     """Triton's kernels run without a GPU."""
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    without_a_gpu(monkeypatch)
 
 
 @pytest.fixture(params=BACKENDS)
@@ -184,11 +184,12 @@ except ValueError as error:
 
 
 def test_triton_on_the_cpu_is_refused(monkeypatch):
-    monkeypatch.delenv("TRITON_INTERPRET")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(ValueError, match=r"backend 'triton' cannot run: tensors are on cpu\. Use 'auto'"):
         focal_loss(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), backend="triton")
 
 
 def test_triton_on_float64_is_refused():
+    logits = torch.zeros(1, 2, dtype=torch.float64, device=DEVICE)
     with pytest.raises(ValueError, match=r"float64"):
-        focal_loss(torch.zeros(1, 2, dtype=torch.float64), torch.zeros(1, dtype=torch.int64), backend="triton")
+        focal_loss(logits, torch.zeros(1, dtype=torch.int64, device=DEVICE), backend="triton")

@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 from hypothesis import given, settings
-from triton_case import DEVICE, LOSS_TOLERANCE, Case, cases, check, close, inputs
+from triton_case import DEVICE, LOSS_TOLERANCE, Case, cases, check, close, inputs, without_a_gpu
 
 from vaefit.kernels import confusion_counts, focal_loss, focal_loss_reference, focal_loss_with_counts
 from vaefit.kernels._triton import focal_kernel, launch, layout, plan
@@ -19,7 +19,7 @@ from vaefit.kernels._triton import focal_kernel, launch, layout, plan
 @pytest.fixture(autouse=True)
 def kernels(monkeypatch):
     """Kernels that run without a GPU, and fresh memory that holds NaN and the largest integers."""
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    without_a_gpu(monkeypatch)
     torch.use_deterministic_algorithms(True)
     with np.errstate(all="ignore"):  # the interpreter computes with numpy, which warns of infinities
         yield
