@@ -12,6 +12,10 @@ _INTEGERS = {
 }  # fmt: skip
 
 
+_WIDE_UNSIGNED = {torch.uint16, torch.uint32, torch.uint64}
+"""Of which `aminmax` knows none."""
+
+
 def is_integer(tensor: Tensor) -> bool:
     """True for every signed and unsigned integer dtype; bool is not one."""
     return tensor.dtype in _INTEGERS
@@ -98,10 +102,10 @@ def _range(labels: Tensor) -> tuple[int, int]:
     """Smallest and largest label on the CPU; (0, 0) of none."""
     if labels.numel() == 0:
         return 0, 0
-    if labels.dtype in (torch.uint16, torch.uint32, torch.uint64):  # aminmax knows none of them
+    if labels.dtype in _WIDE_UNSIGNED:
         labels = labels.to(torch.int64)
     low, high = labels.aminmax()
-    return int(low), int(high)
+    return low.item(), high.item()  # type: ignore[return-value]
 
 
 def class_weight(weight: Tensor | None, logits: Tensor) -> Tensor | None:
@@ -117,7 +121,8 @@ def class_weight(weight: Tensor | None, logits: Tensor) -> Tensor | None:
         raise ValueError("weight requires a gradient, but class weights are constants here. Pass weight.detach().")
     if weight.device != logits.device:
         raise ValueError(f"weight is on {weight.device}, the logits on {logits.device}. Move one of them.")
-    return weight.to(compute_dtype(logits)).resolve_neg()
+    dtype = compute_dtype(logits)
+    return (weight if weight.dtype == dtype else weight.to(dtype)).resolve_neg()
 
 
 def check_gamma(gamma: float) -> None:

@@ -16,6 +16,7 @@ OLDEST_TRITON = (3, 3)
 """What comes with torch 2.7; with torch 2.6 the eager path runs."""
 
 Backend = Literal["auto", "triton", "compiled", "eager", "reference"]
+_BACKENDS = get_args(Backend)
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class BackendChoice:
         return f"{self.name} ({self.reason})"
 
 
+_ASKED_FOR = {name: BackendChoice(name, "asked for") for name in ("eager", "reference", "compiled")}
+
+
 def choose_backend(requested: Backend, place: Tensor | torch.device) -> BackendChoice:
     """Choose the implementation for a tensor of logits or predictions, or for float32 logits on a device.
 
@@ -39,13 +43,13 @@ def choose_backend(requested: Backend, place: Tensor | torch.device) -> BackendC
         obstacle = "tensors are on cpu" if device.type == "cpu" else _no_triton(device, dtype)
         return BackendChoice("eager", obstacle) if obstacle else BackendChoice("triton", _architecture(device))
     if requested in ("eager", "reference"):
-        return BackendChoice(requested, "asked for")
-    if requested not in get_args(Backend):
-        raise ValueError(f"backend is {requested!r}. Use one of {', '.join(get_args(Backend))}.")
+        return _ASKED_FOR[requested]
+    if requested not in _BACKENDS:
+        raise ValueError(f"backend is {requested!r}. Use one of {', '.join(_BACKENDS)}.")
     obstacle = _no_triton(device, dtype) if requested == "triton" else _no_compiled(device)
     if obstacle:
         raise ValueError(f"backend {requested!r} cannot run: {obstacle}. Use 'auto' or 'eager'.")
-    return BackendChoice(requested, _architecture(device) if requested == "triton" else "asked for")
+    return BackendChoice(requested, _architecture(device)) if requested == "triton" else _ASKED_FOR[requested]
 
 
 def interpreted() -> bool:
@@ -78,9 +82,9 @@ def _no_compiled(device: torch.device) -> str | None:
         return f"tensors are on {device.type}, and it is the CPU's"
     if torch.compiler.is_compiling():  # a tracer cannot follow the search for a compiler; the kernel itself will tell
         return None
-    from .compiled import obstacle
+    from . import compiled
 
-    return obstacle()
+    return None if compiled.is_built() else compiled.obstacle()
 
 
 def _architecture(device: torch.device) -> str:

@@ -29,9 +29,10 @@ class Block:
     def at(self) -> Tensor:
         """Where in the scratch memory the target of each cell lies, (rows * columns,)."""
         rows, classes, columns = self.scratch.shape
+        device = self.labels.device
         # kept on the CPU, where a block is a part of the cells: the next step asks for the same
-        starts = _kept_starts if self.labels.device.type == "cpu" else _starts
-        return torch.add(starts(rows, classes, columns, self.labels.device), self.labels, alpha=columns).view(-1)
+        starts = (_kept_starts if device.type == "cpu" else _starts)(rows, classes, columns, device)
+        return torch.add(starts, self.labels, alpha=columns).view(-1)
 
 
 def blocks(
@@ -43,20 +44,22 @@ def blocks(
     gradient: Tensor | None = None,  # (outer, C, inner)
 ) -> Iterator[Block]:
     """The blocks in order; on a GPU one of all cells, where launches cost more than traffic."""
-    labels, dtype = fold.cells(targets), compute_dtype(logits)
+    dtype, cells = compute_dtype(logits), fold.cells(targets)
     counted = None if kept is None else fold.cells(kept)
-    scratch = wide = logits.new_empty(0)
+    scratch = wide = None
     for where in fold.blocks(whole=logits.device.type != "cpu"):
-        part, label = cut(logits, where), cut(labels, where).to(torch.int64)
-        slope = None if gradient is None else cut(gradient, where)
+        part, label, slope = logits, cells, gradient
+        if where is not None:
+            part, label, slope = cut(logits, where), cut(cells, where), None if slope is None else cut(slope, where)
         # not where the logits wait in it
         if slope is not None and slope.dtype == dtype and slope.is_contiguous() and slope.data_ptr() != part.data_ptr():
             scratch = slope
-        elif scratch.shape != part.shape:
+        elif scratch is None or scratch.shape != part.shape:
             scratch = torch.empty(part.shape, dtype=dtype, device=logits.device)
         if part.dtype != dtype or part.stride(2) != 1:
-            wide = wide if wide.shape == part.shape else torch.empty_like(scratch)
+            wide = torch.empty_like(scratch) if wide is None or wide.shape != part.shape else wide
             part = wide.copy_(part)
+        label = label if label.dtype == torch.int64 else label.to(torch.int64)
         skipped = ignored = None
         if counted is not None:
             skipped, ignored = ~cut(counted, where), label == ignore_index

@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from . import eager
 from .arguments import cells_that_count, compute_dtype
-from .layout import Fold, folded
+from .layout import folded
 from .reduction import Reduction, divisor
 from .tally import empty_tally
 
@@ -51,17 +51,18 @@ class _Call(ctypes.Structure):
         ("weight", ctypes.c_void_p),
         ("gradient", ctypes.c_void_p),
         ("losses", ctypes.c_void_p),
+        ("loss", ctypes.c_void_p),
         ("outer", ctypes.c_int64),
         ("classes", ctypes.c_int64),
         ("inner", ctypes.c_int64),
         ("tile", ctypes.c_int64),
+        ("chunk", ctypes.c_int64),
         ("logits_strides", ctypes.c_int64 * 3),
         ("gradient_strides", ctypes.c_int64 * 3),
         ("labels_strides", ctypes.c_int64 * 2),
         ("ignore_index", ctypes.c_int64),
+        ("divisor", ctypes.c_int64),
         ("gamma", ctypes.c_double),
-        ("scale", ctypes.c_double),
-        ("want_loss", ctypes.c_int32),
     )
 
 
@@ -74,29 +75,27 @@ def focal(
     reduction: Reduction,
     want_gradient: bool,
     want_counts: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Loss, gradient, remainder and tally, as the operator `vaefit::focal_loss` defines them."""
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Loss, gradient, remainder and tally, as an implementation of `vaefit::focal_loss` gives them."""
     if logits.dtype == torch.float16:
         return eager.focal(logits, targets, weight, gamma, ignore_index, reduction, want_gradient, want_counts)
     library = _library(logits, targets)
     gradient = torch.empty_like(logits) if want_gradient else None
     fold, z, slopes = folded(logits, gradient)
-    one = torch.ones((), dtype=compute_dtype(logits), device=logits.device)
-    losses = fold.empty_cells(targets.shape, one) if reduction == "none" else None
-    tally = empty_tally(logits.shape[1] if want_counts else None, logits.device)
+    loss = torch.empty((), dtype=compute_dtype(logits), device=logits.device)
+    losses = fold.empty_cells(targets.shape, loss) if reduction == "none" else None
+    tally = empty_tally(logits.shape[1], logits.device) if want_counts else None
     weight, labels = None if weight is None else weight.contiguous(), fold.cells(targets)
 
-    call = _call(fold, z, labels, ignore_index)
-    kept = _kept(library, call, targets)
-    call.weight, call.losses = _address(weight), _address(losses)
-    call.gamma, call.want_loss = gamma, 1
-    call.scale = 1.0 / (max(kept, 1) if reduction == "mean" else divisor(targets, None, reduction))
-    if slopes is not None:
-        call.gradient = slopes.data_ptr()
-        call.gradient_strides[:] = slopes.stride()
-    total = _run(library, call, tally)
-    loss = torch.full_like(one, total) if losses is None else losses.contiguous()
-    return loss, logits.new_empty(0) if gradient is None else gradient, one, tally
+    call = _call(z, labels, ignore_index, slopes)
+    call.loss, call.gamma = loss.data_ptr(), gamma
+    if weight is not None:
+        call.weight = weight.data_ptr()
+    if losses is not None:
+        call.losses = losses.data_ptr()
+    call.divisor = 0 if reduction == "mean" else divisor(targets, None, reduction)
+    _run(library, call, targets, tally)
+    return loss if losses is None else losses.contiguous(), gradient, None, tally
 
 
 def confusion(logits: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
@@ -106,16 +105,19 @@ def confusion(logits: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
     library = _library(logits, targets)
     fold, z, _ = folded(logits, None)
     labels = fold.cells(targets)
-    call = _call(fold, z, labels, ignore_index)
-    _kept(library, call, targets)
     tally = empty_tally(logits.shape[1], logits.device)
-    _run(library, call, tally)
+    _run(library, _call(z, labels, ignore_index), targets, tally)
     return tally
 
 
 def confusion_ready(predictions: Tensor, targets: Tensor, ignore_index: int, num_classes: int) -> Tensor:
     """Tally (C * C + 1,) of predictions (B, *) against targets (B, *): the eager way, which is one bincount."""
     return eager.confusion_ready(predictions, targets, ignore_index, num_classes)
+
+
+def is_built() -> bool:
+    """The kernel is there for some dtypes, so that nobody has to search for a compiler again."""
+    return _build.cache_info().currsize > 0
 
 
 def obstacle() -> str | None:
@@ -130,53 +132,58 @@ def obstacle() -> str | None:
     return "no C++ compiler is found: neither c++, g++ nor clang++ is a program on the PATH"
 
 
-def _call(fold: Fold, z: Tensor, labels: Tensor, ignore_index: int) -> _Call:
-    """The arguments of a pass that only counts; both tensors, and all whose address is set later, must outlive it."""
+def _call(z: Tensor, labels: Tensor, ignore_index: int, slopes: Tensor | None = None) -> _Call:
+    """The arguments of a pass that only counts; all tensors, and those whose address is set later, must outlive it."""
+    strides = None if slopes is None else slopes.stride()
+    call = _Call.from_buffer_copy(_frame(z.shape, z.stride(), labels.stride(), strides))
+    call.logits, call.labels, call.ignore_index, call.chunk = z.data_ptr(), labels.data_ptr(), ignore_index, _CHUNK
+    if slopes is not None:
+        call.gradient = slopes.data_ptr()
+    return call
+
+
+@lru_cache(maxsize=64)
+def _frame(
+    shape: tuple[int, ...], z: tuple[int, ...], labels: tuple[int, ...], gradient: tuple[int, ...] | None
+) -> _Call:
+    """What the next step asks for again, of tensors with these strides; to be copied, since threads share it."""
+    outer, classes, inner = shape
     return _Call(
-        logits=z.data_ptr(),
-        labels=labels.data_ptr(),
-        outer=fold.outer,
-        classes=fold.classes,
-        inner=fold.inner,
-        tile=min(256, max(16, _TILE // fold.classes // 16 * 16)),
-        logits_strides=z.stride(),
-        labels_strides=labels.stride(),
-        ignore_index=ignore_index,
+        outer=outer,
+        classes=classes,
+        inner=inner,
+        tile=min(256, max(16, _TILE // classes // 16 * 16)),
+        logits_strides=z,
+        gradient_strides=gradient or (0, 0, 0),
+        labels_strides=labels,
     )
 
 
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
-def _kept(library: ctypes.CDLL, call: _Call, targets: Tensor) -> int:
-    """How many cells are not ignored; ValueError where one of them holds no class."""
-    kept = int(library.cells_that_count(ctypes.byref(call)))
+def _run(library: ctypes.CDLL, call: _Call, targets: Tensor, tally: Tensor | None) -> None:
+    """Write what the call asks for and add the counts to the tally; ValueError where a cell holds no class."""
+    arguments, chunks = ctypes.byref(call), -(-call.outer * -(-call.inner // call.tile) // _CHUNK)
+    workers = min(torch.get_num_threads(), chunks // 2)
+    if workers <= 1:
+        kept = library.run_all(arguments, None if tally is None else tally.data_ptr())
+    else:
+        kept = library.cells_that_count(arguments)
     if kept < 0:
         cells_that_count(targets, call.classes, call.ignore_index)  # finds it again, and raises
-    return kept
-
-
-def _run(library: ctypes.CDLL, call: _Call, tally: Tensor) -> float:
-    """The sum of the loss; adds the counts to the tally, unless that is empty."""
-    tiles = call.outer * -(-call.inner // call.tile)
-    chunks = range(0, tiles, _CHUNK)
-
-    def run(first: int, counts: Tensor) -> float:
-        last, address = min(first + _CHUNK, tiles), counts.data_ptr() if counts.numel() else None
-        return float(library.run_tiles(ctypes.byref(call), first, last, address))
-
-    workers = min(torch.get_num_threads(), len(chunks) // 2)
     if workers <= 1:
-        return sum(run(first, tally) for first in chunks)
-    tallies = [tally, *(torch.zeros_like(tally) for _ in range(workers - 1))]
+        return
+    sums = (ctypes.c_double * chunks)()
+    tallies = [None if tally is None else torch.zeros_like(tally) for _ in range(workers)]
+
+    def run(first: int) -> None:
+        counts = tallies[first]
+        library.run_chunks(arguments, kept, first, workers, sums, None if counts is None else counts.data_ptr())
+
     with ThreadPoolExecutor(workers) as pool:  # a foreign call lets other threads run
-        parts = list(
-            pool.map(lambda worker: [run(first, tallies[worker]) for first in chunks[worker::workers]], range(workers))
-        )
-    for other in tallies[1:]:
-        tally += other
-    return sum(parts[chunk % workers][chunk // workers] for chunk in range(len(chunks)))
+        list(pool.map(run, range(workers)))
+    library.add_up(arguments, sums)
+    for counts in tallies:
+        if tally is not None and counts is not None:
+            tally += counts
 
 
 def _library(logits: Tensor, targets: Tensor) -> ctypes.CDLL:
@@ -226,8 +233,12 @@ def _build(logits: torch.dtype, labels: torch.dtype) -> ctypes.CDLL:
             ) from error
     library.cells_that_count.argtypes = [ctypes.c_void_p]
     library.cells_that_count.restype = ctypes.c_int64
-    library.run_tiles.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p]
-    library.run_tiles.restype = ctypes.c_double
+    library.run_all.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.run_all.restype = ctypes.c_int64
+    library.run_chunks.argtypes = [ctypes.c_void_p, *(ctypes.c_int64,) * 3, ctypes.c_void_p, ctypes.c_void_p]
+    library.run_chunks.restype = None
+    library.add_up.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.add_up.restype = None
     return library
 
 

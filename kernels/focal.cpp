@@ -86,12 +86,18 @@ struct Call {
   const REAL* weight;    // (classes,); null weighs every class 1
   LOGIT* gradient;       // (outer, classes, inner)
   REAL* losses;          // (outer, inner), contiguous
-  int64_t outer, classes, inner, tile;
+  REAL* loss;            // the sum of the losses; null where only counts are wanted
+  int64_t outer, classes, inner, tile, chunk;
   int64_t logits_strides[3], gradient_strides[3], labels_strides[2];
   int64_t ignore_index;
-  double gamma, scale;   // the weights are multiplied by the scale
-  int32_t want_loss;     // 0: the counts alone
+  int64_t divisor;       // of the weights; 0 stands for the number of cells that are not ignored
+  double gamma;
+
+  int64_t tiles_across() const { return (inner + tile - 1) / tile; }
+  int64_t tiles() const { return outer * tiles_across(); }
+  int64_t chunks() const { return (tiles() + chunk - 1) / chunk; }
 };
+
 // Adds up how many cells are ignored, and how many are not and yet hold no class.
 template <bool dense>
 void inspect(const Call& call, int64_t& ignored, int64_t& bad) {
@@ -108,6 +114,7 @@ void inspect(const Call& call, int64_t& ignored, int64_t& bad) {
 
 struct Pass {
   const Call& call;
+  const double scale;  // of the weights
   const int64_t classes, width;
   std::vector<REAL> powers;  // (classes, width): the logits, then their exponentials, then the gradient
   std::vector<REAL> top, hit, others, own, slope;
@@ -115,9 +122,9 @@ struct Pass {
   std::vector<double> sums;
   bool skips = false;
 
-  explicit Pass(const Call& call)
-      : call(call), classes(call.classes), width(call.tile), powers(classes * width), top(width), hit(width),
-        others(width), own(width), slope(width), label(width), prediction(width), sums(width) {}
+  Pass(const Call& call, double scale)
+      : call(call), scale(scale), classes(call.classes), width(call.tile), powers(classes * width), top(width),
+        hit(width), others(width), own(width), slope(width), label(width), prediction(width), sums(width) {}
 
   // -1 for a cell that is ignored
   void read_labels(int64_t outer, int64_t first, int64_t n) {
@@ -173,11 +180,11 @@ struct Pass {
   // the loss into `own`, and what the exponentials are multiplied by into `slope`
   void losses(int64_t n) {
     const REAL floor = std::numeric_limits<REAL>::min() / std::numeric_limits<REAL>::epsilon();
-    const REAL largest = std::numeric_limits<REAL>::max(), gamma = REAL(call.gamma), scale = REAL(call.scale);
+    const REAL largest = std::numeric_limits<REAL>::max(), gamma = REAL(call.gamma), factor = REAL(scale);
     const REAL *__restrict h = hit.data(), *__restrict r = others.data(), *__restrict m = top.data();
     const int32_t* __restrict t = label.data();
     REAL *__restrict a = slope.data(), *__restrict l = own.data();
-    for (int64_t j = 0; j < n; ++j) a[j] = t[j] < 0 ? 0 : call.weight ? call.weight[t[j]] * scale : scale;
+    for (int64_t j = 0; j < n; ++j) a[j] = t[j] < 0 ? 0 : call.weight ? call.weight[t[j]] * factor : factor;
     if (gamma == 2) {
       for (int64_t j = 0; j < n; ++j) a[j] *= r[j] / (r[j] + h[j]);
     } else if (gamma != 1) {
@@ -217,7 +224,7 @@ struct Pass {
     if (tally)
       for (int64_t j = 0; j < n; ++j)
         if (label[j] >= 0) ++tally[label[j] * classes + prediction[j]];
-    if (!call.want_loss) return;
+    if (!call.loss) return;
     exponentials(n);
     losses(n);
     if (call.losses) std::memcpy(call.losses + outer * call.inner + first, own.data(), n * sizeof(REAL));
@@ -236,15 +243,36 @@ extern "C" int64_t cells_that_count(const Call* call) {
   return bad ? -1 : call->outer * call->inner - ignored;
 }
 
-// Tiles first to last, counted along inner, then outer: adds the counts to the tally, and returns the sum of the loss.
-extern "C" double run_tiles(const Call* call, int64_t first, int64_t last, int64_t* tally) {
-  Pass pass(*call);
-  const int64_t across = (call->inner + call->tile - 1) / call->tile;
-  for (int64_t tile = first; tile < last; ++tile) {
-    int64_t column = tile % across * call->tile, left = call->inner - column;
-    pass.run(tile / across, column, left < call->tile ? left : call->tile, tally);
+// Chunks first, first + step, ... of tiles, which are counted along inner, then outer: adds the counts to the tally,
+// and writes the sum of the loss of each chunk. `kept` cells are not ignored.
+extern "C" void run_chunks(const Call* call, int64_t kept, int64_t first, int64_t step, double* sums, int64_t* tally) {
+  const int64_t divisor = call->divisor ? call->divisor : kept > 0 ? kept : 1;
+  Pass pass(*call, 1.0 / double(divisor));
+  const int64_t across = call->tiles_across(), tiles = call->tiles(), chunks = call->chunks();
+  for (int64_t chunk = first; chunk < chunks; chunk += step) {
+    const int64_t end = (chunk + 1) * call->chunk;
+    for (int64_t tile = chunk * call->chunk; tile < (end < tiles ? end : tiles); ++tile) {
+      int64_t column = tile % across * call->tile, left = call->inner - column;
+      pass.run(tile / across, column, left < call->tile ? left : call->tile, tally);
+    }
+    sums[chunk] = 0;
+    for (double& part : pass.sums) sums[chunk] += part, part = 0;
   }
+}
+
+// The loss from the sums of the chunks, in this order whoever ran them.
+extern "C" void add_up(const Call* call, const double* sums) {
   double sum = 0;
-  for (double part : pass.sums) sum += part;
-  return sum;
+  for (int64_t chunk = 0; chunk < call->chunks(); ++chunk) sum += sums[chunk];
+  if (call->loss) *call->loss = REAL(sum);
+}
+
+// All of it on one thread; what `cells_that_count` gives, and nothing is written where that is -1.
+extern "C" int64_t run_all(const Call* call, int64_t* tally) {
+  const int64_t kept = cells_that_count(call);
+  if (kept < 0) return kept;
+  std::vector<double> sums(call->chunks());
+  run_chunks(call, kept, 0, 1, sums.data(), tally);
+  add_up(call, sums.data());
+  return kept;
 }

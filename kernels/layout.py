@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import torch
@@ -36,17 +37,7 @@ class Fold:
     @staticmethod
     def of(logits: Tensor) -> Fold:  # (B, C, *)
         """The fold of a tensor's memory; one that lies dense in memory can be viewed so."""
-        sizes, strides = logits.shape, logits.stride()
-        inner = math.prod(sizes[2:])
-        if inner != 1 and logits.is_contiguous():
-            return Fold(sizes[0], sizes[1], inner, None, 1)
-        dims = sorted((0, *range(2, len(sizes))), key=lambda dim: -strides[dim])
-        outer_dims = sum(strides[dim] > strides[1] for dim in dims)
-        if math.prod(sizes[dim] for dim in dims[outer_dims:]) == 1:
-            outer_dims = 0
-        order = tuple(max(dim - 1, 0) for dim in dims)
-        outer = math.prod(sizes[dim] for dim in dims[:outer_dims])
-        return Fold(outer, sizes[1], math.prod(sizes[dim] for dim in dims[outer_dims:]), order, outer_dims)
+        return _fold(logits.shape, logits.stride(), logits.is_contiguous())
 
     def logits(self, tensor: Tensor) -> Tensor:
         """(B, C, *) as (outer, C, inner): a view of a tensor with the strides that were folded, else maybe a copy."""
@@ -66,21 +57,35 @@ class Fold:
         order = range(len(shape)) if self.order is None else self.order
         return torch.empty_permuted(shape, tuple(order), dtype=like.dtype, device=like.device)
 
-    def blocks(self, whole: bool) -> Iterator[Where]:
+    def blocks(self, whole: bool) -> Sequence[Where]:
         """Where blocks lie, in order; with `whole` it is one of all. Nothing where there are no cells."""
         size = self.outer * self.classes * self.inner
         # each call wakes the other threads and waits for them, which on a busy machine takes far longer than the call:
         # eight blocks then, which keep what is held beside the logits small
         limit = BLOCK if torch.get_num_threads() == 1 else max(BLOCK, size // 8)
         if whole or size <= limit:
-            if size:
-                yield None
-            return
+            return (None,) if size else ()
         columns = min(self.inner, max(1, limit // self.classes // _VECTOR) * _VECTOR)
         rows = max(1, limit // (self.classes * columns))
-        for row in range(0, self.outer, rows):
-            for column in range(0, self.inner, columns):
-                yield slice(row, row + rows), slice(column, column + columns)
+        return [
+            (slice(row, row + rows), slice(column, column + columns))
+            for row in range(0, self.outer, rows)
+            for column in range(0, self.inner, columns)
+        ]
+
+
+@lru_cache(maxsize=64)  # the next step asks for the same
+def _fold(sizes: tuple[int, ...], strides: tuple[int, ...], contiguous: bool) -> Fold:
+    inner = math.prod(sizes[2:])
+    if inner != 1 and contiguous:
+        return Fold(sizes[0], sizes[1], inner, None, 1)
+    dims = sorted((0, *range(2, len(sizes))), key=lambda dim: -strides[dim])
+    outer_dims = sum(strides[dim] > strides[1] for dim in dims)
+    if math.prod(sizes[dim] for dim in dims[outer_dims:]) == 1:
+        outer_dims = 0
+    order = tuple(max(dim - 1, 0) for dim in dims)
+    outer = math.prod(sizes[dim] for dim in dims[:outer_dims])
+    return Fold(outer, sizes[1], math.prod(sizes[dim] for dim in dims[outer_dims:]), order, outer_dims)
 
 
 def folded(logits: Tensor, gradient: Tensor | None) -> tuple[Fold, Tensor, Tensor | None]:

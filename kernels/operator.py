@@ -7,6 +7,7 @@ it. They are functional: nothing that is passed in is written to.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -53,8 +54,14 @@ def _focal_loss(
 
     With `reuse` nobody but the backward pass looks at the gradient, which may then scale it where it lies.
     """
-    return _implementation(backend).focal(
+    loss, gradient, remainder, tally = _implementation(backend).focal(
         logits, targets, weight, gamma, ignore_index, reduction, want_gradient, want_counts
+    )
+    return (
+        loss,
+        logits.new_empty(0) if gradient is None else gradient,
+        loss.new_ones(()) if remainder is None else remainder,
+        logits.new_empty(0, dtype=torch.int64) if tally is None else tally,
     )
 
 
@@ -71,7 +78,10 @@ def _confusion_counts_ready(
 
 
 class _Implementation(Protocol):
-    """What the module of a backend holds; arguments and results are those of the operators."""
+    """What the module of a backend holds; arguments and results are those of the operators.
+
+    But for the loss, `focal` may give None: what is not wanted, and a remainder of which the host knows that it is 1.
+    """
 
     def focal(
         self,
@@ -83,13 +93,14 @@ class _Implementation(Protocol):
         reduction: Reduction,
         want_gradient: bool,
         want_counts: bool,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]: ...
 
     def confusion(self, logits: Tensor, targets: Tensor, ignore_index: int) -> Tensor: ...
 
     def confusion_ready(self, predictions: Tensor, targets: Tensor, ignore_index: int, num_classes: int) -> Tensor: ...
 
 
+@cache
 def _implementation(backend: str) -> _Implementation:
     """The module of a backend; each is imported when it is first used."""
     if backend == "triton":
@@ -138,22 +149,34 @@ def _fake_confusion_counts_ready(
     return predictions.new_empty(num_classes**2 + 1, dtype=torch.int64)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, gradient, remainder, _ = output
+def _keep(
+    ctx: Any,
+    gradient: Tensor | None,
+    remainder: Tensor | None,
+    reduction: str,
+    backend: str,
+    want_gradient: bool,
+    reuse: bool,
+) -> None:
     ctx.set_materialize_grads(False)  # else each unused output is given zeros of its size
     ctx.save_for_backward(gradient, remainder)
-    ctx.per_cell, ctx.backend, ctx.known, ctx.reuse = inputs[5] == "none", inputs[6], inputs[7], inputs[9]
+    ctx.per_cell, ctx.backend, ctx.known, ctx.reuse = reduction == "none", backend, want_gradient, reuse
 
 
 def _keep_outputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _keep(ctx, inputs, output)
+    reduction, backend, want_gradient, _, reuse = inputs[5:]
+    _keep(ctx, output[1], output[2], reduction, backend, want_gradient, reuse)
     ctx.mark_non_differentiable(*output[1:])
 
 
 def _backward(ctx: Any, upstream: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-    rest = (None,) * 9
+    return _logits_gradient(ctx, upstream), *(None,) * 9
+
+
+def _logits_gradient(ctx: Any, upstream: Tensor | None) -> Tensor | None:
+    """The gradient of the logits for that of the loss; None where the loss has none."""
     if upstream is None:
-        return None, *rest
+        return None
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # only under create_graph
         raise RuntimeError(
             "focal_loss keeps its gradient, not the graph of it, so a second derivative would be silently zero. "
@@ -162,27 +185,31 @@ def _backward(ctx: Any, upstream: Tensor | None, *_: None) -> tuple[Tensor | Non
     if not ctx.known:  # torch.vmap hides that its input requires a gradient
         raise RuntimeError("focal_loss was called without a gradient being wanted, as under torch.vmap. Use a loop.")
     gradient, remainder = ctx.saved_tensors
-    return _scaled(gradient, upstream, remainder, ctx.per_cell, ctx.backend, ctx.reuse), *rest
+    return _scaled(gradient, upstream, remainder, ctx.per_cell, ctx.backend, ctx.reuse)
 
 
-def _scaled(gradient: Tensor, upstream: Tensor, remainder: Tensor, per_cell: bool, backend: str, reuse: bool) -> Tensor:
+def _scaled(
+    gradient: Tensor, upstream: Tensor, remainder: Tensor | None, per_cell: bool, backend: str, reuse: bool
+) -> Tensor:
     """gradient * upstream * remainder, rounded once; the gradient itself where the scalars' product is 1.
 
-    `upstream` is (B, *) with `per_cell`, else a scalar, as `remainder` is.
+    `upstream` is (B, *) with `per_cell`, else a scalar, as `remainder` is; no remainder is one of 1.
     """
-    scale = upstream.unsqueeze(1) if per_cell else upstream
     # a tracer's tensor is of another type, and holds no number to look at, nor do several upstream gradients at once
     traced = torch.compiler.is_compiling() or type(gradient) is not Tensor
     if not per_cell and not traced and not torch._C._functorch.is_legacy_batchedtensor(upstream):
         if backend == "triton":
+            assert remainder is not None
             from ._triton import scaled
 
             # whether the scale is 1 is known on the device only; a gradient that nobody asks for again may be changed
             return scaled(gradient, upstream, remainder, in_place=reuse and not _graph_is_kept())
-        if gradient.device.type == "cpu" and upstream.item() * remainder.item() == 1.0:
+        if gradient.device.type == "cpu" and upstream.item() * (1 if remainder is None else remainder.item()) == 1:
             return gradient  # loss.backward() needs no second pass over the buffer
+    scale = upstream.unsqueeze(1) if per_cell else upstream
     # in the dtype of the scale: float16 could not hold a loss scale of 65,536
-    return (gradient.to(scale.dtype) * (scale * remainder)).to(gradient.dtype)
+    scale = scale if remainder is None else scale * remainder
+    return (gradient.to(scale.dtype) * scale).to(gradient.dtype)
 
 
 def _graph_is_kept() -> bool:
@@ -194,32 +221,50 @@ def _graph_is_kept() -> bool:
 class _Direct(torch.autograd.Function):
     """The operator's forward and backward pass without torch's dispatcher in between."""
 
+    # few arguments, each of which torch looks at on the way in and asks a gradient for on the way back
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, logits: Tensor, setting: tuple[Any, ...]) -> tuple[Tensor, Tensor | None]:
+        targets, weight, gamma, ignore_index, reduction, backend, want_counts = setting
         with torch._C._AutoDispatchBelowAutograd():
-            output = _focal_loss(*arguments)
-        _keep(ctx, arguments, output)
-        loss, _, _, tally = output
+            loss, gradient, remainder, tally = _implementation(backend).focal(
+                logits, targets, weight, gamma, ignore_index, reduction, True, want_counts
+            )
+        _keep(ctx, gradient, remainder, reduction, backend, True, True)
+        if not want_counts:
+            return loss, None
         ctx.mark_non_differentiable(tally)
         return loss, tally
 
-    backward = staticmethod(_backward)
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor | None, _: None) -> tuple[Tensor | None, None]:
+        return _logits_gradient(ctx, upstream), None
 
 
-def focal_loss_and_tally(logits: Tensor, targets: Tensor, *setting: Any) -> tuple[Tensor, Tensor]:
-    """Loss and tally of `vaefit::focal_loss`, called as cheaply as the situation allows.
+def focal_loss_and_tally(
+    logits: Tensor,
+    targets: Tensor,
+    weight: Tensor | None,
+    gamma: float,
+    ignore_index: int,
+    reduction: Reduction,
+    backend: str,
+    want_counts: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Loss and tally of `vaefit::focal_loss`, called as cheaply as the situation allows; no tally unless wanted.
 
     A call through the dispatcher costs 80 us more, a fifth of a step's loss at batch 32. Only who traces, transforms or
     wraps tensors needs it.
     """
+    setting = (targets, weight, gamma, ignore_index, reduction, backend)
+    learns = torch.is_grad_enabled() and logits.requires_grad
     plain = type(logits) in (Tensor, Parameter) and type(targets) is Tensor
     if not plain or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        loss, _, _, tally = focal_loss(logits, targets, *setting)
-    elif torch.is_grad_enabled() and logits.requires_grad:
-        loss, tally = _Direct.apply(logits, targets, *setting)  # type: ignore[no-untyped-call]
+        loss, _, _, tally = focal_loss(logits, *setting, learns, want_counts, True)
+    elif learns:
+        loss, tally = _Direct.apply(logits, (*setting, want_counts))  # type: ignore[no-untyped-call]
     else:
-        loss, _, _, tally = _focal_loss(logits, targets, *setting)
-    return loss, tally
+        loss, _, _, tally = _implementation(backend).focal(logits, *setting[:-1], False, want_counts)
+    return loss, tally if want_counts else None
 
 
 _operators: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {

@@ -116,6 +116,7 @@ def focal_loss_with_counts(
     Arguments and errors are those of `focal_loss`. The counts carry no gradient.
     """
     loss, tally = _focal_loss(logits, targets, weight, gamma, ignore_index, reduction, backend, want_counts=True)
+    assert tally is not None
     return loss, _counts(tally, logits.shape[1])
 
 
@@ -128,13 +129,13 @@ def _focal_loss(
     reduction: Reduction,
     backend: Backend,
     want_counts: bool,
-) -> tuple[Tensor, Tensor]:
-    """Loss and tally; the tally is empty unless wanted."""
+) -> tuple[Tensor, Tensor | None]:
+    """Loss and tally; no tally unless wanted."""
     check_logits(logits, targets)
     chosen = choose_backend(backend, logits).name
     if chosen == "reference":
         loss = focal_loss_reference(logits, targets, weight, gamma, ignore_index, reduction)
-        counts = confusion_counts_reference(logits.detach(), targets, ignore_index) if want_counts else targets
+        counts = confusion_counts_reference(logits.detach(), targets, ignore_index) if want_counts else None
         return loss, counts
     check_gamma(gamma)
     check_reduction(reduction)
@@ -143,11 +144,8 @@ def _focal_loss(
             "focal_loss has no forward-mode derivative, which would be silently zero. Use backend='reference'."
         )
     logits, targets = logits.resolve_neg(), targets.resolve_neg()  # what runs below may look at memory alone
-    wants = torch.is_grad_enabled() and logits.requires_grad
     weights = class_weight(weight, logits)
-    return operator.focal_loss_and_tally(
-        logits, targets, weights, gamma, ignore_index, reduction, chosen, wants, want_counts, True
-    )
+    return operator.focal_loss_and_tally(logits, targets, weights, gamma, ignore_index, reduction, chosen, want_counts)
 
 
 def _has_tangent(logits: Tensor) -> bool:

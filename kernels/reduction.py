@@ -7,12 +7,13 @@ from typing import Literal, get_args
 from torch import Tensor
 
 Reduction = Literal["none", "sum", "mean", "batch"]
+_REDUCTIONS = get_args(Reduction)
 
 
 def check_reduction(reduction: str) -> None:
     """Raise ValueError for a word that is not a Reduction."""
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"reduction is {reduction!r}. Use one of {', '.join(get_args(Reduction))}.")
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"reduction is {reduction!r}. Use one of {', '.join(_REDUCTIONS)}.")
 
 
 def divisor(cells: Tensor, kept: Tensor | None, reduction: Reduction) -> Tensor | int:

@@ -26,9 +26,9 @@ def predict(logits: Tensor, top: Tensor | None = None, scratch: Tensor | None = 
     return first.neg_().add_(classes).to(torch.int64)
 
 
-def empty_tally(num_classes: int | None, device: torch.device) -> Tensor:
-    """The tally (C * C + 1,) of no cells; (0,) where none is wanted."""
-    return torch.zeros(0 if num_classes is None else num_classes**2 + 1, dtype=torch.int64, device=device)
+def empty_tally(num_classes: int, device: torch.device) -> Tensor:
+    """The tally (C * C + 1,) of no cells."""
+    return torch.zeros(num_classes**2 + 1, dtype=torch.int64, device=device)
 
 
 def tally_pairs(
@@ -37,10 +37,14 @@ def tally_pairs(
     skipped: Tensor | None,  # (*) bool; None where every cell counts
     ignored: Tensor | None,  # (*) bool: of the skipped cells, those whose label is `ignore_index`
     num_classes: int,
+    reuse: bool = False,
 ) -> Tensor:
-    """Confusion counts by rows, then how many cells that are not ignored hold a label outside the classes."""
+    """Confusion counts by rows, then how many cells that are not ignored hold a label outside the classes.
+
+    With `reuse` the predictions, which nobody else then looks at, may be written over.
+    """
     pairs = num_classes * num_classes
-    index = torch.add(predictions, labels, alpha=num_classes)
+    index = torch.add(predictions, labels, alpha=num_classes, out=predictions if reuse else None)
     if skipped is not None and ignored is not None:
         # two more bins, so that no boolean selection has to wait for the device
         index = torch.where(skipped, pairs + ignored.to(torch.int64), index)
