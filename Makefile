@@ -19,5 +19,6 @@ format:
 
 bench:
 	vaefit-cli bench kernels
+	vaefit-cli bench histogram
 	vaefit-cli bench step
 	python -m vaefit.benchmarks.recipe

@@ -1,8 +1,10 @@
 """Class counts of a whole HDF5 dataset, the class weights made from them, and the cached file that keeps both."""
 
-from .counts import DatasetCounts, class_counts, count_dataset
+from .counts import DatasetCounts, count_dataset
 from .errors import DataError, VaefitError
 from .location import Location
+from .shard_counts import ShardCounts, class_counts, count_shards
+from .shards import find_shards
 from .weights import SCHEMES, Scheme, class_weights, weight_ratio
 
 __all__ = [
@@ -11,9 +13,12 @@ __all__ = [
     "DatasetCounts",
     "Location",
     "Scheme",
+    "ShardCounts",
     "VaefitError",
     "class_counts",
     "class_weights",
     "count_dataset",
+    "count_shards",
+    "find_shards",
     "weight_ratio",
 ]

@@ -3,33 +3,54 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+STALE_SECONDS = 3600.0
+"""A temporary file older than this belongs to a process that was killed: a write takes seconds."""
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` with `data`; where the disk is full or the folder read-only, OSError, and the old file stays."""
-    with replacing(path) as temporary:
+
+def write_atomically(path: Path, data: bytes, durable: bool = True) -> None:
+    """Replace `path` with `data`; where the disk is full or the folder read-only, OSError, and the old file stays.
+
+    Where not `durable`, a power cut may leave a torn file; a kill never does.
+    """
+    with replacing(path, durable) as temporary:
         temporary.write_bytes(data)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """Give a new name in `path`'s folder to write to; on success it is flushed to the disk and renamed to `path`."""
     # h5py and Pillow choose by the ending, so it stays last
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
+        if durable:
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
-    _sync_folder(path.parent)
+    if durable:
+        _sync_folder(path.parent)
+
+
+def remove_stale(path: Path) -> None:
+    """Remove what killed processes left of their attempts to write `path`."""
+    name = re.compile(rf"\.{re.escape(path.stem)}\.[0-9a-f]{{8}}\.tmp{re.escape(path.suffix)}")
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            if name.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):
+                    if entry.stat().st_mtime < time.time() - STALE_SECONDS:
+                        Path(entry.path).unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from . import store
 from .errors import DataError, require_range
-from .fingerprint import Stamp, content_digest
-from .histogram import MAX_CLASSES, Histogram, outside_classes, wrong_label
+from .fingerprint import content_digest, racy
+from .histogram import MAX_CLASSES
+from .key import Key, Look
 from .location import Location
-from .stream import blocks
+from .sources import UnlistedError, list_sources
 
 if TYPE_CHECKING:  # a cached answer needs no HDF5
-    import h5py
+    from .scan import Checkpoint, Each, Scan
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +44,14 @@ class DatasetCounts:
     cache_file: Path | None
     """The cached file that was read or written; None where nothing was cached."""
     digest: str | None
-    """blake2b of the file's bytes; None where it was not taken."""
+    """sha256 of the file's bytes (see `content_digest` where there are several); None where nothing was cached."""
     seconds: float
+    route: str = ""
+    """Which way the cells were read; empty for a cached answer, as are the next two."""
+    reason: str = ""
+    threads: int = 0
+    resumed: int = 0
+    """Cells that an earlier, interrupted scan had counted already."""
 
     @property
     def classes(self) -> int:
@@ -62,22 +69,6 @@ class DatasetCounts:
         return int(self.counts.sum())
 
 
-def class_counts(
-    path: str | Path,
-    use_cache: bool = True,
-    classes: int | None = None,
-    ignore_index: int | None = None,
-    cache_dir: str | Path | None = None,
-) -> NDArray[np.int64]:
-    """How many cells of the whole dataset hold each class, int64 (C,); `path` is `file.h5` or `file.h5:/dataset`.
-
-    C is `classes`, else the dataset's HDF5 attribute `classes`, else the largest label + 1. With `use_cache` a cached
-    file that is still true is believed, and a new one is written; without, neither is touched. Raises DataError for
-    data that cannot be counted (see `open_grids`) and for the first label outside the classes, with its position.
-    """
-    return count_dataset(path, classes, ignore_index, cache_dir, use_cache=use_cache).counts
-
-
 def count_dataset(
     data: str | Path | Location,
     classes: int | None = None,
@@ -88,33 +79,50 @@ def count_dataset(
     rebuild: bool = False,
     may_scan: bool = True,
     progress: Progress | None = None,
+    threads: int | None = None,
 ) -> DatasetCounts:
-    """Count a dataset as `class_counts` does, and say where the counts come from.
+    """Count one dataset as `class_counts` does, and say where the counts come from.
 
-    `rebuild` scans whatever is cached and writes the cached file anew; without `may_scan` counts that are not cached
-    are a DataError.
+    `rebuild` scans whatever is cached, or was begun, and writes the cached file anew; without `may_scan` counts that
+    are not cached are a DataError. `threads` is how many inflate and count at once, by default as many as help.
     """
     start = time.perf_counter()
     if classes is not None:
         require_range("--classes", classes, 1, MAX_CLASSES)
     location = Location.parse(data)
-    entry, file = None, None
-    if use_cache and not rebuild:
-        entry, file = _look_up(location, ignore_index, cache_dir)
-    source: Literal["cache", "scan"] = "cache" if entry else "scan"
-    if entry is None:
-        if not may_scan and location.file.exists():
-            raise DataError(
-                "no cached counts are true of this dataset, and a scan was not allowed",
-                str(location),
-                do=f"Run `vaefit-cli weights {location}` first.",
-            )
-        entry, cacheable = _scan(location, classes, ignore_index, progress)
-        if use_cache and cacheable:
-            file = store.write(entry, location, cache_dir)
-    counts = _of_classes(entry, location, classes, ignore_index)
-    seconds = time.perf_counter() - start
-    return DatasetCounts(location, entry.dataset, counts, entry.shape, source, file, entry.content or None, seconds)
+    if use_cache and not rebuild and (hit := _look_up(location, ignore_index, cache_dir)) is not None:
+        return _cached(*hit, location, classes, ignore_index, start)
+    if not may_scan and location.file.exists():
+        raise DataError(
+            "no cached counts are true of this dataset, and a scan was not allowed",
+            str(location),
+            do=f"Run `vaefit-cli weights {location}` first.",
+        )
+
+    def each(at: Checkpoint, total: int) -> None:
+        if progress is not None:
+            progress(at.cells, total)
+
+    file, digest = None, None
+    if use_cache:
+        scanned, file, digest = _scan_and_keep(location, classes, ignore_index, threads, each, cache_dir, rebuild)
+    else:
+        scanned = _scan(location, classes, ignore_index, threads, each)
+    found, scan = scanned.found, scanned.scan
+    return DatasetCounts(
+        location=location,
+        dataset=found.dataset,
+        counts=_of_classes(found, location, classes, ignore_index),
+        shape=found.shape,
+        source="scan",
+        cache_file=file,
+        digest=digest,
+        seconds=time.perf_counter() - start,
+        route=scan.route.name,
+        reason=scan.route.reason,
+        threads=scan.route.threads,
+        resumed=scan.resumed,
+    )
 
 
 def stored_counts(
@@ -124,115 +132,191 @@ def stored_counts(
     cache_dir: str | Path | None = None,
 ) -> DatasetCounts:
     """What the first readable cached file says, whether or not it is still true; DataError where there is none."""
+    start = time.perf_counter()
     location = Location.parse(data)
     for path in store.places(location, cache_dir):
         entry = store.read(path)
         if entry is not None and entry.answers(location, ignore_index):
-            counts = _of_classes(entry, location, classes, ignore_index)
-            return DatasetCounts(location, entry.dataset, counts, entry.shape, "cache", path, entry.content, 0.0)
+            return _cached(entry, path, location, classes, ignore_index, start)
     raise DataError("there are no cached counts", str(location), do=f"Run `vaefit-cli weights {location}` first.")
 
 
 def _look_up(
     location: Location, ignore_index: int | None, cache_dir: str | Path | None
-) -> tuple[store.CachedCounts, Path] | tuple[None, None]:
-    """The first cached file, in the order of places, that is true of the file as it is now."""
-    try:
-        now = Stamp.of(location.file)
-    except OSError:
-        return None, None  # the scan says what is wrong
-    content: str | None = None
+) -> tuple[store.CachedCounts, Path] | None:
+    """The first cached file, in the order of places, that is true of the files as they are now."""
+    if not location.file.exists():
+        return None  # the scan says what is wrong
+    look = Look(location)
     for path in store.places(location, cache_dir):
         entry = store.read(path)
-        if entry is None or not entry.answers(location, ignore_index) or entry.stamp.size != now.size:
+        if entry is None or not entry.answers(location, ignore_index):
             continue
-        if entry.stamp.same_file(now) and not entry.stamp.racy:
+        key = entry.key.still_true(location, look)
+        if key is entry.key:
             return entry, path
-        # touched, copied, or edited: the bytes tell
-        try:
-            content = content or content_digest(location.file)
-            unchanged = Stamp.of(location.file).same_file(now)
-        except OSError:
-            return None, None
-        if content == entry.content and unchanged:
-            entry = entry.restamped(now)
-            return entry, store.write(entry, location, cache_dir) or path
-    return None, None
-
-
-def _scan(
-    location: Location, classes: int | None, ignore_index: int | None, progress: Progress | None
-) -> tuple[store.CachedCounts, bool]:
-    """Count every cell; also whether the result may be cached (else the reason is logged)."""
-    from .dataset import dataset_path, declared_classes, open_grids
-
-    before, content = None, ""
-    if location.file.is_file():
-        before = Stamp.of(location.file)
-        # an edit during the scan may leave the times of a file just written as they are; its bytes tell
-        with suppress(OSError):  # opening it says what is wrong
-            content = content_digest(location.file) if before.racy else ""
-    with open_grids(location) as dataset:
-        path = dataset_path(dataset)
-        histogram = Histogram(f"{location.file}:/{path}", ignore_index)
-        total, done = math.prod(dataset.shape), 0
-        for origin, block in blocks(dataset):
-            histogram.add(origin, block)
-            done += block.size
-            if progress is not None:
-                progress(done, total)
-        shape, dtype = dataset.shape, str(dataset.dtype)
-        reason = _stored_elsewhere(dataset, location)
-        try:
-            declared = declared_classes(dataset)
-        except DataError:
-            if classes is None:
-                raise
-            declared, reason = None, "its attribute `classes` is wrong"
-    assert before is not None  # open_grids has raised otherwise
-    after = content_digest(location.file) if reason is None else ""
-    if reason is not None:
-        _log.warning(f"{location}: the counts are not cached, for {reason}")
-    elif not Stamp.of(location.file).same_file(before) or content not in ("", after):
-        _log.warning(f"{location}: the file changed while it was counted; the counts are not cached")
-        reason, after = "it changed", ""
-    used = int(np.flatnonzero(histogram.counts).max(initial=-1)) + 1
-    entry = store.CachedCounts(
-        asked_dataset=location.dataset,
-        dataset=path,
-        shape=shape,
-        dtype=dtype,
-        declared_classes=declared,
-        stamp=before,
-        content=after,
-        labels=tuple(histogram.counts[:used].tolist()),
-        outside=histogram.outside,
-        outside_label=ignore_index if histogram.outside else None,
-    )
-    return entry, reason is None
-
-
-def _stored_elsewhere(dataset: h5py.Dataset, location: Location) -> str | None:
-    """Why a look at the main file alone cannot tell whether the dataset changed, None where it can."""
-    if dataset.is_virtual:
-        return "the dataset is virtual: its cells lie in other files"
-    if dataset.external:
-        return "the dataset's cells lie in external raw files"
-    if not Path(dataset.file.filename).samefile(location.file):
-        return "the dataset is behind a link into another file"
+        if key is not None:
+            entry = entry.rekeyed(key)
+            return entry, store.write(entry, location, cache_dir, replace_newer=False) or path
     return None
 
 
+@dataclass(frozen=True)
+class _Scanned:
+    """What a scan found."""
+
+    found: store.LabelCounts
+    scan: Scan
+    holder: Path
+    """The file that holds the dataset, once links are followed."""
+    doubt: str | None
+    """Why the counts should not be cached; None where they may be."""
+
+
+def _scan(
+    location: Location,
+    classes: int | None,
+    ignore_index: int | None,
+    threads: int | None,
+    each: Each,
+    resume: Checkpoint | None = None,
+) -> _Scanned:
+    """Count every cell, or those that a checkpoint lacks."""
+    from .dataset import damage_named, dataset_path, declared_classes, filters, open_grids
+    from .scan import scan
+
+    doubt = None
+    with open_grids(location) as dataset:
+        counted = scan(dataset, ignore_index, threads, resume, each)
+        if resume is not None and int(counted.counts.sum()) + counted.outside != dataset.size:
+            _log.warning(f"{location}: the partial file does not fit the dataset; the scan starts over")
+            counted = scan(dataset, ignore_index, threads, None, each)
+        elif resume is not None and resume.cells and not counted.resumed:
+            _log.warning(f"{location}: the partial file is of another way of reading; the scan started over")
+        with damage_named(location):
+            try:
+                declared = declared_classes(dataset)
+            except DataError:
+                if classes is None:
+                    raise
+                declared, doubt = None, "its attribute `classes` is wrong"
+            used = int(np.flatnonzero(counted.counts).max(initial=-1)) + 1
+            found = store.LabelCounts(
+                dataset=dataset_path(dataset),
+                shape=dataset.shape,
+                dtype=str(dataset.dtype),
+                chunks=dataset.chunks,
+                filters=filters(dataset),
+                fill_value=None if dataset.fillvalue is None else int(dataset.fillvalue),
+                declared_classes=declared,
+                labels=tuple(counted.counts[:used].tolist()),
+                outside=counted.outside,
+                outside_label=ignore_index if counted.outside else None,
+            )
+            return _Scanned(found, counted, Path(dataset.file.filename).resolve(), doubt)
+
+
+def _scan_and_keep(
+    location: Location,
+    classes: int | None,
+    ignore_index: int | None,
+    threads: int | None,
+    each: Each,
+    cache_dir: str | Path | None,
+    rebuild: bool,
+) -> tuple[_Scanned, Path | None, str | None]:
+    """Scan, from where an earlier scan was interrupted; the cached file that was written, and the digest taken.
+
+    Nothing is written where the files that the counts depend on cannot be listed, or changed meanwhile, which is said.
+    """
+    from .partial import PartialFile
+
+    try:
+        key, holder = _key_now(location)
+    except UnlistedError as error:
+        scanned = _scan(location, classes, ignore_index, threads, each)
+        _log.warning(f"{location}: the counts are not cached, for {error}")
+        return scanned, None, None
+    partial = PartialFile(key, location, cache_dir, ignore_index)
+    resume = None if rebuild else partial.resume()
+
+    def follow(at: Checkpoint, total: int) -> None:
+        partial.follow(at)
+        each(at, total)
+
+    paths, stop = key.sources.paths(location.file), Event()
+    with ThreadPoolExecutor(1, "digest") as beside:
+        try:
+            # at the same time, for the scan has the bytes in memory; of a file just written only a later look tells
+            early = None if racy(key.stamps) else beside.submit(_content, paths, stop)
+            scanned = _scan(location, classes, ignore_index, threads, follow, resume)
+            content = _content(paths) if early is None else early.result()
+        except BaseException:
+            stop.set()
+            partial.interrupted()
+            raise
+    doubt = scanned.doubt
+    if holder is None or scanned.holder != holder.resolve():
+        doubt = "the file in which its cells lie could not be told"
+    if doubt is None:
+        changed = key.changed_file(location)
+        if changed is not None or not content or (racy(key.stamps) and content != key.content):
+            _log.warning(f"{changed or location}: it changed while it was counted; the counts are not cached")
+            content = ""
+    else:
+        _log.warning(f"{location}: the counts are not cached, for {doubt}")
+        content = ""
+    file = None
+    if content:
+        entry = store.CachedCounts(replace(key, content=content), scanned.found)
+        file = store.write(entry, location, cache_dir, replace_newer=rebuild)
+    partial.remove()
+    return scanned, file, content or None
+
+
+def _key_now(location: Location) -> tuple[Key, Path | None]:
+    """The key of the files before they are read, and the file that holds the dataset."""
+    sources, stamps, holder = list_sources(location)
+    # an edit during the scan may leave the times of a file just written as they are; its bytes tell
+    content = _content(sources.paths(location.file)) if racy(stamps) else ""
+    return Key(location.dataset, sources, stamps, content), holder
+
+
+def _content(paths: list[Path], stop: Event | None = None) -> str:
+    """The digest of the files; empty where they cannot be read, which the scan or the next look explains."""
+    try:
+        return content_digest(paths, stop)
+    except OSError:
+        return ""
+
+
+def _cached(
+    entry: store.CachedCounts,
+    file: Path,
+    location: Location,
+    classes: int | None,
+    ignore_index: int | None,
+    start: float,
+) -> DatasetCounts:
+    """The answer that a cached file gives."""
+    found = entry.found
+    counts = _of_classes(found, location, classes, ignore_index)
+    seconds = time.perf_counter() - start
+    return DatasetCounts(
+        location, found.dataset, counts, found.shape, "cache", file, entry.key.content or None, seconds
+    )
+
+
 def _of_classes(
-    entry: store.CachedCounts, location: Location, classes: int | None, ignore_index: int | None
+    found: store.LabelCounts, location: Location, classes: int | None, ignore_index: int | None
 ) -> NDArray[np.int64]:
     """Counts (C,) of the classes asked for, without ignored cells; DataError for a label outside them."""
     counts = np.zeros(MAX_CLASSES, dtype=np.int64)
-    counts[: len(entry.labels)] = entry.labels
+    counts[: len(found.labels)] = found.labels
     if ignore_index is not None and 0 <= ignore_index < MAX_CLASSES:
         counts[ignore_index] = 0
     largest = int(np.flatnonzero(counts).max(initial=-1))
-    size = classes or entry.declared_classes or max(largest, 0) + 1
+    size = classes or found.declared_classes or max(largest, 0) + 1
     if largest >= size:
         raise _first_outside(location, size, largest, ignore_index)
     return counts[:size]
@@ -241,10 +325,7 @@ def _of_classes(
 def _first_outside(location: Location, classes: int, largest: int, ignore_index: int | None) -> DataError:
     """Scan for the place of a label that the counts say is there."""
     from .dataset import open_grids
+    from .scan import first_wrong_label
 
     with open_grids(location) as dataset:
-        for origin, block in blocks(dataset):
-            if outside_classes(block, classes, ignore_index).any():
-                where = f"{location.file}:{dataset.name}"
-                return wrong_label(where, origin, block, classes, ignore_index, f"Pass --classes {largest + 1}")
-    return DataError("the dataset changed while it was read", str(location), do="Run the command again.")
+        return first_wrong_label(dataset, classes, ignore_index, f"Pass --classes {largest + 1}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,9 @@ import numpy as np
 
 from .errors import DataError
 from .location import Location
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)
+"""What a file system without locks answers; 524 is what Linux's NFS lets slip out, for which there is no name."""
 
 
 @contextmanager
@@ -29,22 +34,48 @@ def open_grids(location: Location) -> Iterator[h5py.Dataset]:
         kind = "a folder" if file.is_dir() else "no regular file"
         raise DataError(f"this is {kind}, not an HDF5 file", str(file), do="Pass file.h5 or file.h5:/dataset.")
     try:
-        handle = h5py.File(file, "r")
+        handle = open_file(file)
     except OSError as error:
         raise _unopened(file, error) from error
     with handle:
-        try:
+        with damage_named(location):
             dataset = _pick(handle, location)
             _check(dataset, location)
-        except (RuntimeError, KeyError, OSError) as error:
-            do = "Take another copy of it, or write it anew."
-            raise DataError("the file is damaged", str(location), _first_line(error), do) from error
         yield dataset
+
+
+@contextmanager
+def damage_named(location: Location) -> Iterator[None]:
+    """Raise a DataError for what h5py raises where a file's structure cannot be read."""
+    try:
+        yield
+    except (RuntimeError, KeyError, OSError, OverflowError, TypeError, UnicodeError) as error:
+        do = "Take another copy of it, or write it anew."
+        raise DataError("the file is damaged", str(location), _first_line(error), do) from error
+
+
+def open_file(file: Path) -> h5py.File:
+    """Open an HDF5 file read-only, without a lock where its file system keeps none; OSError where that fails."""
+    try:
+        return h5py.File(file, "r")
+    except OSError as error:
+        found = re.search(r"unable to lock file, errno = (\d+)", str(error))
+        if found is None or int(found[1]) not in _NO_LOCKS:
+            raise
+        # nobody can hold a lock there, as on many network file systems
+        return h5py.File(file, "r", locking=False)
 
 
 def dataset_path(dataset: h5py.Dataset) -> str:
     """The dataset's path in its file, without the leading slash."""
     return str(dataset.name).lstrip("/")
+
+
+def filters(dataset: h5py.Dataset) -> tuple[str, ...]:
+    """The filters that its chunks went through, as `deflate 4`, in the order of writing."""
+    plist = dataset.id.get_create_plist()
+    found = (plist.get_filter(i) for i in range(plist.get_nfilters()))
+    return tuple(" ".join([name.decode(errors="replace"), *map(str, values)]) for _, _, values, name in found)
 
 
 def declared_classes(dataset: h5py.Dataset) -> int | None:
@@ -75,6 +106,11 @@ def _pick(handle: h5py.File, location: Location) -> h5py.Dataset:
             str(location),
             do=f"The file holds: {_listing(handle)}.",
         )
+    return only_dataset(handle, location)
+
+
+def only_dataset(handle: h5py.File, location: Location) -> h5py.Dataset:
+    """The one dataset of an open file that could be grids; DataError where there is none, or several."""
     grids = [d for d in _datasets(handle) if d.ndim == 3 and d.dtype.kind in "iu"]
     if len(grids) == 1:
         return grids[0]

@@ -19,11 +19,17 @@ class VaefitError(ValueError):
     """
 
     def __init__(self, what: str, where: str = "", got: str = "", do: str = "") -> None:
-        self.what, self.where, self.got, self.do = what, where, got, do
-        super().__init__(what, where, got, do)
+        parts = _printable(what), _printable(where), _printable(got), _printable(do)
+        self.what, self.where, self.got, self.do = parts
+        super().__init__(*parts)
 
     def __str__(self) -> str:
         return sentence(self.what, self.where, self.got, self.do)
+
+
+def _printable(text: str) -> str:
+    """The text with what would steer a terminal escaped: names come from files, and files may be damaged."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class DataError(VaefitError):

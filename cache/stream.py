@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,30 +26,64 @@ Labels = NDArray[np.integer]
 Origin = tuple[int, int, int]
 
 
-def blocks(dataset: h5py.Dataset, limit: int = BLOCK_BYTES) -> Iterator[tuple[Origin, Labels]]:
+@dataclass(frozen=True)
+class Tiles:
+    """A dataset (N, H, W) cut into equal blocks, but for those at its ends, in row-major order."""
+
+    shape: tuple[int, ...]
+    tile: tuple[int, ...]
+
+    @classmethod
+    def of(cls, dataset: h5py.Dataset, limit: int = BLOCK_BYTES) -> Tiles:
+        """Blocks of whole chunks of the file (of cells, without chunks), so that none is inflated twice."""
+        chunk = dataset.chunks or (1, 1, 1)
+        tile = [min(c, s) for c, s in zip(chunk, dataset.shape, strict=True)]
+        for axis in (2, 1, 0):  # grown along W, then H, then N
+            room = max(1, limit // (math.prod(tile) * dataset.dtype.itemsize))
+            tile[axis] = min(dataset.shape[axis], tile[axis] * room)
+        return cls(dataset.shape, tuple(tile))
+
+    def __len__(self) -> int:
+        return math.prod(self._across)
+
+    def __getitem__(self, number: int) -> tuple[slice, ...]:
+        rest, place = number, [0, 0, 0]
+        for axis in (2, 1, 0):
+            rest, place[axis] = divmod(rest, self._across[axis])
+        return tuple(slice(p * t, min(s, (p + 1) * t)) for p, t, s in zip(place, self.tile, self.shape, strict=True))
+
+    @property
+    def _across(self) -> tuple[int, ...]:
+        return tuple(-(-s // t) for s, t in zip(self.shape, self.tile, strict=True))
+
+
+def read(dataset: h5py.Dataset, where: tuple[slice, ...], buffer: NDArray[np.integer] | None = None) -> Labels:
+    """The labels of a part of the dataset, in the buffer if one is given; DataError if they cannot be read."""
+    size = tuple(part.stop - part.start for part in where)
+    block = np.empty(size, dataset.dtype) if buffer is None else buffer[: math.prod(size)].reshape(size)
+    try:
+        dataset.read_direct(block, where)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"grids {where[0].start} to {where[0].stop - 1} cannot be read",
+            f"{dataset.file.filename}:{dataset.name}",
+            got=str(error).splitlines()[0],
+            do="The file is damaged, or needs a compression filter that is not installed.",
+        ) from error
+    return block
+
+
+def blocks(dataset: h5py.Dataset) -> Iterator[tuple[Origin, Labels]]:
     """Yield (origin, labels) blocks that tile the (N, H, W) dataset; origin is the index of the block's first cell.
 
     A block covers whole chunks of the file, so that none is inflated twice. A block is reused once the next is asked
     for. Raises DataError where the stored bytes cannot be read.
     """
-    shape = dataset.shape
-    tile = _tile(shape, dataset.chunks, dataset.dtype.itemsize, limit)
-    buffer = np.empty(math.prod(tile), dtype=dataset.dtype)
-    for n in range(0, shape[0], tile[0]):
-        for y in range(0, shape[1], tile[1]):
-            for x in range(0, shape[2], tile[2]):
-                size = tuple(min(t, s - o) for t, s, o in zip(tile, shape, (n, y, x), strict=True))
-                block = buffer[: math.prod(size)].reshape(size)
-                try:
-                    dataset.read_direct(block, np.s_[n : n + size[0], y : y + size[1], x : x + size[2]])
-                except OSError as error:
-                    raise DataError(
-                        f"grids {n} to {n + size[0] - 1} cannot be read",
-                        f"{dataset.file.filename}:{dataset.name}",
-                        got=str(error).splitlines()[0],
-                        do="The file is damaged, or needs a compression filter that is not installed.",
-                    ) from error
-                yield (n, y, x), block
+    tiles = Tiles.of(dataset)
+    buffer = np.empty(math.prod(tiles.tile), dtype=dataset.dtype)
+    for number in range(len(tiles)):
+        n, y, x = tiles[number]
+        yield (n.start, y.start, x.start), read(dataset, (n, y, x), buffer)
 
 
 def whole_grids(dataset: h5py.Dataset) -> Iterator[tuple[int, Labels]]:
@@ -62,13 +97,3 @@ def whole_grids(dataset: h5py.Dataset) -> Iterator[tuple[int, Labels]]:
         step = max(1, BLOCK_BYTES // grid_bytes)  # inflates chunks again and again, but fits into memory
     for first in range(0, dataset.shape[0], step):
         yield first, dataset[first : first + step]
-
-
-def _tile(shape: tuple[int, ...], chunks: tuple[int, ...] | None, itemsize: int, limit: int) -> tuple[int, ...]:
-    """The chunk shape (one cell without chunks), grown along W, then H, then N by whole chunks within `limit`."""
-    chunk = chunks or (1, 1, 1)
-    tile = [min(c, s) for c, s in zip(chunk, shape, strict=True)]
-    for axis in (2, 1, 0):
-        room = max(1, limit // (math.prod(tile) * itemsize))
-        tile[axis] = min(shape[axis], tile[axis] * room)
-    return tuple(tile)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeGuard, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import DataError, SettingError, require
+from .location import Location
+from .shards import Data
 
 Scheme = Literal["sqrt_inverse", "inverse", "balanced", "effective", "none"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
@@ -21,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 def class_weights(
-    counts_or_path: ArrayLike | str | Path,
+    counts_or_path: ArrayLike | Data,
     scheme: Scheme = DEFAULT_SCHEME,
     smooth: float = 1.0,
     effective_b: float | None = None,
@@ -42,14 +44,14 @@ def class_weights(
     as well.
 
     Args:
-        counts_or_path: non-negative counts (C,), or the dataset, `file.h5` or `file.h5:/dataset`, to take them of.
+        counts_or_path: non-negative counts (C,), or the dataset to take them of: what `class_counts` takes.
 
     Raises:
         SettingError: unknown scheme, negative smooth, b outside [0, 1), counts that are not (C,) non-negative integers.
         DataError: every count is 0; or as `class_counts`.
     """
-    if isinstance(counts_or_path, (str, Path)):
-        from .counts import class_counts
+    if _is_data(counts_or_path):
+        from .shard_counts import class_counts
 
         counts_or_path = class_counts(counts_or_path)
     n = _checked_counts(counts_or_path)
@@ -122,7 +124,13 @@ def _raw(n: NDArray[np.float64], scheme: Scheme, smooth: float, effective_b: flo
     return balanced
 
 
-def _checked_counts(counts: ArrayLike) -> NDArray[np.int64]:
+def _is_data(given: ArrayLike | Data) -> TypeGuard[Data]:
+    """True for a name of a dataset or several, False for what should be counts."""
+    several = given if isinstance(given, (list, tuple)) else [given]
+    return len(several) > 0 and all(isinstance(one, (str, Path, Location)) for one in several)
+
+
+def _checked_counts(counts: ArrayLike | Data) -> NDArray[np.int64]:
     n = np.asarray(counts)
     if n.ndim != 1 or n.size == 0 or n.dtype.kind not in "iu" or (n.dtype.kind == "i" and n.min() < 0):
         raise SettingError(

@@ -1,4 +1,4 @@
-"""`vaefit-cli bench`: measure the kernels and the step against their peers."""
+"""`vaefit-cli bench`: measure the kernels, the counting of datasets and the step against their peers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .console import Terminal
 
 bench = typer.Typer(
-    help="Measure the kernels and the step: parity first, then time, against peers.",
+    help="Measure the kernels, the counting of datasets and the step: parity first, then time, against peers.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -90,6 +90,47 @@ def kernels(
         terminal.note(f"chart in {chart}")
     terminal.json([row.json() for row in found.rows])
     missed = require and not (judgements and all(judgement.holds for judgement in judgements))
+    raise typer.Exit(0 if found.passed and not missed else 1)
+
+
+@bench.command()
+def histogram(
+    layout: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A way to store the data; may be repeated.", show_default="all"),
+    ] = None,
+    grids: Annotated[
+        int | None, typer.Option(help="16 x 16 grids of each layout.", show_default="262144, with --quick 131072")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer rounds and layouts, no dataset of 4 GB, memory of ours alone.")
+    ] = False,
+    require: Annotated[bool, typer.Option("--require", help="Exit 1 where a goal is missed.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure the counting of a whole dataset, layout by layout.
+
+    Layouts: gzip, gzip-columns, gzip-small, gzip-shuffle, int64, chunked, contiguous, lzf, zstd, blosc. First all
+    counts are held against numpy's: where one is wrong, nothing of that layout is timed and the exit code is 1. Then a
+    loop over slices, whole chunks through h5py, ours on one and two threads and without libdeflate, and decoding alone
+    are timed in turns. GB/s are bytes of cells in memory over CPU time.
+    """
+    from vaefit.benchmarks.counting.goals import judge_counting
+    from vaefit.benchmarks.counting.histogram import HistogramSettings, bench_histogram
+
+    from .bench_tables import print_count_goals, print_histogram
+    from .console import Terminal
+
+    terminal = Terminal(as_json, quiet)
+    settings = HistogramSettings(tuple(layout) if layout else None, grids, quick)
+    with terminal.progress() as progress:
+        found = bench_histogram(settings, progress.timing)
+    print_histogram(terminal, found)
+    judgements = judge_counting(found)
+    print_count_goals(terminal, judgements)
+    terminal.json({**found.json(), "goals": [judgement.json() for judgement in judgements]})
+    missed = require and not all(judgement.holds for judgement in judgements)
     raise typer.Exit(0 if found.passed and not missed else 1)
 
 

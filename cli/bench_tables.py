@@ -10,9 +10,11 @@ from rich.table import Table
 from .console import Terminal
 
 if TYPE_CHECKING:
+    from vaefit.benchmarks.counting.goals import CountJudgement
+    from vaefit.benchmarks.counting.histogram import HistogramBench
+    from vaefit.benchmarks.counting.row import CountRow
     from vaefit.benchmarks.goals import Judgement
     from vaefit.benchmarks.kernels import KernelBench
-    from vaefit.benchmarks.race import Timing
     from vaefit.benchmarks.row import Row
     from vaefit.benchmarks.step import StepBench
     from vaefit.kernels._triton.offline import Compiled
@@ -53,7 +55,7 @@ def _operation(terminal: Terminal, rows: Sequence[Row]) -> None:
             shape,
             row.dtype,
             f"{row.parity_error:.0e}",
-            _spread(ours),
+            _spread(ours.median_us, ours.low_us, ours.high_us),
             *([_digits(ours.host_us)] if ours.host_us is not None else []),
             _digits((row.speed(ours) or 0) / 1e9),
             f"{_digits(100 * (row.share(ours) or 0))} %",
@@ -127,10 +129,85 @@ def print_step(terminal: Terminal, bench: StepBench) -> None:
     terminal.line("lightning gives no verdict and no pictures")
 
 
-def _spread(timing: Timing) -> str:
+def print_histogram(terminal: Terminal, bench: HistogramBench) -> None:
+    """Where it ran, a table for each layout, then memory and time over sizes, and the cache."""
+    versions = ", ".join(f"{name} {found or 'not installed'}" for name, found in bench.versions.items())
+    terminal.line(f"device      {bench.place['cpu']}, {bench.cpus} processors to use")
+    terminal.line(f"versions    {versions}")
+    terminal.line("time        median (quartiles) of a count from opening the file on, which the page cache holds")
+    terminal.line("GB/s        bytes of cells in memory over CPU time, all threads added up")
+    terminal.line(
+        "decoding    reading and inflating alone, into memory that the processor's cache holds, by the same library"
+    )
+    terminal.line("extra       the most memory of a fresh process, above what it holds with everything imported")
+    terminal.line()
+    for title in dict.fromkeys(row.title for row in bench.rows):
+        _layout(terminal, [row for row in bench.rows if row.title == title])
+    table = Table(title="gzip-4 (4096,16,16) of growing size, mostly background")
+    for column in ("cells", "CPU time, 1 thread", "GB/s", "extra, 1 thread", "2 threads"):
+        table.add_column(column, justify="right")
+    for size in bench.scaling.sizes:
+        speed = "parity is red" if size.speed is None else _digits(size.speed / 1e9)
+        extras = (_mebibytes(size.extra_bytes.get(threads)) for threads in ("1", "2"))
+        table.add_row(f"{size.bytes / 1e9:.1f} GB", _seconds(size.cpu_s), speed, *extras)
+    terminal.table(table)
+    hit = bench.scaling.hit
+    if hit is None:
+        terminal.line("cache hit   none: parity is red, or the counts were not cached", style="red")
+    else:
+        terminal.line(f"cache hit   {hit.wall_ms:.2f} ms, {hit.most_wall_ms:.2f} ms at most, beyond the imports")
+    terminal.line()
+
+
+def _layout(terminal: Terminal, rows: Sequence[CountRow]) -> None:
+    way = next((f", read as {row.way}" for row in rows if row.way), "")
+    table = Table(title=f"{rows[0].title}: {rows[0].bytes / 1e6:,.0f} MB of cells{way}")
+    table.add_column("contestant", no_wrap=True)
+    for column in ("CPU time", "on the wall", "GB/s", "x naive", "of decoding", "extra"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        if row.cpu is None or row.wall is None or row.speed is None:
+            table.add_row(row.contestant, "not timed" if row.parity else "parity is red", style="red")
+            continue
+        part = "" if row.measured_bytes == row.bytes else f", {100 * row.measured_bytes / row.bytes:.0f} % of it"
+        table.add_row(
+            row.contestant + part,
+            _spread(1e6 * row.cpu.median, 1e6 * row.cpu.low, 1e6 * row.cpu.high),
+            _seconds(row.wall.median),
+            f"{row.speed / 1e9:.3g}",
+            "" if row.ratio is None else _times(row.ratio),
+            "" if row.decode_share is None else f"{100 * row.decode_share:.0f} %",
+            _mebibytes(row.extra_bytes),
+        )
+    terminal.table(table)
+
+
+def print_count_goals(terminal: Terminal, judgements: Sequence[CountJudgement]) -> None:
+    """Each goal that what ran is about."""
+    table = Table(title="goals of counting")
+    for column in ("of", "goal"):
+        table.add_column(column)
+    table.add_column("measured", justify="right")
+    table.add_column("")
+    for judgement in judgements:
+        measured = "none" if judgement.measured is None else _digits(judgement.measured)
+        result = "holds" if judgement.holds else "MISSED"
+        table.add_row(judgement.what, judgement.goal, measured, result, style=None if judgement.holds else "yellow")
+    terminal.table(table)
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{_digits(value)} s" if value >= 1 else f"{_digits(1e3 * value)} ms"
+
+
+def _mebibytes(value: int | None) -> str:
+    return "" if value is None else f"{value / (1 << 20):.1f} MiB"
+
+
+def _spread(*microseconds: float) -> str:
     """Median and quartiles, all in the unit that suits the median."""
-    unit, size = ("us", 1.0) if timing.median_us < 1000 else ("ms", 1e3) if timing.median_us < 1e6 else ("s", 1e6)
-    median, low, high = (_digits(value / size) for value in (timing.median_us, timing.low_us, timing.high_us))
+    unit, size = ("us", 1.0) if microseconds[0] < 1000 else ("ms", 1e3) if microseconds[0] < 1e6 else ("s", 1e6)
+    median, low, high = (_digits(value / size) for value in microseconds)
     return f"{median} ({low}-{high}) {unit}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .progress import ProgressLine
-from .stdout import print_json, silence_stdout
+from .stdout import print_json, print_text, silence_stdout
 
 PIPE_WIDTH = 120
 """Columns of a table that goes into a file or a pipe, which has no width of its own."""
@@ -28,10 +28,10 @@ class _Console(Console):
 
 
 class Terminal:
-    """What one command prints, by its `--json` and `--quiet`."""
+    """What one command prints, by its `--json`, `--csv` and `--quiet`."""
 
-    def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
-        self.as_json, self.quiet = as_json, quiet
+    def __init__(self, as_json: bool = False, quiet: bool = False, as_csv: bool = False) -> None:
+        self.as_json, self.quiet, self.as_csv = as_json, quiet, as_csv
         # rich would drop the colours only, and keep bold
         colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
         self.out = _Console(color_system=colours, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
@@ -44,14 +44,14 @@ class Terminal:
         logger.propagate = False
 
     def line(self, text: str = "", style: str | None = None) -> None:
-        """Print one line of results, unless JSON was asked for."""
-        if not self.as_json:
+        """Print one line of results, unless they go to a program."""
+        if not (self.as_json or self.as_csv):
             self._progress.close()
             self.out.print(text, style=style, markup=False, soft_wrap=True)
 
     def table(self, table: Table) -> None:
-        """Print a table of results, unless JSON was asked for."""
-        if not self.as_json:
+        """Print a table of results, unless they go to a program."""
+        if not (self.as_json or self.as_csv):
             self._progress.close()
             table.box, table.show_edge, table.title_justify, table.title_style = SIMPLE_HEAD, False, "left", "bold"
             self.out.print(table)
@@ -61,6 +61,11 @@ class Terminal:
         """Print the one JSON object, or the list of rows, if it was asked for."""
         if self.as_json:
             print_json(content)
+
+    def csv(self, lines: Iterable[str]) -> None:
+        """Print the lines of a CSV file, if it was asked for."""
+        if self.as_csv:
+            print_text("\n".join(lines))
 
     def note(self, text: str) -> None:
         """Tell the user something that is not a result."""

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-Data = Annotated[str | None, typer.Argument(help="file.h5 or file.h5:/dataset.", show_default="the embedded corpus")]
+Data = Annotated[
+    str | None,
+    typer.Argument(help="file.h5, file.h5:/dataset, or 'train-*.h5' for shards.", show_default="the embedded corpus"),
+]
+DataOrShards = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="file.h5, file.h5:/dataset, or 'train-*.h5' for shards; one or more.",
+        show_default="the embedded corpus",
+    ),
+]
 Classes = Annotated[int | None, typer.Option(help="C, where the dataset does not say.")]
 IgnoreIndex = Annotated[int | None, typer.Option(help="Label of cells that count nowhere.")]
 CacheDir = Annotated[

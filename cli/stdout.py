@@ -20,9 +20,14 @@ def prepare_streams() -> None:
 
 
 def print_json(content: dict[str, Any] | list[dict[str, Any]]) -> None:
-    """Print one object or one list; a reader that went away is no error, a full disk is (OSError)."""
+    """Print one object or one list; see `print_text`."""
+    print_text(json.dumps(content, allow_nan=False))
+
+
+def print_text(text: str) -> None:
+    """Print lines for a program; a reader that went away is no error, a full disk is (OSError)."""
     try:
-        print(json.dumps(content, allow_nan=False), flush=True)
+        print(text, flush=True)
     except BrokenPipeError:
         silence_stdout()
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from .console import Terminal
 
 if TYPE_CHECKING:
-    from vaefit.vae.report.summary import RunSummary, SetupSummary
+    from vaefit.vae.report.summary import DatasetSummary, RunSummary, SetupSummary
 
 _STYLES = {"MEMORISED": "bold green", "LEARNING": "bold yellow", "COLLAPSED": "bold red", "DIVERGED": "bold red"}
 
@@ -17,10 +17,10 @@ _STYLES = {"MEMORISED": "bold green", "LEARNING": "bold yellow", "COLLAPSED": "b
 def print_setup(terminal: Terminal, setup: SetupSummary) -> None:
     """What is fitted: dataset, batch and weights, with both distributions side by side."""
     dataset, weights, batch = setup.dataset, setup.weights, setup.batch
-    size = f"{dataset.grids:,} grids of {dataset.height} x {dataset.width}, {dataset.classes} classes"
+    shards = f" in {len(dataset.shards):,} shards" if dataset.shards else ""
+    size = f"{dataset.grids:,} grids of {dataset.height} x {dataset.width}{shards}, {dataset.classes} classes"
     terminal.line(f"data        {dataset.path}: {size}")
-    known = f"cached in {dataset.cache_file}" if dataset.source == "cache" else f"scanned in {dataset.seconds:.2f} s"
-    terminal.line(f"counts      {known}")
+    terminal.line(f"counts      {_known(dataset)}")
     swapped = f", {batch.swapped} swapped in for rare classes" if batch.swapped else ""
     terminal.line(f"batch       {len(batch.indices)} grids{swapped}, digest {batch.digest[:16]}")
     terminal.line(f"focal loss  {setup.backend} ({setup.backend_reason})")
@@ -48,6 +48,17 @@ def print_setup(terminal: Terminal, setup: SetupSummary) -> None:
     origin = describe_weights(weights.scheme, weights.source)
     terminal.line(f"weights     {origin}: {low:.4f} to {high:.4f}, ratio {ratio}")
     terminal.line()
+
+
+def _known(dataset: DatasetSummary) -> str:
+    """Where the counts come from."""
+    cached = sum(shard.source == "cache" for shard in dataset.shards)
+    if dataset.shards:
+        scanned = f", {len(dataset.shards) - cached:,} scanned in {dataset.seconds:.2f} s"
+        return f"{cached:,} shards cached{scanned if cached < len(dataset.shards) else ''}"
+    if dataset.source == "cache":
+        return f"cached in {dataset.cache_file}"
+    return f"scanned in {dataset.seconds:.2f} s"
 
 
 def _preflight(setup: SetupSummary) -> str:

@@ -46,6 +46,7 @@ def start(*arguments):
         ("doctor --help", "--backend"),
         ("bench --help", "kernels"),
         ("bench kernels --help", "--compile-only"),
+        ("bench histogram --help", "--layout"),
         ("bench step --help", "--rounds"),
         ("--version", version("vaefit")),
     ],

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -11,7 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vaefit.cache import store
+from vaefit.cache import sealed
+from vaefit.cli.bar import log_bar
 
 KEYS = {"counts", "weights", "ratio", "scheme", "grids", "cells", "source", "cache_file", "digest", "seconds"}
 SCHEMES = ("sqrt_inverse", "inverse", "balanced", "effective", "none")
@@ -43,12 +48,13 @@ def by_formula(counts, scheme, smooth=1.0, b=None):
     return raw * n.size / raw.sum()
 
 
-def doctored(file, label, more):
-    """Add to the count of a label in a cached file, and sign it anew."""
+def doctored(file, label, more, less):
+    """Move cells from one label to another in a cached file, and sign it anew."""
     body = json.loads(file.read_text())
     body["labels"][label] += more
+    body["labels"][less] -= more
     del body["checksum"]
-    body["checksum"] = store._checksum(body)
+    body["checksum"] = sealed._checksum(body)
     file.write_text(json.dumps(body))
 
 
@@ -116,7 +122,7 @@ def test_cache_dir_comes_first_and_hides_nothing(weights, dataset, tmp_path):
 
 def test_rebuild_counts_whatever_is_cached(weights, dataset):
     first = weights(dataset)
-    doctored(Path(first["cache_file"]), label=3, more=5)
+    doctored(Path(first["cache_file"]), label=3, more=5, less=0)
     believed = weights(dataset)
     assert believed["source"] == "cache"
     assert believed["counts"][3] == first["counts"][3] + 5, "the doctored file was not believed: nothing to rebuild"
@@ -128,7 +134,7 @@ def test_rebuild_counts_whatever_is_cached(weights, dataset):
 
 def test_the_weights_in_a_cached_file_are_derived_again(weights, dataset):
     first = weights(dataset)
-    doctored(Path(first["cache_file"]), label=0, more=10_000)
+    doctored(Path(first["cache_file"]), label=0, more=50, less=5)
     again = weights(dataset)
     assert again["weights"] == pytest.approx(by_formula(again["counts"], "sqrt_inverse"))
     assert again["ratio"] > first["ratio"]
@@ -138,7 +144,7 @@ def test_verify(vaefit_cli, weights, dataset):
     file = Path(weights(dataset)["cache_file"])
     good = vaefit_cli("weights", dataset, "--verify", "--json")
     assert (good.code, good.json["source"]) == (0, "cache")
-    doctored(file, label=7, more=-1)
+    doctored(file, label=7, more=-1, less=0)
     before = file.read_bytes()
     for arguments in (("--json",), ()):
         bad = vaefit_cli("weights", dataset, "--verify", *arguments)
@@ -186,6 +192,71 @@ def test_the_output_for_people(vaefit_cli, dataset):
         for c, (count, weight) in enumerate(zip(found["counts"], found["weights"], strict=True)):
             assert any(words[:2] == [str(c), f"{count:,}"] and f"{weight:.4f}" in words for words in lines)
         assert f"{found['ratio']:.2f}" in shown.out
+
+
+def test_csv_and_nothing_else(vaefit_cli, weights, dataset, tmp_path):
+    found = weights(dataset, "--all-schemes", "--classes", "11")
+    for more, names in (((), ()), (("--all-schemes", "-v", "--verify", "--export", tmp_path / "w.npy"), SCHEMES)):
+        outcome = vaefit_cli("weights", dataset, "--classes", "11", "--csv", *more)
+        header, *rows = csv.reader(io.StringIO(outcome.out))
+        assert header == ["class", "count", "share", "weight", *names]
+        assert [int(row[0]) for row in rows] == list(range(11))
+        assert [int(row[1]) for row in rows] == found["counts"]
+        assert [float(row[2]) for row in rows] == [n / found["cells"] for n in found["counts"]]
+        for place, name in enumerate(("sqrt_inverse", *names), 3):
+            assert [float(row[place]) for row in rows] == found["schemes"][name]["weights"]
+    assert "verified" in outcome.err
+    assert "route" in outcome.err
+    both = vaefit_cli("weights", dataset, "--csv", "--json")
+    assert (both.code, both.json["exit"]) == (2, 2)
+    assert "--csv and --json" in both.json["error"]["what"]
+    broken = vaefit_cli("weights", tmp_path / "none.h5", "--csv")
+    assert (broken.code, broken.out) == (3, "")
+
+
+def test_bars_tell_rare_classes_apart(vaefit_cli, tmp_path, write_dataset):
+    cells = np.repeat(np.arange(6), [100_000, 1_000, 100, 2, 1, 0]).astype(np.uint8)[:101_100].reshape(-1, 10, 10)
+    cells.reshape(-1)[-3:] = 3, 3, 4
+    file = write_dataset(tmp_path / "bars.h5", grids=cells)
+    shown = vaefit_cli("weights", file, "--classes", "6").out
+    assert "log scale" in shown
+    bars = [line[line.index("%") :].split()[2:] for line in shown.splitlines() if "%" in line]
+    bars = ["".join(bar) for bar in bars]
+    lengths = [bar.count("█") for bar in bars]
+    assert lengths[0] == 24
+    assert lengths[:4] == sorted(set(lengths[:4]), reverse=True)
+    assert bars[4].startswith("█")
+    assert "█" not in bars[5]
+    plain = [sys.executable, "-X", "utf8=0", "-m", "vaefit.cli", "weights", str(file), "--classes", "6"]
+    environment = {"PYTHONIOENCODING": "ascii", "PATH": "", "XDG_CACHE_HOME": str(tmp_path)}
+    outcome = subprocess.run(plain, capture_output=True, check=True, env=environment, cwd=tmp_path)
+    assert b"#" * 24 in outcome.stdout
+    assert outcome.stdout.isascii()
+    assert b"\x1b" not in outcome.stdout
+
+
+@pytest.mark.parametrize("only_ascii", [True, False])
+def test_a_bar_grows_with_the_count(only_ascii):
+    bars = [log_bar(n, 10**12, 24, only_ascii) for n in (0, 1, 2, 10, 10**3, 10**6, 10**9, 10**12)]
+    assert bars[0] == ""
+    assert bars[1]
+    assert [len(bar) for bar in bars] == sorted(len(bar) for bar in bars)
+    assert len(bars[-1]) == 24
+    assert log_bar(1, 1, 24) == "█" * 24
+    assert log_bar(0, 0, 24) == ""
+
+
+def test_verbose_says_how_the_file_was_read(vaefit_cli, dataset):
+    scanned = vaefit_cli("weights", dataset, "--json", "--verbose", "--threads", "1").json
+    assert scanned["route"]
+    assert scanned["reason"]
+    assert (scanned["threads"], scanned["resumed"]) == (1, 0)
+    again = vaefit_cli("weights", dataset, "--rebuild", "-v").out
+    assert scanned["route"] in again
+    assert scanned["reason"] in again
+    assert "route   none" in vaefit_cli("weights", dataset, "-v").out
+    assert "route" not in vaefit_cli("weights", dataset).out
+    assert vaefit_cli("weights", dataset, "--threads", "0").code == 2
 
 
 def test_ignored_cells_and_absent_classes(vaefit_cli, weights, dataset, grids):

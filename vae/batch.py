@@ -6,14 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefit.cache.dataset import open_grids
 from vaefit.cache.errors import DataError, SettingError
-from vaefit.cache.location import Location
-from vaefit.cache.stream import whole_grids
+from vaefit.cache.grids import Grids, opened
+from vaefit.cache.shards import Data
 
 from .cover import EXACT_CLASSES, fewest_covering, fewest_swaps, swap_in
 
@@ -30,7 +28,7 @@ class Batch:
     grids: NDArray[np.int64]
     """(B, H, W) labels."""
     indices: tuple[int, ...]
-    """Where in the dataset each grid lies; empty for grids that come from nowhere."""
+    """Where in the dataset each grid lies, counted through all its shards; empty for grids that come from nowhere."""
     swapped: int = 0
     """How many grids of the uniform sample were replaced to bring in rare classes."""
 
@@ -47,7 +45,7 @@ class Batch:
 
 
 def choose_batch(
-    location: Location,
+    data: Data,
     dataset_counts: NDArray[np.int64],
     size: int = 32,
     seed: int = 0,
@@ -67,31 +65,29 @@ def choose_batch(
         raise SettingError("a batch holds at least one grid", "--batch-size", str(size), "Pass 1 or more.")
     rng = np.random.default_rng(seed)
     held = dataset_counts > 0
-    with open_grids(location) as dataset:
+    with opened(data) as dataset:
         if allow_duplicates:
             n = dataset.shape[0]
             sample = _Sample.read(dataset, rng.choice(n, size, replace=n < size).tolist())
         else:
-            sample = _distinct_sample(dataset, size, rng, location)
-        shown = _classes_of(sample.grids, held.size, ignore_index)
+            sample = _distinct_sample(dataset, size, rng)
+        shown = _classes_of(sample.grids, np.arange(held.size), ignore_index)
         swapped = 0
         if (held & ~shown.any(axis=0)).any():
             swapped = _bring_in(dataset, sample, shown, held, rng, ignore_index)
     return Batch(sample.grids, tuple(sample.indices), swapped)
 
 
-def batch_at(location: Location, indices: Sequence[int], allow_duplicates: bool = False) -> Batch:
+def batch_at(data: Data, indices: Sequence[int], allow_duplicates: bool = False) -> Batch:
     """The grids at the caller's own indices, in the order given; DataError for one that is not in the dataset."""
-    with open_grids(location) as dataset:
-        n = dataset.shape[0]
+    with opened(data) as dataset:
+        n, name = dataset.shape[0], dataset.name
         for index in indices:
             if not 0 <= index < n:
-                raise DataError("there is no such grid", str(location), f"index {index}", f"Use indices 0 to {n - 1}.")
+                raise DataError("there is no such grid", name, f"index {index}", f"Use indices 0 to {n - 1}.")
         grids = _Sample.read(dataset, list(indices)).grids
     if not allow_duplicates and len({grid.tobytes() for grid in grids}) < len(indices):
-        raise DataError(
-            "some grids at these indices are equal", str(location), do="Drop them, or pass --allow-duplicates."
-        )
+        raise DataError("some grids at these indices are equal", name, do="Drop them, or pass --allow-duplicates.")
     return Batch(grids, tuple(indices))
 
 
@@ -103,15 +99,15 @@ class _Sample:
     grids: NDArray[np.int64]
 
     @classmethod
-    def read(cls, dataset: h5py.Dataset, indices: list[int]) -> _Sample:
+    def read(cls, dataset: Grids, indices: list[int]) -> _Sample:
         return cls(indices, np.stack([dataset[index] for index in indices]).astype(np.int64))
 
-    def replace(self, position: int, index: int, dataset: h5py.Dataset) -> None:
+    def replace(self, position: int, index: int, dataset: Grids) -> None:
         self.indices[position] = index
         self.grids[position] = dataset[index]
 
 
-def _distinct_sample(dataset: h5py.Dataset, size: int, rng: np.random.Generator, location: Location) -> _Sample:
+def _distinct_sample(dataset: Grids, size: int, rng: np.random.Generator) -> _Sample:
     """`size` grids with different cells, in random order."""
     n = dataset.shape[0]
     candidates = rng.choice(n, min(n, CANDIDATES_PER_GRID * size), replace=False).tolist()
@@ -127,14 +123,14 @@ def _distinct_sample(dataset: h5py.Dataset, size: int, rng: np.random.Generator,
     # many equal grids: keep the `size` distinct ones whose salted digests are smallest, a uniform choice in one scan
     salt = rng.bytes(16)
     smallest: dict[bytes, int] = {}
-    for first, block in whole_grids(dataset):
+    for first, block in dataset.blocks():
         for offset, grid in enumerate(block):
             smallest.setdefault(hashlib.blake2b(grid.tobytes(), key=salt, digest_size=16).digest(), first + offset)
         smallest = dict(sorted(smallest.items())[:size])
     if len(smallest) < size:
         raise DataError(
             f"the dataset has {len(smallest)} distinct grids, fewer than the batch",
-            str(location),
+            dataset.name,
             got=f"--batch-size {size}",
             do=f"Pass --batch-size {len(smallest)}, or --allow-duplicates.",
         )
@@ -142,7 +138,7 @@ def _distinct_sample(dataset: h5py.Dataset, size: int, rng: np.random.Generator,
 
 
 def _bring_in(
-    dataset: h5py.Dataset,
+    dataset: Grids,
     sample: _Sample,
     shown: NDArray[np.bool_],
     held: NDArray[np.bool_],
@@ -154,14 +150,14 @@ def _bring_in(
     `shown` (B, C) is what each grid of the sample shows, `held` (C,) what the dataset holds.
     """
     missing = held & ~shown.any(axis=0)
-    where, rows = _holders(dataset, missing, held.size, rng, ignore_index, enough=True)
+    where, rows = _holders(dataset, missing, rng, ignore_index, enough=True)
     chosen = fewest_covering([row[missing] for row in rows])
     after = shown.copy()
     swaps = [(place, where[chosen[number]]) for place, number in swap_in(after, [rows[i] for i in chosen])]
     all_shown = bool(after.any(axis=0)[held].all())
     if not all_shown or missing.sum() > EXACT_CLASSES:
         # few places: the newcomers have to show what goes as well, so all classes count, and not the missing ones alone
-        where, rows = _holders(dataset, held, held.size, rng, ignore_index, enough=False)
+        where, rows = _holders(dataset, held, rng, ignore_index, enough=False)
         fewest = fewest_swaps(shown[:, held], [row[held] for row in rows])
         if fewest is not None and not (all_shown and len(swaps) <= len(fewest)):
             swaps = [(place, where[number]) for place, number in fewest]
@@ -171,9 +167,8 @@ def _bring_in(
 
 
 def _holders(
-    dataset: h5py.Dataset,
+    dataset: Grids,
     wanted: NDArray[np.bool_],
-    num_classes: int,
     rng: np.random.Generator,
     ignore_index: int | None,
     enough: bool,
@@ -186,23 +181,27 @@ def _holders(
     found: set[bytes] = set()
     where: list[int] = []
     rows: list[NDArray[np.bool_]] = []
-    for first, block in whole_grids(dataset):
-        classes = _classes_of(block, num_classes, ignore_index)
-        for offset in rng.permutation(np.flatnonzero(classes[:, wanted].any(axis=1))).tolist():
-            key = classes[offset, wanted].tobytes()
+    for first, block in dataset.blocks():
+        # a few classes are wanted and few grids show them: the others are looked for in those grids alone
+        shown = _classes_of(block, np.flatnonzero(wanted), ignore_index)
+        for offset in rng.permutation(np.flatnonzero(shown.any(axis=1))).tolist():
+            key = shown[offset].tobytes()
             if key not in found and len(found) < MAX_HOLDERS:
                 found.add(key)
                 where.append(first + offset)
-                rows.append(classes[offset])
+                rows.append(_classes_of(block[offset : offset + 1], np.arange(wanted.size), ignore_index)[0])
         if enough and any(row[wanted].all() for row in rows):
             break
     return where, rows
 
 
-def _classes_of(grids: NDArray[np.integer], num_classes: int, ignore_index: int | None) -> NDArray[np.bool_]:
-    """(N, C): which classes each grid holds, ignored cells left out."""
-    shown = np.zeros((grids.shape[0], num_classes), dtype=bool)
-    for c in range(num_classes):
-        if c != ignore_index:
-            shown[:, c] = (grids == c).any(axis=(1, 2))
+def _classes_of(
+    grids: NDArray[np.integer], classes: NDArray[np.integer], ignore_index: int | None
+) -> NDArray[np.bool_]:
+    """(N, M): which of M classes each grid holds, ignored cells left out."""
+    cells = grids.reshape(grids.shape[0], -1)
+    shown = np.zeros((cells.shape[0], classes.size), dtype=bool)
+    for column, c in enumerate(classes.tolist()):
+        if c != ignore_index and (holds := cells == c).any():
+            shown[:, column] = holds.any(axis=1)
     return shown

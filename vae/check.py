@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vaefit.cache import DatasetCounts, count_dataset
+from vaefit.cache import ShardCounts, count_shards
 from vaefit.cache.counts import Progress
 from vaefit.cache.errors import DataError
-from vaefit.cache.location import Location
 from vaefit.cache.weights import listed
 from vaefit.kernels import Backend, BackendChoice, choose_backend
 from vaefit.kernels.compiled import BuildError, build
@@ -57,7 +56,7 @@ class Watcher:
 class Prepared:
     """What is known before the first step."""
 
-    dataset: DatasetCounts
+    dataset: ShardCounts
     batch: Batch
     batch_counts: Counts
     weights: ClassWeights
@@ -147,7 +146,7 @@ def _fit(
 
 def _prepare(settings: CheckSettings, watcher: Watcher, device: torch.device, backend: BackendChoice) -> Prepared:
     """Count, choose the batch, and derive the weights."""
-    dataset = count_dataset(
+    dataset = count_shards(
         settings.data,
         settings.classes,
         settings.ignore_index,
@@ -158,7 +157,7 @@ def _prepare(settings: CheckSettings, watcher: Watcher, device: torch.device, ba
     if dataset.classes < 2:
         raise DataError(
             "every counted cell holds one class, so there is nothing to learn",
-            str(dataset.location),
+            dataset.name,
             do="Check --ignore-index, or pass --classes.",
         )
     batch = _batch(settings, dataset)
@@ -201,13 +200,13 @@ def preferred_backend(name: str, device: torch.device) -> tuple[Backend, Backend
     return asked, choice
 
 
-def _batch(settings: CheckSettings, dataset: DatasetCounts) -> Batch:
-    location = Location.parse(settings.data)
+def _batch(settings: CheckSettings, dataset: ShardCounts) -> Batch:
+    data = [shard.location for shard in dataset.shards]
     if settings.indices is not None:
-        batch = batch_at(location, settings.indices, settings.allow_duplicates)
+        batch = batch_at(data, settings.indices, settings.allow_duplicates)
     else:
         batch = choose_batch(
-            location,
+            data,
             dataset.counts,
             settings.batch_size,
             settings.batch_seed,
@@ -226,7 +225,7 @@ def _batch(settings: CheckSettings, dataset: DatasetCounts) -> Batch:
     return batch
 
 
-def _weights(settings: CheckSettings, dataset: DatasetCounts, batch_counts: Counts) -> ClassWeights:
+def _weights(settings: CheckSettings, dataset: ShardCounts, batch_counts: Counts) -> ClassWeights:
     if settings.weights_file is not None:
         return ClassWeights.from_file(settings.weights_file, dataset.classes)
     if settings.recipe.weights == "batch":

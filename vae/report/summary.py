@@ -12,7 +12,27 @@ from ..verdict import Verdict
 from .jsonable import plain
 
 if TYPE_CHECKING:
+    from vaefit.cache import DatasetCounts
+
     from ..check import Check, Prepared
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """One of the files that a dataset lies in."""
+
+    file: str
+    grids: int
+    cells: int
+    source: str
+    cache_file: str | None
+    digest: str | None
+
+    @classmethod
+    def of(cls, counted: DatasetCounts) -> ShardSummary:
+        """Summarise what was counted."""
+        file = None if counted.cache_file is None else str(counted.cache_file)
+        return cls(str(counted.location), counted.grids, counted.cells, counted.source, file, counted.digest)
 
 
 @dataclass(frozen=True)
@@ -20,6 +40,7 @@ class DatasetSummary:
     """The dataset that the batch and the weights come from."""
 
     path: str
+    """The file; of several, the first and the last."""
     counts: tuple[int, ...]
     grids: int
     height: int
@@ -28,9 +49,12 @@ class DatasetSummary:
     source: str
     """Where the counts come from, `cache` or `scan`."""
     cache_file: str | None
+    """None for several shards, each of which has its own."""
     digest: str | None
-    """blake2b of the file's bytes; None where it was not taken."""
+    """Of the file's bytes, or of the shards' digests; None where it was not taken."""
     seconds: float
+    shards: tuple[ShardSummary, ...] = ()
+    """In the order in which indices count through their grids; empty for a dataset in one file."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +99,7 @@ class SetupSummary:
         _, height, width = dataset.shape
         return cls(
             DatasetSummary(
-                str(dataset.location),
+                dataset.name,
                 tuple(dataset.counts.tolist()),
                 dataset.grids,
                 height,
@@ -85,6 +109,7 @@ class SetupSummary:
                 None if dataset.cache_file is None else str(dataset.cache_file),
                 dataset.digest,
                 dataset.seconds,
+                tuple(map(ShardSummary.of, dataset.shards)) if len(dataset.shards) > 1 else (),
             ),
             BatchSummary(batch.digest, batch.indices, batch.swapped, tuple(prepared.batch_counts.tolist())),
             WeightsSummary(

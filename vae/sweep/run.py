@@ -8,8 +8,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from vaefit.cache.dataset import open_grids
-from vaefit.cache.location import Location
+from vaefit.cache.grids import opened
 
 from ..check import Watcher, run_check
 from ..settings import CheckSettings
@@ -51,7 +50,7 @@ def run_sweep(
 def _preflight(plan: Plan) -> None:
     """Open every file that the plan names: a wrong name must not end a sweep half-way."""
     for data in dict.fromkeys(str(setting.settings.data) for setting in plan.settings):
-        with open_grids(Location.parse(data)):
+        with opened(data):
             pass
     for file in dict.fromkeys(setting.settings.weights_file for setting in plan.settings):
         if file is not None:

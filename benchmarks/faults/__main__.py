@@ -1,0 +1,96 @@
+"""What happens to counts and cache when files are damaged, processes killed, and data edited behind their back.
+
+    python -m vaefit.benchmarks.faults                          every drill, some minutes each
+    python -m vaefit.benchmarks.faults damage --count 1000 --seed 1
+    python -m vaefit.benchmarks.faults damage --seed 1 --only 77      one damaged file again
+    python -m vaefit.benchmarks.faults kills crowd edits --json
+
+`damage` compares files damaged at random with an independent read by plain h5py; `kills` sends SIGKILL during scans and
+cache writes; `crowd` starts many processes at once; `edits` changes data, names and places. Exit 1 if anything is bad.
+For Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .crowd import crowd
+from .damage import damage_drill
+from .edits import EDITS
+from .fork import Forks
+from .kills import scan_kills, write_kills
+from .places import PLACES
+from .scene import Scene, WrongError
+from .tally import Tally, show
+
+DRILLS = ("damage", "kills", "crowd", "edits")
+
+
+def edits(settle: bool = True) -> Tally:
+    """Each change once, and with `settle` once more on files old enough that their times are believed."""
+    tally = Tally("edits", "each on files just written" + (", and on old ones" if settle else ""))
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # another user must be able to look at the files
+        with Forks(Path(folder) / "home") as forks:
+            for drill in (*EDITS, *PLACES):
+                for old in (False, True) if settle else (False,):
+                    place = Path(folder) / f"{drill.__name__} {old:d}"
+                    place.mkdir()
+                    words = f"{(drill.__doc__ or '').rstrip('.')} ({'old' if old else 'new'} files)"
+                    try:
+                        drill(Scene(place, forks, old))
+                    except WrongError as error:
+                        tally.add("failed", True, f"{words}: {error}")
+                    else:
+                        tally.add("passed", example=words)
+    return tally.done()
+
+
+def drills(arguments: argparse.Namespace) -> Iterator[Tally]:
+    """The drills asked for, one after another."""
+    count, seed = arguments.count, arguments.seed
+    for name in arguments.drill or DRILLS:
+        if name == "damage":
+            yield damage_drill(count or 1000, seed, arguments.only, arguments.keep)
+        elif name == "kills":
+            yield scan_kills(count or 200, seed, arguments.chunks or 20_000)
+            yield write_kills(count or 200, seed)
+        elif name == "crowd":
+            yield crowd(count or 4, seed, arguments.processes, arguments.chunks or 4_000)
+        else:
+            yield edits(not arguments.quick)
+
+
+def main() -> int:
+    """Run the drills; 1 if anything is bad."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("drill", nargs="*", help=f"any of {', '.join(DRILLS)}; all where left out")
+    parser.add_argument("--count", type=int, help="damaged files, kills of each kind, rounds of a crowd")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", type=int, metavar="K", help="the damaged file of this number only")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where damaged files go that ended badly")
+    parser.add_argument("--chunks", type=int, help="size of the datasets of kills and crowd, in 32 KiB")
+    parser.add_argument("--processes", type=int, default=16, help="in a round of a crowd")
+    parser.add_argument("--quick", action="store_true", help="edits of files just written only")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.drill) - set(DRILLS):
+        parser.error(f"no such drill: {', '.join(sorted(unknown))}")
+
+    tallies = []
+    for tally in drills(arguments):
+        tallies.append(tally)
+        if not arguments.json:
+            show([tally])
+    if arguments.json:
+        print(json.dumps([tally.as_json() for tally in tallies], indent=1))
+    return 1 if any(tally.bad for tally in tallies) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

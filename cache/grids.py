@@ -1,0 +1,103 @@
+"""The grids of a dataset by index, in however many files they lie."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import accumulate
+from typing import Any
+
+import h5py
+import numpy as np
+
+from .dataset import open_grids
+from .errors import DataError
+from .shard_counts import Shape, agree
+from .shards import Data, describe, find_shards
+from .stream import Labels, whole_grids
+
+MAX_OPEN = 32
+"""Most files that are open at once: there may be more shards than a process may open."""
+
+
+class Grids:
+    """The grids of one or more shards, one shard after another: index i of a shard is offset + i here."""
+
+    def __init__(self, data: Data) -> None:
+        """Open each shard once; DataError as `find_shards`, as `open_grids`, or where they differ in H or W."""
+        self._shards = find_shards(data)
+        self._open: OrderedDict[int, tuple[ExitStack, h5py.Dataset]] = OrderedDict()
+        shapes: list[Shape] = []
+        dtypes: set[np.dtype[Any]] = set()
+        try:
+            for number in range(len(self._shards)):
+                dataset = self._dataset(number)
+                shapes.append(dataset.shape)
+                dtypes.add(dataset.dtype)
+            agree(zip(self._shards, shapes, strict=True))
+        except BaseException:
+            self.close()
+            raise
+        self._ends = list(accumulate(shape[0] for shape in shapes))
+        self.shape: Shape = (self._ends[-1], *shapes[0][1:])
+        self.dtype: np.dtype[Any] = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.int64)
+        """That of the shards, int64 where theirs differ: equal grids have equal bytes."""
+
+    @property
+    def name(self) -> str:
+        """The shards in few words."""
+        return describe(self._shards)
+
+    def __getitem__(self, index: int) -> Labels:
+        """Grid (H, W) at an index from 0 to N - 1."""
+        number = bisect_right(self._ends, index)
+        dataset, inside = self._dataset(number), index - self._offset(number)
+        with self._readable(number, f"grid {inside} cannot be read"):
+            grid: Labels = dataset[inside]
+        return grid.astype(self.dtype, copy=False)
+
+    def blocks(self) -> Iterator[tuple[int, Labels]]:
+        """Yield (index of the first grid, grids (n, H, W)) over all shards, as `whole_grids` does over one dataset."""
+        for number, shard in enumerate(self._shards):
+            with self._readable(number, "some of the grids cannot be read"), open_grids(shard) as dataset:
+                for first, block in whole_grids(dataset):
+                    yield self._offset(number) + first, block.astype(self.dtype, copy=False)
+
+    def close(self) -> None:
+        """Close every file."""
+        while self._open:
+            self._open.popitem()[1][0].close()
+
+    def _offset(self, number: int) -> int:
+        return self._ends[number - 1] if number else 0
+
+    def _dataset(self, number: int) -> h5py.Dataset:
+        """The dataset of a shard, opened if it is not; the one that was asked for longest ago is closed for it."""
+        if number not in self._open:
+            if len(self._open) == MAX_OPEN:
+                self._open.popitem(last=False)[1][0].close()
+            stack = ExitStack()
+            self._open[number] = stack, stack.enter_context(open_grids(self._shards[number]))
+        self._open.move_to_end(number)
+        return self._open[number][1]
+
+    @contextmanager
+    def _readable(self, number: int, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            got = str(error).splitlines()[0]
+            do = "The file is damaged, or needs a compression filter that is not installed."
+            raise DataError(what, str(self._shards[number]), got, do) from error
+
+
+@contextmanager
+def opened(data: Data) -> Iterator[Grids]:
+    """The grids of a dataset, for as long as they are needed; errors as `Grids`."""
+    grids = Grids(data)
+    try:
+        yield grids
+    finally:
+        grids.close()

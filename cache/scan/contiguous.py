@@ -1,0 +1,51 @@
+"""Spans of a contiguous dataset, read from the file itself, beside HDF5 and its one lock."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import DataError
+from ..histogram import Bytes, Histogram
+
+if TYPE_CHECKING:
+    import h5py
+
+SPAN_BYTES = 1 << 22
+"""Bytes that one call reads: storage that is far away wants long requests."""
+
+
+class ContiguousBytes:
+    """A contiguous dataset, a stretch of the file after another."""
+
+    def __init__(self, dataset: h5py.Dataset, offset: int) -> None:
+        # HDF5's own handle: the name may by now belong to another file
+        self._handle = int(dataset.file.id.get_vfd_handle())
+        self._where = f"{dataset.file.filename}:{dataset.name}"
+        self._offset, self._bytes = offset, int(dataset.size) * int(dataset.dtype.itemsize)
+        self._own = threading.local()
+
+    def __len__(self) -> int:
+        return -(-self._bytes // SPAN_BYTES)
+
+    def count(self, number: int, histogram: Histogram) -> None:
+        """Count one stretch; DataError where the file ends before."""
+        start = number * SPAN_BYTES
+        histogram.add(self._read(self._offset + start, min(SPAN_BYTES, self._bytes - start)))
+
+    def _read(self, offset: int, size: int) -> Bytes:
+        """That many bytes, valid until the thread reads again."""
+        if not hasattr(self._own, "memory"):
+            self._own.memory = np.empty(SPAN_BYTES, np.uint8)
+        read: Bytes = self._own.memory[:size]
+        view, done = memoryview(read.data), 0
+        while done < size:
+            got = os.preadv(self._handle, [view[done:]], offset + done)
+            if got == 0:
+                what, got_nothing = "the file is damaged: it ends before its cells do", f"no byte at {offset + done:,}"
+                raise DataError(what, self._where, got_nothing, "Take another copy of it.")
+            done += got
+        return read

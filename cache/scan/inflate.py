@@ -1,0 +1,38 @@
+"""Inflating one gzip chunk of HDF5, which is a zlib stream, by the fastest library that is installed."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from functools import cache
+
+Inflate = Callable[[memoryview, int], "bytes | bytearray | None"]
+"""From a stream and the most bytes that it may hold to these; None where it is damaged, or holds more."""
+
+
+@cache
+def choose_inflate() -> tuple[Inflate, str]:
+    """The function and its name, for people: libdeflate with the extra `fast`, else zlib."""
+    try:
+        import deflate
+    except ImportError:
+        return _by_zlib, "zlib"
+
+    def by_libdeflate(stream: memoryview, length: int) -> bytes | bytearray | None:
+        try:
+            return deflate.zlib_decompress(stream, length)
+        except (deflate.DeflateError, ValueError, MemoryError):
+            return None
+
+    return by_libdeflate, "libdeflate"
+
+
+def _by_zlib(stream: memoryview, length: int) -> bytes | None:
+    inflating = zlib.decompressobj()
+    try:
+        held = inflating.decompress(stream, length)
+        if not inflating.eof:  # its checksum, or more
+            held += inflating.decompress(inflating.unconsumed_tail, 1)
+    except zlib.error:
+        return None
+    return held if len(held) <= length and inflating.eof else None

@@ -1,0 +1,158 @@
+"""Which way the cells of a dataset are read, and why: the one place where that is decided."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import DataError
+from .chunk_bytes import StoredChunks
+from .chunks import Chunks
+from .contiguous import ContiguousBytes
+from .inflate import choose_inflate
+from .span import Spans
+from .through_h5py import ChunkReads, Slabs
+
+if TYPE_CHECKING:
+    import h5py
+
+MAX_CHUNK = 1 << 30
+"""Bytes of one chunk in memory; a larger one can only be meant by a damaged file."""
+THREADS = 4
+"""Most threads that are used unasked: memory grows with them, and storage seldom keeps up with more."""
+_OWN_TYPE = "the stored integers have a type of their own"
+_MANY, _MANY_TIMES = 1_000_000, 1000
+_THREADED_CHUNK = 1 << 16
+"""A chunk of fewer bytes is done before another thread has been woken."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """How a dataset is read."""
+
+    name: str
+    """In one word: `contiguous`, `chunks`, `chunks through h5py` or `h5py`."""
+    reason: str
+    """Why this way, for people."""
+    spans: Spans
+    threads: int
+    """How many threads read and count at once."""
+
+    @property
+    def cut(self) -> str:
+        """The way and how it cuts the dataset; a scan can be continued where this is equal."""
+        return f"{self.name}/{len(self.spans)}"
+
+
+def choose_route(dataset: h5py.Dataset, threads: int | None = None) -> Route:
+    """The fastest way that gives the counts that h5py would give; DataError where the file is damaged.
+
+    `threads` is how many to use at once; None is one for each processor that this process may use, at most four.
+    """
+    try:
+        if math.prod(dataset.shape) >= 2**63:
+            raise OverflowError(f"it says that it holds {math.prod(dataset.shape):,} cells")
+        return _choose(dataset, _processors() if threads is None else threads)
+    except (RuntimeError, KeyError, OSError, OverflowError) as error:
+        where = f"{dataset.file.filename}:{dataset.name}"
+        do = "Take another copy of it, or write it anew."
+        raise DataError("the file is damaged", where, str(error).partition("\n")[0], do) from error
+
+
+def _choose(dataset: h5py.Dataset, threads: int) -> Route:
+    import h5py
+
+    layout = dataset.id.get_create_plist().get_layout()
+    if layout == h5py.h5d.CHUNKED:
+        return _chunked(dataset, threads)
+    if layout == h5py.h5d.VIRTUAL:
+        return Route("h5py", "the dataset is virtual", Slabs(dataset), 1)
+    if layout == h5py.h5d.COMPACT:
+        return Route("h5py", "the cells lie among the metadata", Slabs(dataset), 1)
+    why_not = _not_by_bytes(dataset)
+    if why_not is not None:
+        return Route("h5py", why_not, Slabs(dataset), 1)
+    offset = dataset.id.get_offset()
+    if offset is None:
+        nothing = ChunkReads(dataset, Chunks.none(dataset.shape))
+        return Route("chunks", "nothing was ever written: every cell holds the fill value", nothing, 1)
+    stretches = ContiguousBytes(dataset, offset)
+    return Route("contiguous", "the cells lie in the file one after another", stretches, threads)
+
+
+def _chunked(dataset: h5py.Dataset, threads: int) -> Route:
+    import h5py
+
+    chunk_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    if chunk_bytes > MAX_CHUNK:
+        where = f"{dataset.file.filename}:{dataset.name}"
+        do = "The file is damaged; or write it anew in smaller chunks."
+        raise DataError("one chunk does not fit into memory", where, f"{chunk_bytes:,} bytes", do)
+    chunks = Chunks.of(dataset)
+    if chunks is None:
+        _refuse_endless(dataset)
+        return Route("h5py", "the list of chunks is not in order", Slabs(dataset), 1)
+    creation = dataset.id.get_create_plist()
+    pipeline = [creation.get_filter(i) for i in range(creation.get_nfilters())]
+    filters = [code for code, _, _, _ in pipeline]
+    known = [[], [h5py.h5z.FILTER_DEFLATE], [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]]
+    itemsize = dataset.dtype.itemsize
+    # what HDF5 refuses to undo, or undoes in another way
+    usual = all(
+        v == (itemsize,) if code == h5py.h5z.FILTER_SHUFFLE else len(v) == 1 and v[0] <= 9 for code, _, v, _ in pipeline
+    )
+    if not _of_plain_integers(dataset):
+        why = _OWN_TYPE
+    elif filters not in known or not usual:
+        names = (name.decode(errors="replace") or str(code) for code, _, _, name in pipeline)
+        why = f"only h5py undoes the filter {' and '.join(names)}"
+    else:
+        how = f"inflated by {choose_inflate()[1]}" if filters else "without a filter"
+        threads = threads if chunk_bytes >= _THREADED_CHUNK else 1
+        return Route(
+            "chunks", f"chunks taken as they are stored, {how}", StoredChunks(dataset, chunks, filters), threads
+        )
+    if len(chunks) < chunks.most:
+        return Route("chunks through h5py", f"{why}; not every chunk was written", ChunkReads(dataset, chunks), 1)
+    return Route("h5py", why, Slabs(dataset), 1)
+
+
+def _not_by_bytes(dataset: h5py.Dataset) -> str | None:
+    """Why the cells of a contiguous dataset cannot be taken from the bytes of the file; None where they can."""
+    file = dataset.file
+    if not hasattr(os, "preadv"):
+        return "this system does not read at an offset"
+    if file.driver != "sec2":
+        return f"the file is opened by the driver {file.driver}"
+    if file.userblock_size:
+        return "the file begins with a user block"
+    if dataset.external:
+        return "the cells lie in external raw files"
+    if not _of_plain_integers(dataset):
+        return _OWN_TYPE
+    stored = dataset.id.get_storage_size()
+    if dataset.id.get_offset() is not None and stored < dataset.nbytes:
+        raise RuntimeError(f"it holds {stored:,} bytes of the {dataset.nbytes:,} that its cells take")
+    return None
+
+
+def _of_plain_integers(dataset: h5py.Dataset) -> bool:
+    """The cells are stored as numpy would hold them: whole bytes, all of whose bits count."""
+    import h5py
+
+    return bool(dataset.id.get_type() == h5py.h5t.py_create(dataset.dtype))
+
+
+def _refuse_endless(dataset: h5py.Dataset) -> None:
+    """RuntimeError where a dataset has so few of its chunks that walking over all of it would never end."""
+    chunks = math.prod(-(-s // c) for s, c in zip(dataset.shape, dataset.chunks, strict=True))
+    stored = dataset.id.get_num_chunks()
+    if chunks > _MANY and chunks > _MANY_TIMES * stored:
+        raise RuntimeError(f"its list of chunks is not in order, and names {stored:,} of {chunks:,}")
+
+
+def _processors() -> int:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(THREADS, usable)

@@ -1,0 +1,102 @@
+"""Which files a dataset lies in: one, several, or all that match a pattern."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .errors import DataError
+from .location import Location
+
+Data = str | Path | Location | Sequence[str | Path | Location]
+"""`file.h5`, `file.h5:/dataset`, a pattern such as `shards/**/train-*.h5:/grids`, or several of these."""
+
+_MAGIC = re.compile(r"[*?[]")
+_CACHED = ".vaefit.json"
+_FEW = 3
+"""So many shards are named one by one."""
+
+
+def find_shards(data: Data) -> tuple[Location, ...]:
+    """The shards that `data` names, in natural order of their absolute paths: `train-2.h5` before `train-10.h5`.
+
+    The order is the same whether a pattern was expanded here or by the shell, for it is what indices of grids follow.
+    In a pattern `*`, `?`, `[...]` and `**` (any folders, links not followed) mean what they mean in a shell; hidden
+    names, folders and cached files never match. A file whose name is the pattern, letter by letter, is that file; a
+    Location is never a pattern.
+
+    Raises DataError where a pattern matches no file, and where a file is named twice, by whatever path or link.
+    """
+    named = [data] if isinstance(data, (str, Path, Location)) else list(data)
+    if not named:
+        raise DataError("no dataset is named", do="Pass file.h5, file.h5:/dataset or a pattern such as 'train-*.h5'.")
+    shards = sorted((shard for one in named for shard in _expand(one)), key=_natural)
+    refuse_twice([(shard, shard.dataset) for shard in shards])
+    return tuple(shards)
+
+
+def refuse_twice(shards: Sequence[tuple[Location, str | None]]) -> None:
+    """Raise DataError where one dataset of one file is there twice: its cells would count twice."""
+    seen: dict[tuple[tuple[int, int], str | None], Location] = {}
+    for shard, dataset in shards:
+        try:
+            stat = shard.file.stat()
+        except OSError:
+            continue  # opening it says what is wrong
+        first = seen.setdefault(((stat.st_dev, stat.st_ino), dataset), shard)
+        if first is not shard:
+            raise DataError(
+                "this dataset is named twice, so its cells would count twice",
+                str(shard),
+                got=f"also named {first}",
+                do="Name it once; a pattern must not match a link to another of its files.",
+            )
+
+
+def describe(shards: Sequence[Location]) -> str:
+    """The shards in few words: up to three by name, else the first and the last."""
+    if len(shards) <= _FEW:
+        return ", ".join(map(str, shards))
+    return f"{shards[0]} to {shards[-1]}"
+
+
+def _expand(one: str | Path | Location) -> list[Location]:
+    location = Location.parse(one)
+    parts = location.file.parts
+    first = next((place for place, part in enumerate(parts) if _MAGIC.search(part)), None)
+    if isinstance(one, Location) or first is None or location.file.exists():
+        return [location]
+    folder = Path(*parts[:first])
+    pattern = [*parts[first:], *(["*"] if parts[-1] == "**" else [])]
+    try:
+        found = [file for file in folder.glob("/".join(pattern)) if _may_match(file, len(folder.parts))]
+    except ValueError as error:  # `**` beside other letters, before Python 3.13
+        do = "Use ** for any folders, as in shards/**/*.h5, and * inside a name."
+        raise DataError("this is no pattern", str(location), str(error), do) from error
+    if not found:
+        place = folder.absolute()
+        raise DataError(
+            "no file matches the pattern",
+            str(location),
+            got=f"no match in {place}" if place.is_dir() else f"no folder {place}",
+            do="Check the folder and the pattern.",
+        )
+    return [Location(file, location.dataset) for file in found]
+
+
+def _may_match(file: Path, fixed: int) -> bool:
+    hidden = any(part.startswith(".") for part in file.parts[fixed:])
+    return not hidden and not file.name.endswith(_CACHED) and file.is_file()
+
+
+def _natural(shard: Location) -> tuple[list[list[str | int]], str, str]:
+    """Numbers in names compare as numbers; names that are equal then, `1.h5` and `01.h5`, as text."""
+    file = Path(os.path.normpath(shard.file.absolute()))
+    return [list(_alternating(part)) for part in file.parts], str(file), shard.dataset or ""
+
+
+def _alternating(part: str) -> Iterator[str | int]:
+    for place, piece in enumerate(re.split("([0-9]+)", part)):
+        yield int(piece) if place % 2 else piece
