@@ -21,6 +21,7 @@ from .histogram import MAX_CLASSES
 from .key import Key, Look
 from .location import Location
 from .sources import UnlistedError, list_sources
+from .unwritten import flush_writers
 
 if TYPE_CHECKING:  # a cached answer needs no HDF5
     from .scan import Checkpoint, Each, Scan
@@ -90,9 +91,10 @@ def count_dataset(
     if classes is not None:
         require_range("--classes", classes, 1, MAX_CLASSES)
     location = Location.parse(data)
+    flush_writers()  # before a stamp is looked at
     if use_cache and not rebuild and (hit := _look_up(location, ignore_index, cache_dir)) is not None:
         return _cached(*hit, location, classes, ignore_index, start)
-    if not may_scan and location.file.exists():
+    if not may_scan and location.exists():
         raise DataError(
             "no cached counts are true of this dataset, and a scan was not allowed",
             str(location),
@@ -104,10 +106,21 @@ def count_dataset(
             progress(at.cells, total)
 
     file, digest = None, None
-    if use_cache:
-        scanned, file, digest = _scan_and_keep(location, classes, ignore_index, threads, each, cache_dir, rebuild)
-    else:
-        scanned = _scan(location, classes, ignore_index, threads, each)
+    for last in (False, True):
+        try:
+            if use_cache:
+                scanned, file, digest = _scan_and_keep(
+                    location, classes, ignore_index, threads, each, cache_dir, rebuild
+                )
+            else:
+                scanned = _scan_unchanged(location, classes, ignore_index, threads, each)
+            break
+        except _ChangedError as changed:
+            if last:
+                what = "the data changed while it was counted, twice"
+                do = "Run the command again when nobody writes to it."
+                raise DataError(what, str(changed), do=do) from None
+            _log.warning(f"{changed}: it changed while it was counted, so it is counted again")
     found, scan = scanned.found, scanned.scan
     return DatasetCounts(
         location=location,
@@ -118,9 +131,9 @@ def count_dataset(
         cache_file=file,
         digest=digest,
         seconds=time.perf_counter() - start,
-        route=scan.route.name,
-        reason=scan.route.reason,
-        threads=scan.route.threads,
+        route=scan.route,
+        reason=scan.reason,
+        threads=scan.threads,
         resumed=scan.resumed,
     )
 
@@ -131,11 +144,13 @@ def stored_counts(
     ignore_index: int | None = None,
     cache_dir: str | Path | None = None,
 ) -> DatasetCounts:
-    """What the first readable cached file says, whether or not it is still true; DataError where there is none."""
+    """What the cached file says that would be believed, else the first readable one; DataError where there is none."""
     start = time.perf_counter()
     location = Location.parse(data)
+    if (hit := _look_up(location, ignore_index, cache_dir)) is not None:
+        return _cached(*hit, location, classes, ignore_index, start)
     for path in store.places(location, cache_dir):
-        entry = store.read(path)
+        entry = None if store.of_other_data(path, location, cache_dir) else store.read(path)
         if entry is not None and entry.answers(location, ignore_index):
             return _cached(entry, path, location, classes, ignore_index, start)
     raise DataError("there are no cached counts", str(location), do=f"Run `vaefit-cli weights {location}` first.")
@@ -145,7 +160,7 @@ def _look_up(
     location: Location, ignore_index: int | None, cache_dir: str | Path | None
 ) -> tuple[store.CachedCounts, Path] | None:
     """The first cached file, in the order of places, that is true of the files as they are now."""
-    if not location.file.exists():
+    if not location.exists():
         return None  # the scan says what is wrong
     look = Look(location)
     for path in store.places(location, cache_dir):
@@ -159,6 +174,10 @@ def _look_up(
             entry = entry.rekeyed(key)
             return entry, store.write(entry, location, cache_dir, replace_newer=False) or path
     return None
+
+
+class _ChangedError(Exception):
+    """A file changed while it was counted; the text names it."""
 
 
 @dataclass(frozen=True)
@@ -207,13 +226,27 @@ def _scan(
                 dtype=str(dataset.dtype),
                 chunks=dataset.chunks,
                 filters=filters(dataset),
-                fill_value=None if dataset.fillvalue is None else int(dataset.fillvalue),
                 declared_classes=declared,
                 labels=tuple(counted.counts[:used].tolist()),
                 outside=counted.outside,
                 outside_label=ignore_index if counted.outside else None,
             )
             return _Scanned(found, counted, Path(dataset.file.filename).resolve(), doubt)
+
+
+def _scan_unchanged(
+    location: Location, classes: int | None, ignore_index: int | None, threads: int | None, each: Each
+) -> _Scanned:
+    """Scan; _ChangedError where the times of a file show that it changed meanwhile."""
+    try:
+        sources, stamps, _ = list_sources(location)
+    except UnlistedError:
+        return _scan(location, classes, ignore_index, threads, each)
+    scanned = _scan(location, classes, ignore_index, threads, each)
+    changed = Key(location.dataset, sources, stamps, "").changed_file(location)
+    if changed is not None:
+        raise _ChangedError(changed)
+    return scanned
 
 
 def _scan_and_keep(
@@ -227,7 +260,8 @@ def _scan_and_keep(
 ) -> tuple[_Scanned, Path | None, str | None]:
     """Scan, from where an earlier scan was interrupted; the cached file that was written, and the digest taken.
 
-    Nothing is written where the files that the counts depend on cannot be listed, or changed meanwhile, which is said.
+    Nothing is written where the files that the counts depend on cannot be listed, which is said. Raises _ChangedError
+    where one of them changed meanwhile.
     """
     from .partial import PartialFile
 
@@ -258,20 +292,17 @@ def _scan_and_keep(
     doubt = scanned.doubt
     if holder is None or scanned.holder != holder.resolve():
         doubt = "the file in which its cells lie could not be told"
-    if doubt is None:
-        changed = key.changed_file(location)
-        if changed is not None or not content or (racy(key.stamps) and content != key.content):
-            _log.warning(f"{changed or location}: it changed while it was counted; the counts are not cached")
-            content = ""
-    else:
-        _log.warning(f"{location}: the counts are not cached, for {doubt}")
-        content = ""
-    file = None
-    if content:
-        entry = store.CachedCounts(replace(key, content=content), scanned.found)
-        file = store.write(entry, location, cache_dir, replace_newer=rebuild)
     partial.remove()
-    return scanned, file, content or None
+    changed = key.changed_file(location)
+    if changed is not None or (racy(key.stamps) and content != key.content):
+        raise _ChangedError(changed or location)
+    if not content:
+        doubt = doubt or "its bytes could not be read once more"
+    if doubt is not None:
+        _log.warning(f"{location}: the counts are not cached, for {doubt}")
+        return scanned, None, None
+    entry = store.CachedCounts(replace(key, content=content), scanned.found)
+    return scanned, store.write(entry, location, cache_dir, replace_newer=rebuild), content
 
 
 def _key_now(location: Location) -> tuple[Key, Path | None]:

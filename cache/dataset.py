@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from .errors import DataError
+from .errors import DataError, path_errors
 from .location import Location
+from .unwritten import flush_writers
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)
 """What a file system without locks answers; 524 is what Linux's NFS lets slip out, for which there is no name."""
@@ -26,13 +27,14 @@ def open_grids(location: Location) -> Iterator[h5py.Dataset]:
     another rank or dtype, or empty.
     """
     file = location.file
-    if not file.exists():
-        head, colon, name = str(file).rpartition(":")
-        meant = f"Did you mean {head}:/{name}?" if colon and Path(head).is_file() else "Check the path."
-        raise DataError("the file does not exist", str(file), do=meant)
-    if not file.is_file():
-        kind = "a folder" if file.is_dir() else "no regular file"
-        raise DataError(f"this is {kind}, not an HDF5 file", str(file), do="Pass file.h5 or file.h5:/dataset.")
+    with path_errors(file):
+        if not file.exists():
+            head, colon, name = str(file).rpartition(":")
+            meant = f"Did you mean {head}:/{name}?" if colon and Path(head).is_file() else "Check the path."
+            raise DataError("the file does not exist", str(file), do=meant)
+        if not file.is_file():
+            kind = "a folder" if file.is_dir() else "no regular file"
+            raise DataError(f"this is {kind}, not an HDF5 file", str(file), do="Pass file.h5 or file.h5:/dataset.")
     try:
         handle = open_file(file)
     except OSError as error:
@@ -55,7 +57,11 @@ def damage_named(location: Location) -> Iterator[None]:
 
 
 def open_file(file: Path) -> h5py.File:
-    """Open an HDF5 file read-only, without a lock where its file system keeps none; OSError where that fails."""
+    """Open an HDF5 file read-only, without a lock where its file system keeps none; OSError where that fails.
+
+    What this process has written to files that are still open reaches them first: their bytes may be read as they lie.
+    """
+    flush_writers()
     try:
         return h5py.File(file, "r")
     except OSError as error:
@@ -67,8 +73,19 @@ def open_file(file: Path) -> h5py.File:
 
 
 def dataset_path(dataset: h5py.Dataset) -> str:
-    """The dataset's path in its file, without the leading slash."""
-    return str(dataset.name).lstrip("/")
+    """The dataset's path in its file, without the leading slash; bytes that are not UTF-8 as in Python's paths."""
+    name = dataset.name
+    return (name.decode(errors="surrogateescape") if isinstance(name, bytes) else str(name)).lstrip("/")
+
+
+def name_bytes(name: str) -> bytes | None:
+    """The bytes of a name that is not UTF-8, which HDF5 allows and h5py takes as bytes; None for any other name."""
+    raw = name.encode(errors="surrogateescape")
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return raw
+    return None
 
 
 def filters(dataset: h5py.Dataset) -> tuple[str, ...]:
@@ -95,8 +112,9 @@ def declared_classes(dataset: h5py.Dataset) -> int | None:
 
 def _pick(handle: h5py.File, location: Location) -> h5py.Dataset:
     if location.dataset is not None:
-        found = handle.get(location.dataset)
-        if found is None and handle.get(location.dataset, getlink=True) is not None:
+        raw = name_bytes(location.dataset)
+        found = handle.get(location.dataset) if raw is None else _item(handle, raw)
+        if found is None and raw is None and handle.get(location.dataset, getlink=True) is not None:
             what = "the link leads to nothing that can be opened"
             raise DataError(what, str(location), do="Check the file and the dataset that it names.")
         if isinstance(found, h5py.Dataset):
@@ -107,6 +125,13 @@ def _pick(handle: h5py.File, location: Location) -> h5py.Dataset:
             do=f"The file holds: {_listing(handle)}.",
         )
     return only_dataset(handle, location)
+
+
+def _item(handle: h5py.File, name: bytes) -> object:
+    """What `get` would find, which fails for names that are not UTF-8."""
+    with suppress(KeyError):
+        return handle[name]
+    return None
 
 
 def only_dataset(handle: h5py.File, location: Location) -> h5py.Dataset:

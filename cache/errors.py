@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 def sentence(what: str, where: str, got: str, do: str) -> str:
     """The four parts as one line; empty ones leave no trace."""
@@ -19,7 +22,7 @@ class VaefitError(ValueError):
     """
 
     def __init__(self, what: str, where: str = "", got: str = "", do: str = "") -> None:
-        parts = _printable(what), _printable(where), _printable(got), _printable(do)
+        parts = printable(what), printable(where), printable(got), printable(do)
         self.what, self.where, self.got, self.do = parts
         super().__init__(*parts)
 
@@ -27,13 +30,22 @@ class VaefitError(ValueError):
         return sentence(self.what, self.where, self.got, self.do)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """The text with what would steer a terminal escaped: names come from files, and files may be damaged."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class DataError(VaefitError):
     """A dataset, a cached file or the labels in them cannot be used."""
+
+
+@contextmanager
+def path_errors(path: object, do: str = "Check the path and its permissions.") -> Iterator[None]:
+    """Raise the DataError that an OSError means: the system cannot say what lies at `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(error.strerror or str(error), str(path), do=do) from error
 
 
 class SettingError(VaefitError):

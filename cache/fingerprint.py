@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 import time
 from collections.abc import Sequence
@@ -54,7 +55,9 @@ class Stamp:
     @property
     def racy(self) -> bool:
         """True where the file was written so shortly before the stamp that a later write may show the same times."""
-        return max(self.mtime_ns, self.ctime_ns) > self.taken_ns - RACY_NS
+        # a write moves the time of the change, which nobody can set; on Windows that is the time of creation
+        written = self.ctime_ns if os.name == "posix" else max(self.mtime_ns, self.ctime_ns)
+        return written > self.taken_ns - RACY_NS
 
     def _identity(self) -> tuple[int, ...]:
         return (self.mtime_ns, self.ctime_ns, self.inode, self.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 from typing import Any
@@ -57,6 +57,23 @@ class Grids:
         with self._readable(number, f"grid {inside} cannot be read"):
             grid: Labels = dataset[inside]
         return grid.astype(self.dtype, copy=False)
+
+    def at(self, indices: Sequence[int]) -> Labels:
+        """Grids (n, H, W) at the indices, in their order, which may repeat; each shard is read by one sorted selection.
+
+        A stored chunk may reach over many grids, or all of them; grid by grid it would be inflated as often.
+        """
+        found = np.empty((len(indices), *self.shape[1:]), self.dtype)
+        numbers = [bisect_right(self._ends, index) for index in indices]
+        for number in sorted(set(numbers)):
+            places = [place for place, n in enumerate(numbers) if n == number]
+            inside, back = np.unique([indices[place] - self._offset(number) for place in places], return_inverse=True)
+            dataset = self._dataset(number)
+            try:
+                found[places] = dataset[inside][back]
+            except OSError:
+                return np.stack([self[index] for index in indices])  # which names the grid that cannot be read
+        return found
 
     def blocks(self) -> Iterator[tuple[int, Labels]]:
         """Yield (index of the first grid, grids (n, H, W)) over all shards, as `whole_grids` does over one dataset."""

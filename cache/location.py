@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import DataError
+from .errors import DataError, path_errors
 
 
 @dataclass(frozen=True)
@@ -17,17 +18,42 @@ class Location:
 
     @classmethod
     def parse(cls, text: str | Path | Location) -> Location:
-        """Split `file.h5:/dataset`; a text without `:/`, or that is a file as it stands, is all file."""
+        """Split `file.h5:/dataset`; a text without `:/`, or that is a file as it stands, is all file.
+
+        Raises DataError for a text that names nothing, and for a file of which the system cannot say whether it exists.
+        """
         if isinstance(text, Location):
             return text
         if not str(text) or "\0" in str(text):
             raise DataError("this is no name of a file", repr(str(text)), do="Pass file.h5 or file.h5:/dataset.")
         file, colon, dataset = str(text).rpartition(":/")
-        if not colon or len(file) == 1 or Path(text).is_file():
-            return cls(Path(text))
-        if not dataset.strip("/"):
+        if not colon or len(file) == 1 or _is_file(Path(text)):
+            found = cls(Path(text))
+        elif dataset.strip("/"):
+            found = cls(Path(file), dataset.strip("/"))
+        else:
             raise DataError("no dataset is named after ':/'", str(text), do="Pass file.h5:/dataset, or only file.h5.")
-        return cls(Path(file), dataset.strip("/"))
+        found.exists()
+        return found
+
+    def exists(self) -> bool:
+        """True where the file is there; DataError where that cannot be told, as where its name is too long."""
+        with path_errors(self.file):
+            return self.file.exists()
+
+    @property
+    def absolute(self) -> Path:
+        """The file's absolute path; DataError where it starts at a working folder that is gone."""
+        do = "Change to a folder that exists, or pass absolute paths."
+        with path_errors("the working folder", do):
+            return self.file.absolute()
 
     def __str__(self) -> str:
         return str(self.file) if self.dataset is None else f"{self.file}:/{self.dataset}"
+
+
+def _is_file(path: Path) -> bool:
+    # a text that is too long for one name may still be a file and a dataset
+    with suppress(OSError):
+        return path.is_file()
+    return False

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,7 +97,7 @@ class ShardCounts:
         for shard in self.shards:
             if shard.digest is None:
                 return None
-            digest.update(f"{shard.digest} {shard.dataset}\n".encode())
+            digest.update(f"{shard.digest} {shard.dataset}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
 
@@ -143,13 +141,13 @@ def count_shards(
     locations = find_shards(data)
     overall = _Overall(locations, progress)
     found = []
-    for number, (location, folder) in enumerate(zip(locations, _cache_dirs(locations, cache_dir), strict=True)):
+    for number, location in enumerate(locations):
         with _numbered_within(len(locations)):
             one = count_dataset(
                 location,
                 classes,
                 ignore_index,
-                folder,
+                cache_dir,
                 use_cache=use_cache,
                 rebuild=rebuild,
                 may_scan=may_scan,
@@ -169,9 +167,9 @@ def stored_shard_counts(
     """What the cached files say, whether or not they are still true; DataError for the first shard without one."""
     locations = find_shards(data)
     found = []
-    for location, folder in zip(locations, _cache_dirs(locations, cache_dir), strict=True):
+    for location in locations:
         with _numbered_within(len(locations)):
-            found.append(stored_counts(location, classes, ignore_index, folder))
+            found.append(stored_counts(location, classes, ignore_index, cache_dir))
     return ShardCounts.of(found, sum(shard.seconds for shard in found))
 
 
@@ -186,19 +184,6 @@ def agree(shards: Iterable[tuple[Location, Shape]]) -> None:
                 got=f"shape {shape}, where {first} has {expected}",
                 do="Leave it out, or count it by itself.",
             )
-
-
-def _cache_dirs(locations: Sequence[Location], cache_dir: str | Path | None) -> list[Path | None]:
-    """The folder for the cached file of each shard; those of one name in several folders must not share a file."""
-    if cache_dir is None:
-        return [None] * len(locations)
-    times = Counter((location.file.name, location.dataset) for location in locations)
-    folders: list[Path | None] = []
-    for location in locations:
-        alone = times[location.file.name, location.dataset] == 1
-        apart = hashlib.sha256(os.fsencode(location.file.parent.absolute())).hexdigest()[:16]
-        folders.append(Path(cache_dir) if alone else Path(cache_dir) / apart)
-    return folders
 
 
 class _Overall:

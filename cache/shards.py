@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .errors import DataError
+from .errors import DataError, path_errors
 from .location import Location
 
 Data = str | Path | Location | Sequence[str | Path | Location]
@@ -41,10 +41,10 @@ def refuse_twice(shards: Sequence[tuple[Location, str | None]]) -> None:
     """Raise DataError where one dataset of one file is there twice: its cells would count twice."""
     seen: dict[tuple[tuple[int, int], str | None], Location] = {}
     for shard, dataset in shards:
-        try:
-            stat = shard.file.stat()
-        except OSError:
+        if not shard.exists():
             continue  # opening it says what is wrong
+        with path_errors(shard.file):
+            stat = shard.file.stat()
         first = seen.setdefault(((stat.st_dev, stat.st_ino), dataset), shard)
         if first is not shard:
             raise DataError(
@@ -66,23 +66,23 @@ def _expand(one: str | Path | Location) -> list[Location]:
     location = Location.parse(one)
     parts = location.file.parts
     first = next((place for place, part in enumerate(parts) if _MAGIC.search(part)), None)
-    if isinstance(one, Location) or first is None or location.file.exists():
+    if isinstance(one, Location) or first is None or location.exists():
         return [location]
     folder = Path(*parts[:first])
     pattern = [*parts[first:], *(["*"] if parts[-1] == "**" else [])]
     try:
-        found = [file for file in folder.glob("/".join(pattern)) if _may_match(file, len(folder.parts))]
+        with path_errors(location):
+            found = [file for file in folder.glob("/".join(pattern)) if _may_match(file, len(folder.parts))]
+            place = location.absolute.parents[len(parts) - first - 1]
+            gone = "" if found else f"no match in {place}" if place.is_dir() else f"no folder {place}"
+    except DataError:
+        raise
     except ValueError as error:  # `**` beside other letters, before Python 3.13
         do = "Use ** for any folders, as in shards/**/*.h5, and * inside a name."
         raise DataError("this is no pattern", str(location), str(error), do) from error
     if not found:
-        place = folder.absolute()
-        raise DataError(
-            "no file matches the pattern",
-            str(location),
-            got=f"no match in {place}" if place.is_dir() else f"no folder {place}",
-            do="Check the folder and the pattern.",
-        )
+        do = "Check the folder and the pattern."
+        raise DataError("no file matches the pattern", str(location), got=gone, do=do)
     return [Location(file, location.dataset) for file in found]
 
 
@@ -93,7 +93,7 @@ def _may_match(file: Path, fixed: int) -> bool:
 
 def _natural(shard: Location) -> tuple[list[list[str | int]], str, str]:
     """Numbers in names compare as numbers; names that are equal then, `1.h5` and `01.h5`, as text."""
-    file = Path(os.path.normpath(shard.file.absolute()))
+    file = Path(os.path.normpath(shard.absolute))
     return [list(_alternating(part)) for part in file.parts], str(file), shard.dataset or ""
 
 

@@ -166,12 +166,15 @@ class _Walk:
     def _follow(self, source: Source, handle: h5py.File, name: str) -> Path | None:
         import h5py
 
+        from .dataset import name_bytes
+
         item, parts, soft = handle["/"], name.split("/"), 0
         while parts:
             part = parts.pop(0)
             if part in ("", "."):
                 continue
-            link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
+            raw = name_bytes(part)
+            link = _link(item, part, raw) if isinstance(item, h5py.Group) else None
             if link is None:
                 return None  # HDF5 fills in for a virtual source; for a link, opening it says what is wrong
             if isinstance(link, h5py.ExternalLink):
@@ -184,7 +187,7 @@ class _Walk:
                 item = handle["/"] if link.path.startswith("/") else item
                 parts = link.path.split("/") + parts
             elif isinstance(link, h5py.HardLink):
-                item = item[part]
+                item = item[raw or part]
             else:
                 raise UnlistedError(f"the link {part} is of an unknown kind")
         if not isinstance(item, h5py.Dataset):
@@ -253,6 +256,17 @@ class _Walk:
             if source.base != "file":
                 raise UnlistedError(f"{path} is a link of the file system, and what it names does not lie beside it")
             yield Source("real", name)
+
+
+def _link(group: h5py.Group, name: str, raw: bytes | None) -> object:
+    """The link of a group's member, None where there is none; `raw` is a name that `get` refuses, not being UTF-8."""
+    import h5py
+
+    if raw is None:
+        return group.get(name, getlink=True)
+    if not group.id.links.exists(raw):
+        return None
+    return h5py.HardLink() if group.id.links.get_info(raw).type == h5py.h5l.TYPE_HARD else raw
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from .location import Location
 from .weights import DEFAULT_SCHEME, derive_weights
 
 SCHEMA = "vaefit.counts/2"
+KIND = "vaefit"
+LONGEST = 200
+"""Bytes of a name, so that with what is put before and after it a file system takes it: most take 255."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +39,6 @@ class LabelCounts:
     dtype: str
     chunks: tuple[int, ...] | None
     filters: tuple[str, ...]
-    fill_value: int | None
     declared_classes: int | None
     labels: tuple[int, ...]
     """Counts of the labels 0, 1, ... up to the largest that occurs."""
@@ -69,17 +72,67 @@ def user_cache_folder() -> Path:
     return platformdirs.user_cache_path("vaefit", appauthor=False)
 
 
-def places(location: Location, cache_dir: str | Path | None, kind: str = "vaefit") -> Iterator[Path]:
+def places(location: Location, cache_dir: str | Path | None, kind: str = KIND) -> Iterator[Path]:
     """Where a cached file is looked for and written, in this order: `cache_dir`, beside the data, the user's cache."""
-    tail = "" if location.dataset is None else "." + location.dataset.replace("/", ".")
-    name = f"{location.file.name}{tail}.{kind}.json"
+    name, folder = _name(location), _folder(location)
     if cache_dir is not None:
-        yield Path(cache_dir) / name
-    file = location.file.absolute()
-    yield file.parent / name
+        yield from _chosen(Path(cache_dir), name, folder, kind)
+    yield location.absolute.parent / f"{name}.{kind}.json"
     # two data sets of one name in different folders must not share a place
-    folder = hashlib.sha256(os.fsencode(file.parent)).hexdigest()[:16]
-    yield user_cache_folder() / "counts" / folder / name
+    yield user_cache_folder() / "counts" / folder / f"{name}.{kind}.json"
+
+
+def _chosen(cache_dir: Path, name: str, folder: str, kind: str) -> Iterator[Path]:
+    """Where data of any folder may have its files; data of one name in several never shares a file.
+
+    `NAME.h5.vaefit.json` is for whoever comes first; the others have the folder of their data in the name. They look
+    there as well, for their data may be a copy of the first's.
+    """
+    plain, own = cache_dir / f"{name}.{kind}.json", cache_dir / f"{name}.{folder}.{kind}.json"
+    if kind != KIND:
+        yield own  # people need not find it, and a scan removes it when it ends
+    elif _exists(own):
+        yield from (own, plain)
+    else:
+        yield plain
+        if _exists(plain):
+            yield own
+
+
+def _exists(path: Path) -> bool:
+    with suppress(OSError):
+        return path.exists()
+    return False  # writing to it says what is wrong
+
+
+def _name(location: Location) -> str:
+    """What the cached file's name begins with: that of the data file, and the dataset's path, where it was named."""
+    tail = "" if location.dataset is None else "/" + location.dataset.replace("%", "%25").replace(".", "%2E")
+    name = location.file.name + tail.replace("/", ".")
+    whole = os.fsencode(name)
+    if len(whole) <= LONGEST:
+        return name
+    return whole[: LONGEST - 33].decode(errors="ignore") + "%" + hashlib.sha256(whole).hexdigest()[:32]
+
+
+def _folder(location: Location) -> str:
+    """The folder in which the data lies, by whatever path or link it was named: 16 hex digits."""
+    folder = os.path.realpath(location.absolute.parent)
+    return hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+
+
+def of_other_data(path: Path, location: Location, cache_dir: str | Path | None) -> bool:
+    """True where the counts of another dataset lie, which those of this one must not replace."""
+    try:
+        body = sealed.unseal(path, SCHEMA)
+    except (OSError, sealed.RejectedError):
+        return False
+    if body is None:
+        return False
+    # what lies beside the data was moved or copied with it, and is of this folder whatever it says
+    chosen = cache_dir is not None and path.parent == Path(cache_dir)
+    elsewhere = chosen and body.get("folder") not in (None, _folder(location))
+    return elsewhere or body.get("asked_dataset") != location.dataset
 
 
 def read(path: Path) -> CachedCounts | None:
@@ -97,17 +150,20 @@ def read(path: Path) -> CachedCounts | None:
 def write(entry: CachedCounts, location: Location, cache_dir: str | Path | None, replace_newer: bool) -> Path | None:
     """Write to the first place that takes it and return that; None, logged, where none does.
 
-    A file of a later version of vaefit is passed over unless `replace_newer`.
+    A file of a later version of vaefit is passed over unless `replace_newer`, one of another dataset always.
     """
     failures: list[str] = []
     try:
-        data = sealed.seal(SCHEMA, {**entry.key.encode(), **_encode(entry.found)})
+        data = sealed.seal(SCHEMA, {**entry.key.encode(), **_encode(entry.found), "folder": _folder(location)})
     except sealed.RejectedError as error:
         _log.warning(f"the counts could not be cached: {error}")
         return None
     for path in places(location, cache_dir):
         if not replace_newer and sealed.newer(path, SCHEMA):
             failures.append(f"{path}: a newer version of vaefit wrote it, and only --rebuild replaces it")
+            continue
+        if of_other_data(path, location, cache_dir):
+            failures.append(f"{path}: the counts of another dataset lie there")
             continue
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,14 +195,13 @@ def _decode(body: dict[str, Any]) -> LabelCounts:
         raise sealed.RejectedError("its contents do not fit: the ignored label is a class")
     if sum(labels) + outside != math.prod((n, height, width)) or (label is None) != (outside == 0):
         raise sealed.RejectedError("its contents do not fit: the counts are not those of all cells")
-    chunks, fill, declared = (sealed.member(body, name) for name in ("chunks", "fill_value", "declared_classes"))
+    chunks, declared = (sealed.member(body, name) for name in ("chunks", "declared_classes"))
     return LabelCounts(
         dataset=sealed.words(sealed.member(body, "dataset")),
         shape=(n, height, width),
         dtype=sealed.words(sealed.member(body, "dtype")),
         chunks=None if chunks is None else tuple(sealed.whole(side, 1) for side in sealed.items(chunks, 3, 3)),
         filters=tuple(sealed.words(name) for name in sealed.items(sealed.member(body, "filters"), most=64)),
-        fill_value=None if fill is None else sealed.whole(fill, -(2**63), 2**64),
         declared_classes=None if declared is None else sealed.whole(declared, 1, MAX_CLASSES),
         labels=labels,
         outside=outside,

@@ -58,8 +58,9 @@ def class_weights(
     check_scheme(scheme, smooth, effective_b)
     weights = derive_weights(n, scheme, smooth, effective_b)
     if scheme != "none" and not n.all():
-        absent = listed(n == 0)
-        _log.warning(f"class {absent} never occurs; it gets the weight of class {_rarest(n)}, the rarest that does")
+        subject, verb, then = ("class", "has", "it gets") if (n == 0).sum() == 1 else ("classes", "have", "they get")
+        rest = f"{verb} no cell that counts; {then} the weight of class {_rarest(n)}, the rarest that has some"
+        _log.warning(f"{subject} {listed(n == 0)} {rest}")
     if scheme != "none" and weight_ratio(weights) < EVEN_BELOW:
         _log.warning(
             f"the {scheme} weights have a ratio of {weight_ratio(weights):.4f}: even classes, or a large --smooth"

@@ -11,11 +11,16 @@ from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
+
+from vaefit.cache.errors import printable
 
 from .progress import ProgressLine
 from .stdout import print_json, print_text, silence_stdout
 
+_ENDLESS = 10_000
 PIPE_WIDTH = 120
 """Columns of a table that goes into a file or a pipe, which has no width of its own."""
 
@@ -26,6 +31,10 @@ class _Console(Console):
         self.quiet = True
         silence_stdout()
 
+    def render_str(self, text: str, **settings: Any) -> Text:
+        """Escape what would steer the terminal: a text may hold names, and a file may have any name."""
+        return super().render_str("\n".join(map(printable, text.split("\n"))), **settings)
+
 
 class Terminal:
     """What one command prints, by its `--json`, `--csv` and `--quiet`."""
@@ -33,9 +42,10 @@ class Terminal:
     def __init__(self, as_json: bool = False, quiet: bool = False, as_csv: bool = False) -> None:
         self.as_json, self.quiet, self.as_csv = as_json, quiet, as_csv
         # rich would drop the colours only, and keep bold
-        colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
-        self.out = _Console(color_system=colours, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-        self.err = _Console(color_system=colours, stderr=True, highlight=False, soft_wrap=True)
+        self._colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+        width = None if sys.stdout.isatty() else PIPE_WIDTH
+        self.out = _Console(color_system=self._colours, highlight=False, width=width)
+        self.err = _Console(color_system=self._colours, stderr=True, highlight=False, soft_wrap=True)
         self._progress = ProgressLine(None)
         logger = logging.getLogger("vaefit")
         for old in [h for h in logger.handlers if isinstance(h, _Notes)]:
@@ -47,14 +57,20 @@ class Terminal:
         """Print one line of results, unless they go to a program."""
         if not (self.as_json or self.as_csv):
             self._progress.close()
-            self.out.print(text, style=style, markup=False, soft_wrap=True)
+            self.out.print(printable(text), style=style, markup=False, soft_wrap=True)
 
     def table(self, table: Table) -> None:
         """Print a table of results, unless they go to a program."""
         if not (self.as_json or self.as_csv):
             self._progress.close()
             table.box, table.show_edge, table.title_justify, table.title_style = SIMPLE_HEAD, False, "left", "bold"
-            self.out.print(table)
+            # wider than the terminal rather than with digits left out
+            room = self.out.options.update(max_width=_ENDLESS)
+            out = self.out
+            least = Measurement.get(out, room, table).minimum + len(table.columns)  # it counts no separators
+            if least > out.width:
+                out = _Console(color_system=self._colours, highlight=False, width=least)
+            out.print(table)
             self.out.print()
 
     def json(self, content: dict[str, Any] | list[dict[str, Any]]) -> None:
@@ -70,7 +86,7 @@ class Terminal:
     def note(self, text: str) -> None:
         """Tell the user something that is not a result."""
         if not self.quiet:
-            self.err.print(f"note: {text}", markup=False)
+            self.err.print(printable(f"note: {text}"), markup=False)
 
     @contextmanager
     def progress(self) -> Iterator[ProgressLine]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -68,15 +69,16 @@ class Failure:
         """Print it and return the exit code."""
         parts = asdict(self)
         del parts["code"], parts["unexpected"]
-        try:
-            if as_json:
+        if as_json:
+            try:
                 print_json({"error": parts, "exit": self.code})
-            else:
-                from vaefit.cache.errors import sentence
+                return self.code
+            except OSError:
+                silence_stdout()  # it is full, or cannot be written to; people may still read the other stream
+        from vaefit.cache.errors import printable, sentence
 
-                print("error: " + sentence(**parts), file=sys.stderr)
-        except OSError:
-            silence_stdout()  # there is nowhere to tell it; the exit code still does
+        with suppress(OSError):  # there is nowhere to tell it; the exit code still does
+            print(printable("error: " + sentence(**parts)), file=sys.stderr)
         return self.code
 
 

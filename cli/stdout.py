@@ -25,11 +25,13 @@ def print_json(content: dict[str, Any] | list[dict[str, Any]]) -> None:
 
 
 def print_text(text: str) -> None:
-    """Print lines for a program; a reader that went away is no error, a full disk is (OSError)."""
+    """Print lines for a program; a reader that went away is no error, a full disk is (OSError that names stdout)."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
         silence_stdout()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), "stdout") from error
 
 
 def silence_stdout() -> None:

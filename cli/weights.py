@@ -30,7 +30,7 @@ def weights(
     classes: Classes = None,
     ignore_index: IgnoreIndex = None,
     cache_dir: CacheDir = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of a scan (one a processor).")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of a scan (one a processor, at most 4).")] = None,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print class,count,share,weight and nothing else; then every scheme, if all.")
     ] = False,
@@ -92,16 +92,17 @@ def weights(
     columns = {name: class_weights(counted.counts, name, smooth, effective_b) for name in (*shown, chosen)}
     result = result_json(counted, fresh, columns, chosen, all_schemes, verbose)
     same = fresh is None or not differing(counted, fresh)
-    print_counts(terminal, counted, verbose)
+    print_counts(terminal, counted, fresh, verbose)
     print_weights(terminal, counted, {name: columns[name] for name in shown})
     if as_csv and verbose:
-        print_routes(terminal.note, counted)
+        print_routes(terminal.note, fresh or counted)
     if fresh is not None:
         print_recount(terminal.note if as_csv else terminal.line, counted, fresh)
     if export is not None and same:
         # no paths or times, so that equal weights give equal files
         write_weights(export, columns[chosen], {key: result[key] for key in ("counts", "scheme", "grids", "digest")})
-        terminal.line(f"wrote the {scheme} weights to {export}")
+        say = terminal.note if as_csv or as_json else terminal.line
+        say(f"wrote the {scheme} weights to {export}")
     terminal.csv(csv_lines(counted, columns, chosen, all_schemes))
     terminal.json(result)
     raise typer.Exit(0 if same else 1)

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     """The weights (C,) by each scheme."""
 
 BAR_WIDTH = 24
-LEAST_BAR = 8
-"""A narrower bar tells nothing; there is none then."""
+_BAR_TITLE = "cells (log scale)"
+"""A bar is as wide as this at least; where there is no room for it, there is none."""
+_BETWEEN = 3
+"""Columns that a table takes beside each of its own."""
 
 
 def result_json(
@@ -62,8 +64,11 @@ def csv_lines(counted: ShardCounts, columns: Columns, scheme: Scheme, all_scheme
         yield ",".join((str(c), str(count), *(repr(float(number)) for number in numbers)))
 
 
-def print_counts(terminal: Terminal, counted: ShardCounts, verbose: bool) -> None:
-    """What was counted and where the counts come from; with `verbose` of every file, and by which route."""
+def print_counts(terminal: Terminal, counted: ShardCounts, fresh: ShardCounts | None, verbose: bool) -> None:
+    """What was counted and where the counts come from; with `verbose` of every file, and by which route.
+
+    `fresh` is the recount of `--verify`, whose route is told then.
+    """
     _, height, width = counted.shape
     several = f" in {len(counted.shards):,} shards" if len(counted.shards) > 1 else ""
     size = f"{counted.grids:,} grids of {height} x {width}{several}"
@@ -72,7 +77,7 @@ def print_counts(terminal: Terminal, counted: ShardCounts, verbose: bool) -> Non
     if verbose and several:
         _print_shards(terminal, counted)
     if verbose:
-        print_routes(terminal.line, counted)
+        print_routes(terminal.line, fresh or counted)
 
 
 def print_routes(say: Callable[[str], None], counted: ShardCounts) -> None:
@@ -101,10 +106,11 @@ def print_weights(terminal: Terminal, counted: ShardCounts, columns: Columns) ->
         (str(c), f"{n:,}", _share(n, counted.cells), *(f"{w[c]:.4f}" for w in columns.values()))
         for c, n in enumerate(counts)
     ]
-    taken = sum(2 + max(map(len, column)) for column in zip(*rows, ("class", "cells", "share", *columns), strict=True))
-    width = min(BAR_WIDTH, terminal.out.width - taken - 4)
-    if width >= LEAST_BAR:
-        table.add_column("cells (log scale)", no_wrap=True, style="cyan")
+    titles = ("class", "cells", "share", *columns)
+    taken = sum(max(map(len, column)) + _BETWEEN for column in zip(*rows, titles, strict=True))
+    width = min(BAR_WIDTH, terminal.out.width - taken - _BETWEEN)
+    if width >= len(_BAR_TITLE):
+        table.add_column(_BAR_TITLE, no_wrap=True, style="cyan")
         plain = terminal.out.options.ascii_only
         rows = [(*row, log_bar(n, max(counts), width, plain)) for row, n in zip(rows, counts, strict=True)]
     for row in rows:

@@ -7,11 +7,13 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from vaefit.cache import DataError, Location
+from vaefit.cache.grids import Grids
 from vaefit.vae.batch import Batch, batch_at, choose_batch
 from vaefit.vae.cover import fewest_covering, swap_in
 
@@ -33,6 +35,44 @@ def test_the_batch_holds_the_grids_at_its_indices(dataset: Path, grids: NDArray[
     again = choose_batch(Location(dataset), _counts(grids), size=16, seed=3)
     other = choose_batch(Location(dataset), _counts(grids), size=16, seed=4)
     assert again.digest == batch.digest != other.digest
+
+
+@pytest.mark.parametrize("layout", [{}, {"chunks": (300, 1, 1), "compression": "gzip"}, {"chunks": (7, 2, 3)}])
+@pytest.mark.parametrize("allow_duplicates", [False, True])
+def test_the_batch_is_the_one_drawn_grid_by_grid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: dict[str, object], allow_duplicates: bool
+) -> None:
+    """Grids are read by sorted selections; which are chosen must not hang on how they are read."""
+    rng = np.random.default_rng(2)
+    grids = rng.integers(0, 2, (300, 2, 3))  # most grids occur more than once
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("grids", data=grids, **layout)
+
+    def draw() -> list[tuple[str, tuple[int, ...]]]:
+        batches = [
+            choose_batch(tmp_path / "a.h5", _counts(grids, 2), size, seed, allow_duplicates=allow_duplicates)
+            for size, seed in itertools.product((1, 5, 33), range(3))
+        ]
+        for batch in batches:
+            np.testing.assert_array_equal(batch.grids, grids[list(batch.indices)])
+        return [(batch.digest, batch.indices) for batch in batches]
+
+    drawn = draw()
+    monkeypatch.setattr(Grids, "at", lambda self, indices: np.stack([self[index] for index in indices]))
+    assert draw() == drawn
+
+
+def test_a_grid_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        noise = np.random.default_rng(0).integers(0, 9, (8, 16, 16), "u1")
+        made = file.create_dataset("grids", data=noise, chunks=(1, 16, 16), compression="gzip")
+        place = made.id.get_chunk_info(5).byte_offset
+    with (tmp_path / "a.h5").open("rb+") as stream:
+        stream.seek(place)
+        stream.write(b"spoilt" * 4)
+    assert batch_at(tmp_path / "a.h5", (7, 0)).indices == (7, 0)
+    with pytest.raises(DataError, match="grid 5 cannot be read"):
+        batch_at(tmp_path / "a.h5", (7, 5, 0))
 
 
 def test_every_grid_is_drawn_equally_often(dataset: Path, grids: NDArray[np.uint8]) -> None:

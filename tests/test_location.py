@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vaefit.cache import DataError, Location, class_counts
+from vaefit.cache import DataError, Location, class_counts, count_dataset
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,59 @@ def test_a_folder_whose_name_is_not_text_is_no_obstacle(tmp_path: Path, write_da
     folder.mkdir()
     file = write_dataset(folder / "a.h5", grids=[[[0, 1], [1, 1]]])
     assert class_counts(file).tolist() == class_counts(file).tolist() == [1, 3]
+
+
+TOO_LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    "data", [TOO_LONG, f"{TOO_LONG}.h5:/grids", f"{TOO_LONG}*", Location(Path(TOO_LONG)), ["x.h5", TOO_LONG]]
+)
+def test_a_name_that_no_file_system_takes(data: str | Location | list[str]) -> None:
+    with pytest.raises(DataError, match=r"^a{300}.*: File name too long\. Check the path and its permissions\.$"):
+        class_counts(data)
+    if not isinstance(data, (list, Location)):
+        with pytest.raises(DataError, match="File name too long"):
+            count_dataset(data)
+
+
+def test_a_path_that_is_long_only_with_its_dataset(tmp_path: Path, write_dataset: Callable[..., Path]) -> None:
+    name = "/".join(["group" * 20] * 60)
+    file = write_dataset(tmp_path / "a.h5", **{name: [[[0, 1], [1, 1]]]})
+    assert class_counts(f"{file}:/{name}").tolist() == [1, 3]
+
+
+def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # as root everything may be entered
+    monkeypatch.setattr(Path, "stat", refuse)
+    for data in (tmp_path / "a.h5", f"{tmp_path}/*.h5"):
+        with pytest.raises(DataError, match="Permission denied"):
+            class_counts(data)
+
+
+GONE = """
+import os, tempfile
+from vaefit.cache import DataError, class_counts, count_dataset, find_shards
+folder = tempfile.mkdtemp()
+os.chdir(folder)
+os.rmdir(folder)
+for ask in (class_counts, count_dataset, find_shards):
+    for data in ("a.h5", "*.h5", "a.h5:/grids"):
+        try:
+            ask(data)
+        except DataError as error:
+            print(error)
+"""
+
+
+def test_a_working_folder_that_is_gone() -> None:
+    done = subprocess.run([sys.executable, "-c", GONE], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 9
+    assert {line for line in lines if "working folder" in line} == {
+        "the working folder: No such file or directory. Change to a folder that exists, or pass absolute paths."
+    }

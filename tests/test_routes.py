@@ -72,7 +72,7 @@ def layouts(draw: st.DrawFn) -> dict[str, Any]:
     layout: dict[str, Any] = {"shape": shape, "dtype": dtype}
     if draw(st.booleans()):
         layout["chunks"] = tuple(draw(st.integers(1, high)) for high in (40, 9, 9))
-        layout["maxshape"] = (None, None, None) if draw(st.booleans()) else (100, 20, 20)
+        layout["maxshape"] = tuple(None if draw(st.booleans()) else most for most in (100, 20, 20))
         layout |= draw(st.sampled_from(FILTERS))
         layout["grown"] = draw(st.booleans())
     layout["fillvalue"] = draw(st.sampled_from([0, 0, 3, 127]))
@@ -146,6 +146,12 @@ def masked(handle: h5py.File) -> None:
         dataset.id.write_direct_chunk((n, 0, 0), for_mask[n // 4 % 4], n // 4 % 4)
 
 
+def growing_rows(handle: h5py.File) -> None:
+    """Of newer files that may grow along H or W alone, HDF5 lists the chunks at wrong places."""
+    layout = {"shape": (40, 64, 8), "maxshape": (40, None, 8), "chunks": (10, 8, 8), "compression": "gzip"}
+    handle.create_dataset("grids", dtype="u1", **layout)[:, :8] = np.arange(1, 5).repeat(10)[:, None, None]
+
+
 def compact(handle: h5py.File) -> None:
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_layout(h5py.h5d.COMPACT)
@@ -185,6 +191,7 @@ def empty_chunks(handle: h5py.File) -> None:
         (lambda h: plain(h, chunks=(7, 6, 6), **PLUGINS[1]), "h5py", "blosc"),
         (lambda h: h.create_dataset("grids", (9, 6, 6), "u1", fillvalue=9), "chunks", "nothing was ever written"),
         (empty_chunks, "chunks through h5py", "lzf"),
+        (growing_rows, "h5py", "may grow"),
         (external, "h5py", "external"),
         (virtual, "h5py", "virtual"),
         (compact, "h5py", "metadata"),
@@ -196,13 +203,13 @@ def test_the_way_that_a_layout_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[h5py.File], Any], name: str, reason: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with h5py.File("grids.h5", "w") as handle:
+    with h5py.File("grids.h5", "w", libver="latest" if make is growing_rows else None) as handle:
         make(handle)
     with h5py.File("grids.h5") as handle:
         dataset = handle["grids"]
         found = scan(dataset, threads=2)
-        assert found.route.name == name
-        assert reason in found.route.reason
+        assert found.route == name
+        assert reason in found.reason
         if dataset.size < 2**20:
             assert found.counts.tolist() == counted(dataset, None)[0]
         else:
@@ -215,8 +222,8 @@ def test_other_drivers_and_user_blocks_go_through_h5py(tmp_path: Path) -> None:
     for driver, words in ((None, "user block"), ("core", "driver core"), ("stdio", "driver stdio")):
         with h5py.File(tmp_path / "block.h5", driver=driver) as handle:
             found = scan(handle["grids"])
-            assert found.route.name == "h5py"
-            assert words in found.route.reason
+            assert found.route == "h5py"
+            assert words in found.reason
             assert found.counts.tolist() == counted(handle["grids"], None)[0]
 
 

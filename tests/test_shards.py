@@ -238,6 +238,9 @@ def test_grids_by_index_are_those_of_the_whole(tmp_path_factory, parts, most_ope
             for index in np.random.default_rng(0).permutation(len(whole)).tolist():
                 assert grids[index].dtype == grids.dtype
                 assert grids[index].tolist() == whole[index].tolist()
+            drawn = np.random.default_rng(1).integers(0, len(whole), 40)
+            assert grids.at(drawn.tolist()).dtype == grids.dtype
+            assert grids.at(drawn.tolist()).tolist() == whole[drawn].tolist()
             expected = 0
             for start, block in grids.blocks():
                 assert start == expected

@@ -217,6 +217,9 @@ def test_a_file_that_turns_up_earlier_in_the_search_is_seen(folder: Path, monkey
     plain(real / "part.h5", 0)
     assert answer(main) == (counts, "scan")
     assert answer(main) == (counts, "cache")
+    for label, edited in ((2, [0, 0, 128, 128]), (0, counts)):
+        plain(real / "part.h5", label)
+        assert answer(main) == (edited, "scan")
     for label, place in ((1, Path.cwd()), (2, folder)):
         plain(place / "part.h5", label)
         counts = [0, 0, 0, 128]

@@ -135,7 +135,6 @@ HOSTILE = [
     {"prefixes": None},
     {"asked_dataset": 7},
     {"chunks": [0, 8, 8]},
-    {"fill_value": 1.5},
     {"filters": [["deflate"]]},
 ]
 

@@ -100,7 +100,7 @@ class _Sample:
 
     @classmethod
     def read(cls, dataset: Grids, indices: list[int]) -> _Sample:
-        return cls(indices, np.stack([dataset[index] for index in indices]).astype(np.int64))
+        return cls(indices, dataset.at(indices).astype(np.int64))
 
     def replace(self, position: int, index: int, dataset: Grids) -> None:
         self.indices[position] = index
@@ -113,13 +113,14 @@ def _distinct_sample(dataset: Grids, size: int, rng: np.random.Generator) -> _Sa
     candidates = rng.choice(n, min(n, CANDIDATES_PER_GRID * size), replace=False).tolist()
     chosen: dict[bytes, int] = {}
     grids: list[NDArray[np.integer]] = []
-    for index in candidates:
-        grid = dataset[index]
-        if grid.tobytes() not in chosen:
-            chosen[grid.tobytes()] = index
-            grids.append(grid)
-        if len(chosen) == size:
-            return _Sample(list(chosen.values()), np.stack(grids).astype(np.int64))
+    for first in range(0, len(candidates), size):
+        piece = candidates[first : first + size]
+        for index, grid in zip(piece, dataset.at(piece), strict=True):
+            if grid.tobytes() not in chosen:
+                chosen[grid.tobytes()] = index
+                grids.append(grid)
+            if len(chosen) == size:
+                return _Sample(list(chosen.values()), np.stack(grids).astype(np.int64))
     # many equal grids: keep the `size` distinct ones whose salted digests are smallest, a uniform choice in one scan
     salt = rng.bytes(16)
     smallest: dict[bytes, int] = {}

@@ -123,7 +123,7 @@ def _slices(file: Path, grids: int, slices: int | None) -> Tally:
 def _scan(file: Path, threads: int) -> Tally:
     with open_grids(Location(file)) as dataset:
         found = scan(dataset, threads=threads)
-        return Tally(found.counts.tolist(), dataset.nbytes, found.route.name)
+        return Tally(found.counts.tolist(), dataset.nbytes, found.route)
 
 
 def _read(file: Path, offset: int, size: int) -> int:

@@ -29,6 +29,8 @@ from .scene import Scene, WrongError
 from .tally import Tally, show
 
 DRILLS = ("damage", "kills", "crowd", "edits")
+COUNTS = {"damage": 1000, "kills": 200, "crowd": 4}
+QUICK = {"damage": 100, "kills": 4, "crowd": 1}
 
 
 def edits(settle: bool = True) -> Tally:
@@ -53,30 +55,38 @@ def edits(settle: bool = True) -> Tally:
 
 def drills(arguments: argparse.Namespace) -> Iterator[Tally]:
     """The drills asked for, one after another."""
-    count, seed = arguments.count, arguments.seed
+    seed, usual = arguments.seed, QUICK if arguments.quick else COUNTS
     for name in arguments.drill or DRILLS:
+        count = arguments.count or usual.get(name, 0)
         if name == "damage":
-            yield damage_drill(count or 1000, seed, arguments.only, arguments.keep)
+            yield damage_drill(count, seed, arguments.only, arguments.keep)
         elif name == "kills":
-            yield scan_kills(count or 200, seed, arguments.chunks or 20_000)
-            yield write_kills(count or 200, seed)
+            yield scan_kills(count, seed, arguments.chunks)
+            yield write_kills(count, seed)
         elif name == "crowd":
-            yield crowd(count or 4, seed, arguments.processes, arguments.chunks or 4_000)
+            yield crowd(count, seed, arguments.processes)
         else:
             yield edits(not arguments.quick)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no count: pass 1 or more")
+    return number
 
 
 def main() -> int:
     """Run the drills; 1 if anything is bad."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("drill", nargs="*", help=f"any of {', '.join(DRILLS)}; all where left out")
-    parser.add_argument("--count", type=int, help="damaged files, kills of each kind, rounds of a crowd")
+    parser.add_argument("--count", type=_positive, help="damaged files, kills of each kind, rounds of a crowd")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, metavar="K", help="the damaged file of this number only")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where damaged files go that ended badly")
-    parser.add_argument("--chunks", type=int, help="size of the datasets of kills and crowd, in 32 KiB")
-    parser.add_argument("--processes", type=int, default=16, help="in a round of a crowd")
-    parser.add_argument("--quick", action="store_true", help="edits of files just written only")
+    parser.add_argument("--chunks", type=_positive, default=20_000, help="size of the killed scan's dataset, in 32 KiB")
+    parser.add_argument("--processes", type=_positive, default=16, help="in a round of a crowd")
+    parser.add_argument("--quick", action="store_true", help="fewer of each, edits of files just written only")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if unknown := set(arguments.drill) - set(DRILLS):

@@ -43,7 +43,11 @@ class ContiguousBytes:
         read: Bytes = self._own.memory[:size]
         view, done = memoryview(read.data), 0
         while done < size:
-            got = os.preadv(self._handle, [view[done:]], offset + done)
+            try:
+                got = os.preadv(self._handle, [view[done:]], offset + done)
+            except OSError as error:
+                what = "the file cannot be read"
+                raise DataError(what, self._where, error.strerror or str(error), "Check the disk.") from error
             if got == 0:
                 what, got_nothing = "the file is damaged: it ends before its cells do", f"no byte at {offset + done:,}"
                 raise DataError(what, self._where, got_nothing, "Take another copy of it.")

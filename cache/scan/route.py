@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_CHUNK = 1 << 30
 """Bytes of one chunk in memory; a larger one can only be meant by a damaged file."""
+MEMORY = 1 << 26
+"""Bytes of chunks that threads may hold between them; each holds one, and the first whatever its size."""
 THREADS = 4
 """Most threads that are used unasked: memory grows with them, and storage seldom keeps up with more."""
 _OWN_TYPE = "the stored integers have a type of their own"
@@ -54,7 +56,8 @@ def choose_route(dataset: h5py.Dataset, threads: int | None = None) -> Route:
     try:
         if math.prod(dataset.shape) >= 2**63:
             raise OverflowError(f"it says that it holds {math.prod(dataset.shape):,} cells")
-        return _choose(dataset, _processors() if threads is None else threads)
+        route = _choose(dataset, _processors() if threads is None else threads)
+        return replace(route, threads=max(1, min(route.threads, len(route.spans))))
     except (RuntimeError, KeyError, OSError, OverflowError) as error:
         where = f"{dataset.file.filename}:{dataset.name}"
         do = "Take another copy of it, or write it anew."
@@ -90,6 +93,10 @@ def _chunked(dataset: h5py.Dataset, threads: int) -> Route:
         where = f"{dataset.file.filename}:{dataset.name}"
         do = "The file is damaged; or write it anew in smaller chunks."
         raise DataError("one chunk does not fit into memory", where, f"{chunk_bytes:,} bytes", do)
+    if [axis for axis, most in enumerate(dataset.maxshape) if most is None] in ([1], [2]):
+        return Route(
+            "h5py", "HDF5 may list the chunks of a dataset wrongly that may grow in H or W alone", Slabs(dataset), 1
+        )
     chunks = Chunks.of(dataset)
     if chunks is None:
         _refuse_endless(dataset)
@@ -110,7 +117,7 @@ def _chunked(dataset: h5py.Dataset, threads: int) -> Route:
         why = f"only h5py undoes the filter {' and '.join(names)}"
     else:
         how = f"inflated by {choose_inflate()[1]}" if filters else "without a filter"
-        threads = threads if chunk_bytes >= _THREADED_CHUNK else 1
+        threads = min(threads, MEMORY // chunk_bytes) if chunk_bytes >= _THREADED_CHUNK else 1
         return Route(
             "chunks", f"chunks taken as they are stored, {how}", StoredChunks(dataset, chunks, filters), threads
         )

@@ -51,7 +51,12 @@ class Scan:
     """(256,), cells of each label 0..255."""
     outside: int
     """Cells with the ignored label, where that lies outside 0..255."""
-    route: Route
+    route: str
+    """Which way the cells were read, in one word."""
+    reason: str
+    """Why that way."""
+    threads: int
+    """How many threads read and counted at once."""
     resumed: int
     """Cells that a checkpoint had counted already."""
 
@@ -91,7 +96,7 @@ def scan(
         where = f"{dataset.file.filename}:{dataset.name}"
         got = f"{_size(dataset):,} bytes, before {size:,}"
         raise DataError("the file was cut while it was counted", where, got, "Run the command again.")
-    return Scan(counts, outside, route, start.cells)
+    return Scan(counts, outside, route.name, route.reason, route.threads, start.cells)
 
 
 def first_wrong_label(dataset: h5py.Dataset, classes: int, ignore_index: int | None, instead: str = "") -> DataError:
@@ -126,8 +131,8 @@ def _parts(dataset: h5py.Dataset, route: Route, first: int, ignore_index: int | 
         return part
 
     numbers = range(first, len(route.spans))
-    threads = min(route.threads, len(numbers))
-    if threads <= 1:
+    threads = route.threads
+    if threads == 1:
         yield from map(count, numbers)
         return
     pool = ThreadPoolExecutor(threads)
