@@ -38,6 +38,7 @@ FILTERS: list[dict[str, Any]] = [
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds so low that a few hundred cells make many spans, joins and pieces."""
     monkeypatch.setattr(contiguous, "SPAN_BYTES", 512)
+    monkeypatch.setattr(contiguous, "READ_BYTES", 128)
     monkeypatch.setattr(chunk_bytes, "SPAN_BYTES", 400)
     monkeypatch.setattr(chunk_bytes, "JOINED_BYTES", 256)
     monkeypatch.setattr(histogram, "_PIECE", 256)

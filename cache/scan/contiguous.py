@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import h5py
 
 SPAN_BYTES = 1 << 22
-"""Bytes that one call reads: storage that is far away wants long requests."""
+"""Bytes of a span: small enough that work is shared and progress seen."""
+READ_BYTES = 1 << 20
+"""Bytes that one call reads: many enough for storage that is far away, few enough to be counted from the cache."""
 
 
 class ContiguousBytes:
@@ -33,13 +35,14 @@ class ContiguousBytes:
 
     def count(self, number: int, histogram: Histogram) -> None:
         """Count one stretch; DataError where the file ends before."""
-        start = number * SPAN_BYTES
-        histogram.add(self._read(self._offset + start, min(SPAN_BYTES, self._bytes - start)))
+        end = min((number + 1) * SPAN_BYTES, self._bytes)
+        for start in range(number * SPAN_BYTES, end, READ_BYTES):
+            histogram.add(self._read(self._offset + start, min(READ_BYTES, end - start)))
 
     def _read(self, offset: int, size: int) -> Bytes:
         """That many bytes, valid until the thread reads again."""
         if not hasattr(self._own, "memory"):
-            self._own.memory = np.empty(SPAN_BYTES, np.uint8)
+            self._own.memory = np.empty(READ_BYTES, np.uint8)
         read: Bytes = self._own.memory[:size]
         view, done = memoryview(read.data), 0
         while done < size:
