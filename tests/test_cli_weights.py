@@ -268,7 +268,7 @@ def test_ignored_cells_and_absent_classes(vaefit_cli, weights, dataset, grids):
     assert counts[10:] == [0, 0]
     # a class that never occurs weighs as much as the rarest that does, and that is said
     assert wide.json["weights"][10] == wide.json["weights"][11] == wide.json["weights"][int(np.argmin(counts[:10]))]
-    assert "class 10, 11" in wide.err
+    assert "classes 10, 11" in wide.err
     assert sum(wide.json["weights"]) == pytest.approx(12)
     assert vaefit_cli("weights", dataset, "--classes", "12", "--quiet").err == ""
 

@@ -195,10 +195,12 @@ def _done(task: Task) -> Report:
 
 def main() -> int:
     """Do the tasks on stdin, a JSON object a line, and print a report a line."""
+    import vaefit.benchmarks.faults.fork
+    import vaefit.benchmarks.faults.plain
     import vaefit.benchmarks.faults.task
     import vaefit.cache
 
-    # in each fork an import would take longer than the task
+    # in each fork an import would take longer than the task, and another user may not be let in here
     names = ["deflate", "hdf5plugin", "concurrent.futures.thread", "platformdirs.unix"]
     names += [f"vaefit.cache.{module.name}" for module in iter_modules(vaefit.cache.__path__)]
     for name in names:
