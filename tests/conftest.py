@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -65,6 +66,21 @@ def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.delenv("FORCE_COLOR", raising=False)
         yield folder
+
+
+@pytest.fixture
+def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's cache folder for one test, not made yet."""
+    folder = tmp_path / "user_cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
+    """Gives all warnings so far."""
+    with caplog.at_level(logging.WARNING, logger="vaefit"):
+        yield lambda: " ".join(r.getMessage() for r in caplog.records if r.name.startswith("vaefit"))
 
 
 @pytest.fixture(scope="session")

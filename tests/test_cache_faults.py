@@ -24,11 +24,7 @@ from vaefit.cache.atomic import replacing
 COUNTS = [30_000_000 - 5_000_000, 3_000_000, 2_000_000]
 
 
-@pytest.fixture(autouse=True)
-def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "user_cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("user_folder")
 
 
 @pytest.fixture

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +21,7 @@ RACY_SECONDS = 2.2
 """Longer than the time in which two writes may show the same mtime on a coarse file system."""
 
 
-@pytest.fixture(autouse=True)
-def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "user_cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("user_folder")
 
 
 @pytest.fixture
@@ -86,13 +80,6 @@ def answer(data: str | Path, **settings: Any) -> tuple[list[int], str]:
 
 def everything(found: DatasetCounts) -> tuple[Any, ...]:
     return (found.location, found.dataset, found.counts.tolist(), found.shape, found.digest, found.cells)
-
-
-@pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
-    """Call it for the warnings so far, as one text."""
-    with caplog.at_level(logging.WARNING, logger="vaefit"):
-        yield lambda: " ".join(r.getMessage() for r in caplog.records if r.name.startswith("vaefit"))
 
 
 def test_the_second_answer_is_the_first_from_the_cache(data: Path, said: Any) -> None:

@@ -21,11 +21,7 @@ Write = Callable[..., Path]
 ONE, TWO = np.zeros((2, 3, 3), "u1"), np.ones((2, 3, 3), "u1")
 
 
-@pytest.fixture(autouse=True)
-def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "user_cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("user_folder")
 
 
 @pytest.fixture

@@ -9,10 +9,6 @@ import itertools
 import json
 import re
 import shlex
-import signal
-import subprocess
-import sys
-import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -372,30 +368,3 @@ def test_every_option_is_used_above(vaefit_cli):
     used = {word for line in (*KNOBS, *SEEN) for word in line.split()} | {*SHORT, "--json", "--help"}
     used |= {"--no-scan", "--cache-dir", "--graph"}  # in a test of their own
     assert sorted(options - used) == []
-
-
-def test_ctrl_c_leaves_whole_files(place, tmp_path):
-    folder = tmp_path / "run"
-    arguments = ["--batch-size", "4", "--stop-when", "never", "--iterations", "100000", "--out", str(folder), "--json"]
-    # a shell in the background makes its children deaf to Ctrl-C
-    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    main = f"{hear}; from vaefit.cli import main; main()"
-    command = [sys.executable, "-c", main, "overfit", str(place / "grids.h5"), *arguments]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
-        metrics, patience = folder / "metrics.csv", time.monotonic() + 60
-        while not metrics.exists() or metrics.read_bytes().count(b"\n") < 5:
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < patience
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    assert metrics.read_bytes().endswith(b"\n")
-    assert len({line.count(",") for line in metrics.read_text().splitlines()}) == 1
-    assert json.loads((folder / "config.json").read_text())
-    assert not (folder / "result.json").exists()
-    found = json.loads(out)
-    assert found["exit"] == 130
-    assert set(found["error"]) == {"what", "where", "got", "do"}

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,7 @@ from vaefit.cache.fingerprint import Stamp
 GRIDS, SIDE = 18_000, 32
 
 
-@pytest.fixture(autouse=True)
-def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "user_cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("user_folder")
 
 
 @pytest.fixture
@@ -49,12 +43,6 @@ def data(tmp_path: Path, cells: np.ndarray) -> Path:
     with h5py.File(file, "w") as handle:
         handle["grids"] = cells
     return file
-
-
-@pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
-    with caplog.at_level(logging.WARNING, logger="vaefit"):
-        yield lambda: " ".join(r.getMessage() for r in caplog.records if r.name.startswith("vaefit"))
 
 
 def partial_file(data: Path) -> Path:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -85,3 +87,30 @@ def test_a_reader_that_goes_away_does_not_cost_the_run(dataset: Path, tmp_path: 
     assert process.returncode == 1
     assert "Traceback" not in errors
     assert json.loads((out / "result.json").read_text())["iterations"] == 2
+
+
+def test_ctrl_c_leaves_whole_files(dataset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    arguments = ["--batch-size", "4", "--stop-when", "never", "--iterations", "100000", "--out", str(folder), "--json"]
+    # a shell in the background makes its children deaf to Ctrl-C
+    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    main = f"{hear}; from vaefit.cli import main; main()"
+    command = [sys.executable, "-c", main, "overfit", str(dataset), *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        metrics, patience = folder / "metrics.csv", time.monotonic() + 60
+        while not metrics.exists() or metrics.read_bytes().count(b"\n") < 5:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < patience
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert metrics.read_bytes().endswith(b"\n")
+    assert len({line.count(",") for line in metrics.read_text().splitlines()}) == 1
+    assert json.loads((folder / "config.json").read_text())
+    assert not (folder / "result.json").exists()
+    found = json.loads(out)
+    assert found["exit"] == 130
+    assert set(found["error"]) == {"what", "where", "got", "do"}

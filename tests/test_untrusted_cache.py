@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,23 +20,13 @@ from vaefit.cache.counts import stored_counts
 COUNTS = [1000, 200, 80]
 
 
-@pytest.fixture(autouse=True)
-def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "user_cache"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("user_folder")
 
 
 @pytest.fixture
 def data(tmp_path: Path, write_dataset: Callable[..., Path]) -> Path:
     (tmp_path / "data").mkdir()
     return write_dataset(tmp_path / "data" / "maps.h5", grids=np.repeat([0, 1, 2], COUNTS).reshape(20, 8, 8))
-
-
-@pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
-    with caplog.at_level(logging.WARNING, logger="vaefit"):
-        yield lambda: " ".join(r.getMessage() for r in caplog.records if r.name.startswith("vaefit"))
 
 
 def beside(file: Path) -> Path:
