@@ -52,7 +52,7 @@ class _Wrong(Objective):
         losses = right(logits, targets, mu, logvar, beta)
         if self.mistake == "torch":
             total = losses.total * targets.shape[0] / self.weight[targets].sum()
-            return Losses(total, losses.focal, losses.kl, losses.counts)
+            return Losses(total, losses.focal, losses.kl, losses.counts, losses.logits)
         if self.mistake == "gamma":
             return Objective(self.weight, 1.0, self.reduction)(logits, targets, mu, logvar, beta)
         return losses

@@ -15,6 +15,7 @@ from vaefit.kernels import choose_backend
 
 from .adapter import outputs
 from .errors import RunError
+from .film import Camera
 from .motion import Motion
 from .objective import NO_LABEL
 from .recipe import Recipe
@@ -32,6 +33,7 @@ class Fit:
     ) -> None:
         self.motion, self.step, self.recipe = motion, step, recipe
         self.inputs, self.targets, self.shares = inputs, targets, shares
+        self.camera = Camera(targets.cpu().numpy())
         self.updates = 0
         self.diverged: str | None = None
 
@@ -44,6 +46,8 @@ class Fit:
             measured = self.motion.measure(self.updates)
             if math.isfinite(measured.loss):
                 self._check_cells(measured.counts)
+            if self.camera.wants(self.updates):
+                self.camera.take(self.updates, self.motion.predictions())
             record = Record(
                 step=self.updates,
                 loss=measured.loss,

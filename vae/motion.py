@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .signals import Labels
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -26,6 +28,9 @@ class Motion(Protocol):
 
     def measure(self, updates: int) -> Measured:
         """Measure the model after `updates` updates."""
+
+    def predictions(self) -> Labels:
+        """The reconstruction (B, H, W) with z = mu of the model as it was last measured."""
 
     def update(self, updates: int) -> tuple[float, float]:
         """Make the next update; return the objective that it goes down, and its gradient's norm before it was clipped.

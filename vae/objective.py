@@ -29,6 +29,8 @@ class Losses:
     """None where the model gives no mu and logvar."""
     counts: Tensor
     """Confusion counts (C, C) int64 of the logits that the loss was taken of."""
+    logits: Tensor
+    """(B, C, H, W), detached."""
 
     def measured(self) -> Measured:
         """The same as numbers; waits for the device."""
@@ -77,7 +79,7 @@ class Objective:
         total = focal
         if kl is not None and minimised:
             total = focal + (beta.to(kl.dtype) if isinstance(beta, Tensor) else beta) * kl
-        return Losses(total, focal, kl, counts)
+        return Losses(total, focal, kl, counts, logits.detach())
 
 
 def divisors(batch: int, cells: int) -> dict[str, int]:

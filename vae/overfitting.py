@@ -117,7 +117,9 @@ def overfit(
             if on_step is not None:
                 on_step(record)
         predictions = fit.predictions()
-    accuracies = Accuracies.of(_counts(predictions, fixed.grids, classes, ignore_index))
+    fit.camera.take(fit.updates, predictions)
+    confusion = _counts(predictions, fixed.grids, classes, ignore_index)
+    accuracies = Accuracies.of(confusion)
     evidence = Evidence(
         accuracies,
         shares.skill(accuracies.pixel),
@@ -131,6 +133,7 @@ def overfit(
         iterations=fit.updates,
         reached=_reached(history),
         accuracies=accuracies,
+        confusion=confusion,
         shares=shares,
         skill=evidence.skill,
         retrieval=evidence.retrieval,
@@ -143,6 +146,7 @@ def overfit(
         seconds=time.perf_counter() - start,
         history=tuple(history),
         predictions=predictions,
+        film=fit.camera.film(),
         ignore_index=ignore_index,
     )
 

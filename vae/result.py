@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .batch import Batch
+from .diagnosis import Diagnosis
+from .film import Film
 from .recipe import Recipe
 from .signals import Accuracies, Shares
 from .start import Difference, Start
@@ -52,6 +54,8 @@ class OverfitResult:
     reached: Reached
     accuracies: Accuracies
     """Of the final reconstruction."""
+    confusion: NDArray[np.int64]
+    """(C, C) counts of the final reconstruction, row = target, column = prediction."""
     shares: Shares
     skill: float | None
     retrieval: float | None
@@ -66,7 +70,10 @@ class OverfitResult:
     history: tuple[Record, ...]
     predictions: NDArray[np.int64]
     """(B, H, W), the final reconstruction."""
+    film: Film
     ignore_index: int | None
+    diagnosis: Diagnosis | None = None
+    """Why it failed; None where it passed, and where nobody asked."""
 
     @property
     def verdict(self) -> Verdict:

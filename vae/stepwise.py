@@ -11,6 +11,7 @@ from .model import BetaVAE
 from .motion import Measured
 from .objective import Losses
 from .recipe import Recipe
+from .signals import Labels
 from .step import Step
 
 REPEATS = 50
@@ -32,6 +33,11 @@ class Stepwise:
         """Measure the model after `updates` updates."""
         self._losses = self._measure(self._recipe.beta_at(updates))
         return self._losses.measured()
+
+    def predictions(self) -> Labels:
+        """The reconstruction (B, H, W) with z = mu of the model as it was last measured."""
+        assert self._losses is not None  # measured before
+        return self._losses.logits.argmax(dim=1).cpu().numpy()
 
     def update(self, updates: int) -> tuple[float, float]:
         """Make the next update; return its objective and the norm of its gradient."""

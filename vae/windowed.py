@@ -18,6 +18,7 @@ from .graph import WINDOW, Replay, capture
 from .motion import Measured
 from .objective import Losses
 from .recipe import Recipe
+from .signals import Labels
 from .step import Step
 
 NUMBERS = 4
@@ -95,6 +96,13 @@ class Windowed:
         loss, focal, kl, _ = row[:NUMBERS].tolist()
         classes = math.isqrt(len(row) - NUMBERS)
         return Measured(loss, focal, kl, row[NUMBERS:].astype(np.int64).reshape(classes, classes))
+
+    def predictions(self) -> Labels:
+        """The reconstruction (B, H, W) with z = mu of the model as it was last measured; takes a forward pass."""
+        self.settle()
+        with torch.no_grad():
+            logits = self._step.forward(self._inputs, self._targets, 0.0).logits
+        return logits.argmax(dim=1).cpu().numpy()
 
     def update(self, updates: int) -> tuple[float, float]:
         """Objective and gradient norm of an update, which was made with its window."""

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from ..diagnosis import Diagnosis
 from ..result import Reached
 from ..start import Difference, Start
 from ..verdict import Verdict
@@ -153,6 +154,10 @@ class RunSummary:
     setup: SetupSummary
     seconds: float
     run_dir: str
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    """Row = target, column = prediction; None in the folder of a run by a version that did not write it."""
+    diagnosis: Diagnosis | None = None
+    """None where the run passed, and where nobody asked for controls."""
 
     @classmethod
     def of(cls, check: Check) -> RunSummary:
@@ -182,6 +187,8 @@ class RunSummary:
             setup=SetupSummary.of(check.prepared, check.result.start),
             seconds=check.seconds,
             run_dir=str(check.run_dir),
+            confusion=tuple(map(tuple, result.confusion.tolist())),
+            diagnosis=result.diagnosis,
         )
 
     def json(self) -> dict[str, Any]:
