@@ -61,8 +61,8 @@ class LightningFit(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Adam with the recipe's schedule."""
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.recipe.lr, betas=self.recipe.betas)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: self.recipe.lr_at(t) / self.recipe.lr)
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.recipe.rate, betas=self.recipe.betas)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: self.recipe.lr_at(t) / self.recipe.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -61,13 +61,25 @@ def overfit(
     optimiser: Annotated[
         str | None, typer.Option(metavar="adam|muon", help="What moves the weights; Muon leaves biases to Adam.")
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate, on Adam's scale.")] = None,
+    lr: Annotated[
+        str | None, typer.Option(metavar="RATE|auto", help="Learning rate, on Adam's scale; auto tries six.")
+    ] = None,
     betas: Annotated[str | None, typer.Option(metavar="B1,B2", help="Adam's betas; B1 is Muon's momentum.")] = None,
     warmup: Annotated[int | None, typer.Option(help="Steps of linear warm-up.")] = None,
     lr_decay: Annotated[str | None, typer.Option(metavar="isqrt|none|cosine", help="How the rate falls.")] = None,
     decay_steps: Annotated[int | None, typer.Option(help="Steps after which isqrt has cost the rate 30 %.")] = None,
     clip: Annotated[float | None, typer.Option(help="Largest gradient norm; 0 does not clip.")] = None,
-    latent_dim: Annotated[int, typer.Option(help="Dimensions of the latent vector.")] = 32,
+    latent_dim: Annotated[int | None, typer.Option(help="Dimensions of the latent vector (32).")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="WHERE:NAME", help="Your own network: package.module:Name or path/to/file.py:Name."),
+    ] = None,
+    model_arg: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of its constructor; may be repeated.")
+    ] = None,
+    diagnose: Annotated[
+        bool, typer.Option("--diagnose", help="If it fails, find out why, by short reruns that change one thing each.")
+    ] = False,
     classes: Classes = None,
     ignore_index: IgnoreIndex = None,
     cache_dir: CacheDir = None,
@@ -101,7 +113,7 @@ def overfit(
     with terminal.progress() as progress:
         watcher = Watcher(
             counting=progress.counting,
-            started=lambda prepared, start: print_setup(terminal, SetupSummary.of(prepared, start)),
+            started=lambda prepared, start: print_setup(terminal, SetupSummary.of(prepared, start, settings.recipe)),
             step=lambda record: progress.fitting(record, settings.recipe.iterations),
         )
         check = run_check(settings, watcher)

@@ -9,6 +9,7 @@ from rich.table import Table
 from .console import Terminal
 
 if TYPE_CHECKING:
+    from vaefit.vae.diagnosis import Diagnosis
     from vaefit.vae.report.summary import DatasetSummary, RunSummary, SetupSummary
 
 _STYLES = {"MEMORISED": "bold green", "LEARNING": "bold yellow", "COLLAPSED": "bold red", "DIVERGED": "bold red"}
@@ -23,10 +24,14 @@ def print_setup(terminal: Terminal, setup: SetupSummary) -> None:
     terminal.line(f"counts      {_known(dataset)}")
     swapped = f", {batch.swapped} swapped in for rare classes" if batch.swapped else ""
     terminal.line(f"batch       {len(batch.indices)} grids{swapped}, digest {batch.digest[:16]}")
+    if setup.model is not None:
+        terminal.line(f"model       {setup.model}: {setup.adapter}")
     terminal.line(f"focal loss  {setup.backend} ({setup.backend_reason})")
     if setup.steps is not None:
         terminal.line(f"preflight   {_preflight(setup)}")
         terminal.line(f"steps       {setup.steps} ({setup.steps_reason})")
+    if setup.lr_reason is not None:
+        terminal.line(f"rate        {setup.lr_reason}")
     terminal.line()
 
     table = Table(title="classes")
@@ -110,9 +115,35 @@ def print_result(terminal: Terminal, run: RunSummary) -> None:
     terminal.table(signals)
     terminal.line(f"{run.verdict} after {run.iterations} updates, {run.seconds:.1f} s", _STYLES[run.verdict])
     terminal.line(f"why   {run.reason}")
+    if run.diagnosis is not None:
+        _print_diagnosis(terminal, run.diagnosis)
     if run.next:
         terminal.line(f"next  {run.next}")
+    if not run.passed and run.diagnosis is None:
+        terminal.line("      --diagnose finds out why, by short reruns that change one thing each")
     terminal.line(f"run   {run.run_dir}: reconstructions.png, curves.png, metrics.csv, result.json")
+
+
+def _print_diagnosis(terminal: Terminal, diagnosis: Diagnosis) -> None:
+    """The cause, and what it was found by."""
+    terminal.line()
+    findings = Table(title="measured on the failed model", show_header=False)
+    for finding in diagnosis.findings:
+        findings.add_row(finding.name, finding.found, style="yellow" if finding.suspicious else None)
+    terminal.table(findings)
+    if diagnosis.controls:
+        controls = Table(title="the same run, changed")
+        controls.add_column("change")
+        for column in ("updates", "worst class", "skill", "retrieval"):
+            controls.add_column(column, justify="right")
+        controls.add_column("verdict")
+        for c in diagnosis.controls:
+            numbers = (f"{c.updates}", f"{c.worst_class:.4f}", optional(c.skill), optional(c.retrieval))
+            controls.add_row(c.name, *numbers, c.verdict, style="green" if c.mended else None)
+        terminal.table(controls)
+    if diagnosis.skipped:
+        terminal.line(f"not run: {', '.join(diagnosis.skipped)}")
+    terminal.line(f"cause {diagnosis}", "bold")
 
 
 def optional(value: float | None) -> str:

@@ -18,6 +18,7 @@ import vaefit.vae.adam
 import vaefit.vae.graph
 import vaefit.vae.overfitting
 from vaefit.vae import RECIPES, BetaVAE, OverfitResult, Recipe, overfit
+from vaefit.vae.adapter import find_adapter
 from vaefit.vae.errors import RunError
 from vaefit.vae.graph import capture, choose_steps
 from vaefit.vae.grids.synthetic import SyntheticSpec, synthesise
@@ -194,7 +195,8 @@ def test_a_step_waits_for_no_device(recipe: Recipe, beta: float, monkeypatch: py
     monkeypatch.setattr(vaefit.vae.adam, "adam", lambda *_, lr, **__: rates.append((lr.shape, lr.dtype, lr.device)))
     with torch.device("meta"):
         model, targets = BetaVAE(10, 9, 10), torch.zeros(4, 9, 10, dtype=torch.int64)
-        step = Step.build(model, Objective(torch.ones(10), backend="eager"), recipe)
+        adapter = find_adapter(model, targets, None)
+        step = Step.build(model, adapter, Objective(torch.ones(10), backend="eager"), recipe)
     ring = Ring(10, 100, step.parameters)
     motion = Windowed(step, recipe, model.one_hot(targets), targets)
     for _ in range(2):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from .recipe import Recipe
+from .recipe import DEFAULT_LR, Recipe
 
 STRONG_BETA = 0.1
 """On the scale of the evidence lower bound; up to this beta the recipe memorised (measured on ARC-AGI-1 and 2)."""
@@ -99,10 +99,10 @@ def _clip(recipe: Recipe, _: Clues) -> str | None:
 
 
 def _rate(recipe: Recipe, _: Clues) -> str | None:
-    if recipe.lr > HIGH_RATE * Recipe.lr:
-        return f"A rate of {recipe.lr:g} kills units or overshoots: try --lr {Recipe.lr:g}."
-    if recipe.lr < LOW_RATE * Recipe.lr:
-        return f"A rate of {recipe.lr:g} hardly moves the model: try --lr {Recipe.lr:g}."
+    if recipe.rate > HIGH_RATE * DEFAULT_LR:
+        return f"A rate of {recipe.rate:g} kills units or overshoots: try --lr {DEFAULT_LR:g}."
+    if recipe.rate < LOW_RATE * DEFAULT_LR:
+        return f"A rate of {recipe.rate:g} hardly moves the model: try --lr {DEFAULT_LR:g}."
     return None
 
 
@@ -168,11 +168,11 @@ def _large_batch(_: Recipe, clues: Clues) -> str | None:
 
 
 def _lower_rate(recipe: Recipe, _: Clues) -> str:
-    return f"It has come to rest short of the goal, as units that die early make it: try --lr {recipe.lr / 2:g}."
+    return f"It has come to rest short of the goal, as units that die early make it: try --lr {recipe.rate / 2:g}."
 
 
 def _diverged(recipe: Recipe, _: Clues) -> str:
-    return f"The step was too large for this loss: try --lr {min(recipe.lr / 4, Recipe.lr):g}."
+    return f"The step was too large for this loss: try --lr {min(recipe.rate / 4, DEFAULT_LR):g}."
 
 
 def largest_beta(recipe: Recipe) -> float:

@@ -10,12 +10,15 @@ from .overfitting import overfit
 from .result import OverfitResult
 
 
-def assert_memorises(model: nn.Module, batch: Any, **settings: Any) -> OverfitResult:
+def assert_memorises(model: nn.Module, batch: Any, *, diagnose: bool = True, **settings: Any) -> OverfitResult:
     """Run `overfit(model, batch, **settings)` and return its result; AssertionError unless the verdict is MEMORISED.
 
-    The message carries the verdict, its reason and the next step. Other errors are those of `overfit`.
+    The message carries the verdict and its reason, the cause with its evidence, and the next step. A failing assertion
+    costs up to six times a check, for the reruns that find the cause; `diagnose=False` leaves them out. Other errors
+    are those of `overfit`.
     """
-    result = overfit(model, batch, **settings)
+    result = overfit(model, batch, diagnose=diagnose, **settings)
     if not result.passed:
-        raise AssertionError(f"{result.verdict}: {result.judgement.reason}. {result.judgement.next}")
+        cause = "" if result.diagnosis is None else f"Cause: {result.diagnosis}. "
+        raise AssertionError(f"{result.verdict}: {result.judgement.reason}. {cause}{result.judgement.next}")
     return result

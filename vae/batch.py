@@ -31,17 +31,33 @@ class Batch:
     """Where in the dataset each grid lies, counted through all its shards; empty for grids that come from nowhere."""
     swapped: int = 0
     """How many grids of the uniform sample were replaced to bring in rare classes."""
+    other_targets: NDArray[np.int64] | None = None
+    """(B, H, W) labels that are wanted from the grids, where they are not the grids themselves."""
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """(B, H, W), the labels that the model is to give."""
+        return self.grids if self.other_targets is None else self.other_targets
 
     def counts(self, num_classes: int, ignore_index: int | None) -> NDArray[np.int64]:
-        """(C,), cells of each class; ignored cells are not among them."""
-        kept = self.grids if ignore_index is None else self.grids[self.grids != ignore_index]
+        """(C,), cells of each class in the targets; ignored cells are not among them."""
+        kept = self.targets if ignore_index is None else self.targets[self.targets != ignore_index]
         return np.bincount(kept.reshape(-1), minlength=num_classes)
 
     @property
     def digest(self) -> str:
-        """sha256 of the shape, as text "(B, H, W)", and the row-major cells as uint8; 64 hex digits."""
-        cells = np.ascontiguousarray(self.grids.astype(np.uint8))
-        return hashlib.sha256(str(self.grids.shape).encode() + cells.tobytes()).hexdigest()
+        """sha256 of the shape, as text "(B, H, W)", and the row-major cells as uint8; 64 hex digits.
+
+        Other targets than the grids follow in the same way.
+        """
+        digest = hashlib.sha256(str(self.grids.shape).encode() + _cells(self.grids))
+        if self.other_targets is not None:
+            digest.update(_cells(self.other_targets))
+        return digest.hexdigest()
+
+
+def _cells(grids: NDArray[np.int64]) -> bytes:
+    return np.ascontiguousarray(grids.astype(np.uint8)).tobytes()
 
 
 def choose_batch(

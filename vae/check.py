@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from vaefit.cache import ShardCounts, count_shards
 from vaefit.cache.counts import Progress
@@ -25,6 +26,7 @@ from .compatibility import check_labels
 from .errors import RunError
 from .graph import choose_steps
 from .model import BetaVAE
+from .model_source import DEFAULT_LATENT
 from .overfitting import overfit
 from .report.folder import RunFolder
 from .result import OverfitResult, Record
@@ -85,7 +87,7 @@ def run_check(settings: CheckSettings, watcher: Watcher | None = None) -> Check:
     watcher = watcher or Watcher()
     device = choose_device(settings.device)
     backend, choice = preferred_backend(settings.backend, device)
-    choose_steps(settings.graph, device, settings.recipe, choice.name, ours=True)  # else refused after the counting
+    choose_steps(settings.graph, device, settings.recipe, choice.name, settings.model is None)  # not after counting
     folder = RunFolder.claim(settings.out, settings.overwrite)
     try:
         prepared = _prepare(settings, watcher, device, choice)
@@ -101,14 +103,12 @@ def run_check(settings: CheckSettings, watcher: Watcher | None = None) -> Check:
 
 def _fit(
     settings: CheckSettings, watcher: Watcher, prepared: Prepared, backend: Backend, folder: RunFolder
-) -> tuple[BetaVAE, OverfitResult]:
+) -> tuple[nn.Module, OverfitResult]:
     """Fit the model, with every step on disk as it happens; nothing is written before there is one."""
     classes = prepared.dataset.classes
     _, height, width = prepared.dataset.shape
     try:
-        # channels last lets the CPU's convolutions run without repacking
-        model = BetaVAE(classes, height, width, settings.latent_dim)
-        model = model.to(prepared.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = _model(settings, prepared)
         with folder.recording(settings, prepared) as write:
 
             def on_start(start: Start) -> None:
@@ -123,12 +123,14 @@ def _fit(
             result = overfit(
                 model,
                 prepared.batch,
+                classes=classes,
                 weights=prepared.weights,
                 recipe=settings.recipe,
                 ignore_index=settings.ignore_index,
                 seed=settings.seed,
                 backend=backend,
                 graph=settings.graph,
+                diagnose=settings.diagnose,
                 on_start=on_start,
                 on_step=on_step,
             )
@@ -142,6 +144,19 @@ def _fit(
             ) from error
         raise
     return model, result
+
+
+def _model(settings: CheckSettings, prepared: Prepared) -> nn.Module:
+    """The network under test, on its device; one of the user's draws its parameters by the run's seed."""
+    classes = prepared.dataset.classes
+    _, height, width = prepared.dataset.shape
+    if settings.model is None:
+        model = BetaVAE(classes, height, width, settings.latent_dim or DEFAULT_LATENT)
+        # channels last lets the CPU's convolutions run without repacking
+        return model.to(prepared.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return settings.model.build(classes, height, width, settings.latent_dim).to(prepared.device)
 
 
 def _prepare(settings: CheckSettings, watcher: Watcher, device: torch.device, backend: BackendChoice) -> Prepared:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -10,24 +12,37 @@ from torch import Tensor, nn
 from vaefit.cache.errors import DataError
 from vaefit.cache.histogram import outside_classes
 
-from .adapter import outputs
 from .batch import Batch
 from .errors import RunError
-from .model import BetaVAE
 from .signals import Labels
 
 
-def as_batch(batch: ArrayLike | Tensor) -> Batch:
-    """The batch of labels (B, H, W); DataError where it is something else."""
-    grids = np.asarray(batch.cpu() if isinstance(batch, Tensor) else batch)
+def as_batch(batch: Batch | ArrayLike | Tensor, targets: ArrayLike | Tensor | None) -> Batch:
+    """The batch of labels (B, H, W), and what is wanted from them; DataError where either is something else."""
+    fixed = batch if isinstance(batch, Batch) else Batch(_labels(batch, "batch"), ())
+    if targets is None:
+        return fixed
+    wanted = _labels(targets, "targets")
+    if wanted.shape != fixed.grids.shape:
+        raise DataError(
+            "targets have the shape of the batch",
+            "targets",
+            got=f"{wanted.shape} for a batch {fixed.grids.shape}",
+            do="Pass one grid of labels for each grid of the batch, of its height and width.",
+        )
+    return replace(fixed, other_targets=wanted)
+
+
+def _labels(labels: ArrayLike | Tensor, where: str) -> Labels:
+    grids = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
     if grids.ndim != 3 or grids.size == 0 or grids.dtype.kind not in "iu":
         raise DataError(
             "a batch is (B, H, W) integer labels, at least one",
-            "batch",
+            where,
             got=f"shape {grids.shape}, dtype {grids.dtype}",
             do="Pass labels, not logits or one-hot vectors.",
         )
-    return Batch(grids.astype(np.int64), ())
+    return grids.astype(np.int64)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -39,26 +54,12 @@ def device_of(model: nn.Module) -> torch.device:
     return parameter.device
 
 
-def inputs_of(model: nn.Module, targets: Tensor) -> Tensor:
-    """What the model is fed at every step: our own network's one-hot form is made once."""
-    if not isinstance(model, BetaVAE):
-        return targets
-    return model.one_hot(targets).contiguous(memory_format=torch.channels_last)
-
-
-def first_logits(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-    """The logits of the model as it is; RunError where they are not (B, C, H, W)."""
-    with torch.no_grad():
-        logits = outputs(model, inputs, None)[0]
-    if logits.dim() != 4 or (logits.shape[0], *logits.shape[2:]) != tuple(targets.shape):
-        b, h, w = targets.shape
-        raise RunError(
-            f"the model must return logits ({b}, C, {h}, {w}) for this batch",
-            type(model).__name__,
-            got=f"shape {tuple(logits.shape)}",
-            do="Reshape or crop them in the model, or in a module around it.",
-        )
-    return logits
+def described_model(model: nn.Module) -> str:
+    """Class and size of a model, in words; parameters that do not learn are told apart."""
+    total = sum(p.numel() for p in model.parameters())
+    frozen = total - sum(p.numel() for p in model.parameters() if p.requires_grad)
+    apart = f", {frozen:,} of them frozen" if frozen else ""
+    return f"{type(model).__name__}, {total:,} parameters{apart}"
 
 
 def check_labels(grids: Labels, classes: int, ignore_index: int | None) -> None:

@@ -72,6 +72,13 @@ class Diagnosis:
     skipped: tuple[str, ...] = ()
     """Controls that were not run because the budget of updates was spent."""
 
+    @property
+    def advice(self) -> str:
+        """The fix as a sentence; empty where there is none."""
+        if self.fix is None:
+            return ""
+        return f"Try {self.fix}." if self.fix.startswith("--") else self.fix
+
     def __str__(self) -> str:
         """One line: cause and evidence."""
         where = f" in {self.where}" if self.where else ""

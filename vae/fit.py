@@ -13,7 +13,6 @@ from torch import Tensor
 
 from vaefit.kernels import choose_backend
 
-from .adapter import outputs
 from .errors import RunError
 from .film import Camera
 from .motion import Motion
@@ -77,7 +76,7 @@ class Fit:
         model = self.step.model
         model.eval()
         with torch.no_grad():
-            logits = outputs(model, self.inputs, None)[0]
+            logits = self.step.adapter.outputs(model, self.inputs)[0]
         return logits.argmax(dim=1).cpu().numpy()
 
     def _check_cells(self, counts: NDArray[np.int64]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,9 +14,12 @@ from torch import Tensor, nn
 
 from vaefit.kernels import Backend, choose_backend
 
+from .adapter import find_adapter
 from .advice import Clues
 from .batch import Batch
-from .compatibility import as_batch, check_labels, device_of, first_logits, inputs_of
+from .compatibility import as_batch, check_labels, described_model, device_of
+from .controls.cause import find_cause
+from .controls.patient import Patient
 from .fit import Fit
 from .graph import choose_steps
 from .init import initialise
@@ -23,9 +27,11 @@ from .model import BetaVAE
 from .motion import Motion
 from .objective import NO_LABEL, Objective, check_objective
 from .preflight import preflight
+from .range_test import range_test
 from .recipe import Recipe
 from .result import OverfitResult, Reached, Record
 from .signals import Accuracies, Labels, Shares, distinct, retrieval
+from .snapshot import Snapshot
 from .start import Start
 from .step import Step
 from .stepwise import Stepwise
@@ -33,6 +39,8 @@ from .verdict import PIXEL_ABOVE, Evidence, judge
 from .weighting import ClassWeights
 from .windowed import Windowed
 
+FOREIGN = Recipe(init=None, lr="auto")
+"""The default for a model that is not ours: its initialisation is part of it, and 2e-3 does not suit all."""
 TAIL_STEPS = 20
 """A shorter run has no tail to speak of."""
 
@@ -41,28 +49,36 @@ def overfit(
     model: nn.Module,
     batch: Batch | ArrayLike | Tensor,
     *,
+    targets: ArrayLike | Tensor | None = None,
+    classes: int | None = None,
     weights: ClassWeights | ArrayLike | None = None,
     recipe: Recipe | None = None,
     ignore_index: int | None = None,
     seed: int = 0,
     backend: Backend = "auto",
     graph: bool | None = None,
+    diagnose: bool = False,
     on_start: Callable[[Start], None] | None = None,
     on_step: Callable[[Record], None] | None = None,
 ) -> OverfitResult:
     """Fit `model` to one fixed batch and judge whether it memorised it. The model is trained in place.
 
     Args:
-        model: takes labels (B, H, W) int64 and returns logits (B, C, H, W), or (logits, mu, logvar). It runs on the
-            device of its parameters.
+        model: takes labels (B, H, W) int64, or their one-hot form (B, C, H, W) in floats, and returns logits
+            (B, C, H, W), or a tuple, mapping or dataclass with logits, mu and logvar; which, is found by trying the
+            batch. It runs on the device of its parameters.
         batch: (B, H, W) integer labels.
+        targets: (B, H, W) integer labels that the model is to give; None asks for the batch itself.
+        classes: C; None takes the channels of the model's logits.
         weights: (C,) class weights, best those of the whole dataset, `vaefit.cache.class_weights(path)`; None derives
             them from the batch by the recipe's scheme.
-        recipe: every setting; None is the default recipe, which keeps the initialisation of a model that is not a
-            BetaVAE.
+        recipe: every setting; None is the default recipe. For a model that is not a BetaVAE that keeps its own
+            initialisation and chooses the learning rate by a range test.
         ignore_index: cells with this label count nowhere.
         seed: drives initialisation, sampled z and resampling.
         graph: replay each step as a CUDA graph; None does so where it gives the numbers of the loop.
+        diagnose: after a run that does not memorise, find out why by short reruns from the same start; see
+            `OverfitResult.diagnosis`. The model keeps what the run itself has made of it.
         on_start: called once, when the loss was found to agree with its reference.
         on_step: called with the record of every step, a window of steps at a time where they are a graph.
 
@@ -72,22 +88,26 @@ def overfit(
             is not its closed form, or the loss, its gradient or the counts are not those of the reference.
     """
     start = time.perf_counter()
-    fixed = batch if isinstance(batch, Batch) else as_batch(batch)
+    fixed = as_batch(batch, targets)
     if recipe is None:
-        recipe = Recipe() if isinstance(model, BetaVAE) else Recipe(init=None)
+        recipe = Recipe() if isinstance(model, BetaVAE) else FOREIGN
     device = device_of(model)
     steps = choose_steps(graph, device, recipe, choose_backend(backend, device).name, type(model) is BetaVAE)
-    targets = torch.from_numpy(fixed.grids).to(device)
-    inputs = inputs_of(model, targets)
+    labels = torch.from_numpy(fixed.grids).to(device)
+    wanted = torch.from_numpy(fixed.targets).to(device)
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with _seeded(seed, device):
+        adapter = find_adapter(model, labels, classes, _count_of(weights))
+        before = Snapshot.of(model) if diagnose else None
+        inputs = adapter.inputs(labels, model)
         if recipe.init is not None:
             initialise(model, recipe.init, lambda: model(inputs))
+        with torch.no_grad():
+            logits, _, _ = adapter.outputs(model, inputs)
 
-    logits = first_logits(model, inputs, targets)
-    classes = logits.shape[1]
+    classes = adapter.classes
     check_labels(fixed.grids, classes, ignore_index)
+    check_labels(fixed.targets, classes, ignore_index)
     counts = fixed.counts(classes, ignore_index)
     if weights is None:
         weights = ClassWeights.derive(recipe, counts, "batch")
@@ -96,39 +116,46 @@ def overfit(
     ignored = NO_LABEL if ignore_index is None else ignore_index
     weight = torch.tensor(weights.values, dtype=torch.float32, device=device)
     objective = Objective(weight, recipe.gamma, recipe.reduction, ignored, backend)
-    check_objective(objective, targets)
-    started = Start(preflight(objective, logits, targets), steps)
+    check_objective(objective, wanted)
+    agreement = preflight(objective, logits, wanted)
     del logits
-    if on_start is not None:
-        on_start(started)
 
-    shares = Shares.of(fixed.grids, classes, ignore_index)
-    step = Step.build(model, objective, recipe)
-    motion: Motion = (
-        Windowed(step, recipe, inputs, targets)
-        if steps.name == "graph"
-        else Stepwise(step, recipe, inputs, targets, generator)
-    )
-    fit = Fit(motion, step, recipe, inputs, targets, shares)
-    history: list[Record] = []
-    with _reproducible():
+    def motion(of: Recipe) -> tuple[Step, Motion]:
+        step = Step.build(model, adapter, objective, of)
+        if steps.name == "graph":
+            return step, Windowed(step, of, inputs, wanted)
+        return step, Stepwise(step, of, inputs, wanted, generator)
+
+    with _reproducible(), _seeded(seed, device):
+        tested = None
+        if recipe.lr == "auto":
+            tested = range_test(model, recipe, lambda of: motion(of)[1])
+            recipe = replace(recipe, lr=tested.rate)
+            generator.manual_seed(seed)
+        started = Start(agreement, steps, described_model(model), adapter, tested)
+        if on_start is not None:
+            on_start(started)
+        shares = Shares.of(fixed.targets, classes, ignore_index)
+        step, moving = motion(recipe)
+        fit = Fit(moving, step, recipe, inputs, wanted, shares)
+        history: list[Record] = []
         for record in fit.records():
             history.append(record)
             if on_step is not None:
                 on_step(record)
         predictions = fit.predictions()
     fit.camera.take(fit.updates, predictions)
-    confusion = _counts(predictions, fixed.grids, classes, ignore_index)
+    confusion = _counts(predictions, fixed.targets, classes, ignore_index)
     accuracies = Accuracies.of(confusion)
     evidence = Evidence(
         accuracies,
         shares.skill(accuracies.pixel),
-        retrieval(predictions, fixed.grids, ignore_index),
+        retrieval(predictions, fixed.targets, ignore_index),
         fixed.grids.shape[0],
         fit.diverged,
         _clues(model, fixed, accuracies, weights, recipe, history),
     )
-    return OverfitResult(
+    result = OverfitResult(
         judgement=judge(evidence, recipe),
         iterations=fit.updates,
         reached=_reached(history),
@@ -149,6 +176,29 @@ def overfit(
         film=fit.camera.film(),
         ignore_index=ignore_index,
     )
+    if before is None or result.passed:
+        return result
+    patient = Patient(model, adapter, fixed, weights, recipe, ignore_index, seed, backend, before, result)
+    diagnosis = find_cause(patient, overfit)
+    judgement = result.judgement
+    if diagnosis.fix is not None:
+        judgement = replace(judgement, next=diagnosis.advice)
+    return replace(result, judgement=judgement, diagnosis=diagnosis, seconds=time.perf_counter() - start)
+
+
+def _count_of(weights: ClassWeights | ArrayLike | None) -> int | None:
+    """How many classes the weights are for."""
+    if weights is None:
+        return None
+    return np.asarray(weights.values if isinstance(weights, ClassWeights) else weights).size
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw from torch's generators as seeded, and put the caller's state back."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager

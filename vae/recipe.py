@@ -19,6 +19,7 @@ StopWhen = Literal["exact", "target", "never"]
 
 STEPS_PER_EPOCH = 10
 """What an epoch means in `beta_ramp`."""
+DEFAULT_LR = 2e-3
 MAX_STEPS = 1_000_000_000
 MAX_SEED = 2**63 - 1
 
@@ -66,8 +67,9 @@ class Recipe:
     reduction: FitReduction = "batch"
     optimiser: Optimiser = "muon"
     """Muon moves the weights of dense layers and convolutions, and leaves the other parameters to Adam."""
-    lr: float = 2e-3
-    """Adam's rate; with Muon also the root mean square of the entries of a matrix's update."""
+    lr: float | Literal["auto"] = DEFAULT_LR
+    """Adam's rate; with Muon also the root mean square of the entries of a matrix's update. `auto` takes that of a
+    range test (see `range_test`)."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Adam's; the first is Muon's momentum too."""
     warmup: int = 5
@@ -93,7 +95,8 @@ class Recipe:
         _one_of("--stop-when", self.stop_when, get_args(StopWhen))
         for option, value in (("--beta", self.beta), ("--gamma", self.gamma), ("--clip", self.clip)):
             require(math.isfinite(value) and value >= 0, option, value, "a finite number >= 0")
-        require(math.isfinite(self.lr) and self.lr > 0, "--lr", self.lr, "a finite number > 0")
+        number = not isinstance(self.lr, str) and math.isfinite(self.lr) and self.lr > 0
+        require(number or self.lr == "auto", "--lr", self.lr, "a finite number > 0, or auto")
         require(all(0 <= b < 1 for b in self.betas), "--betas", self.betas, "two numbers in [0, 1)")
         require_range("--warmup", self.warmup, 0, MAX_STEPS)
         require_range("--decay-steps", self.decay_steps, 1, MAX_STEPS)
@@ -108,9 +111,15 @@ class Recipe:
         """beta of the update that follows `step` updates."""
         return self.beta if self.beta_ramp is None else self.beta_ramp.at(step)
 
+    @property
+    def rate(self) -> float:
+        """`lr` as a number; only once a range test has replaced `auto`."""
+        assert not isinstance(self.lr, str)
+        return self.lr
+
     def lr_at(self, step: int) -> float:
         """Learning rate of the update that follows `step` updates."""
-        lr = self.lr * min(1.0, (step + 1) / self.warmup) if self.warmup else self.lr
+        lr = self.rate * min(1.0, (step + 1) / self.warmup) if self.warmup else self.rate
         if self.lr_decay == "isqrt":
             return lr / math.sqrt(1.0 + step / self.decay_steps)
         if self.lr_decay == "cosine":
@@ -134,6 +143,15 @@ RECIPES: dict[str, Recipe] = {
         stop_when="never",
     ),
 }
+
+
+def for_foreign(recipe: Recipe, init: Init | None = None, lr: float | str | None = None, **_: Any) -> Recipe:
+    """The recipe for a model that is not ours: it keeps its own parameters, and a range test chooses the rate.
+
+    `init` and `lr` are what was asked for, and stay as they are.
+    """
+    rate = recipe.lr if lr is not None else "auto"
+    return replace(recipe, init=recipe.init if init is not None else None, lr=rate)
 
 
 def recipe_with(name: str, **changes: Any) -> Recipe:

@@ -10,6 +10,7 @@ from vaefit.cache.errors import SettingError, require, require_range
 from vaefit.cache.histogram import MAX_CLASSES
 from vaefit.kernels import Backend
 
+from .model_source import DEFAULT_LATENT, ModelSource
 from .recipe import MAX_SEED, Recipe
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -32,7 +33,11 @@ class CheckSettings:
     indices: tuple[int, ...] | None = None
     allow_duplicates: bool = False
     seed: int = 0
-    latent_dim: int = 32
+    model: ModelSource | None = None
+    """None checks our own network."""
+    latent_dim: int | None = DEFAULT_LATENT
+    """None leaves it to the model."""
+    diagnose: bool = False
     classes: int | None = None
     ignore_index: int | None = None
     weights_file: Path | None = None
@@ -49,7 +54,8 @@ class CheckSettings:
         require_range("--batch-size", self.batch_size, 1, MAX_BATCH)
         require_range("--batch-seed", self.batch_seed, 0, MAX_SEED)
         require_range("--seed", self.seed, 0, MAX_SEED)
-        require_range("--latent-dim", self.latent_dim, 1, MAX_LATENT)
+        if self.latent_dim is not None:
+            require_range("--latent-dim", self.latent_dim, 1, MAX_LATENT)
         if self.classes is not None:
             require_range("--classes", self.classes, 2, MAX_CLASSES)
         if self.ignore_index is not None:

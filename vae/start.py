@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from .adapter import Adapter
+    from .range_test import RangeTest
 
 TOLERANCE = 1e-5
 """Largest difference of a float32 loss or gradient from float64, relative to the largest value."""
@@ -57,6 +61,12 @@ class Start:
     preflight: Difference | None
     """None where no gradient of these settings is finite: nothing can be compared, and the verdict tells of it."""
     steps: StepChoice
+    model: str
+    """Its class and size, in words."""
+    adapter: Adapter
+    """How the model is called."""
+    range_test: RangeTest | None
+    """How the rate was chosen; None where the recipe gave it."""
 
 
 def _short(value: float) -> str:

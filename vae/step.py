@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .adam import Adam
-from .adapter import outputs
+from .adapter import Adapter
 from .muon import Muon, layouts
 from .objective import Losses, Objective
 from .recipe import Recipe
@@ -20,6 +20,7 @@ class Step:
     """The step of one model under one objective."""
 
     model: nn.Module
+    adapter: Adapter
     objective: Objective
     optimisers: tuple[Adam | Muon, ...]
     """Each parameter belongs to one of them; all take one rate."""
@@ -28,17 +29,17 @@ class Step:
     clip: float
 
     @classmethod
-    def build(cls, model: nn.Module, objective: Objective, recipe: Recipe) -> Step:
+    def build(cls, model: nn.Module, adapter: Adapter, objective: Objective, recipe: Recipe) -> Step:
         """A step with the recipe's optimiser. Muon moves matrices only, so Adam moves the other parameters."""
         matrices = layouts(model) if recipe.optimiser == "muon" else {}
         others = [p for p in model.parameters() if p not in matrices]
         optimisers = (Muon(matrices, recipe.betas[0]), Adam(others, recipe.betas))
         learning = tuple(p for p in model.parameters() if p.requires_grad)
-        return cls(model, objective, optimisers, learning, recipe.clip)
+        return cls(model, adapter, objective, optimisers, learning, recipe.clip)
 
     def forward(self, inputs: Tensor, targets: Tensor, beta: float | Tensor, noise: Tensor | None = None) -> Losses:
         """Losses and confusion counts of a batch; `noise` (B, latent) samples z, None takes z = mu."""
-        logits, mu, logvar = outputs(self.model, inputs, noise)
+        logits, mu, logvar = self.adapter.outputs(self.model, inputs, noise)
         return self.objective(logits, targets, mu, logvar, beta)
 
     def update(self, losses: Losses, lr: float) -> float:

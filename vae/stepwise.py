@@ -26,7 +26,7 @@ class Stepwise:
         self._generator = generator
         self._order = torch.empty(0, dtype=torch.int64)
         # where a step trains on just what is measured, one forward pass serves both; a foreign model may hold dropout
-        self._shared = isinstance(step.model, BetaVAE) and not recipe.resample and recipe.z == "mu"
+        self._shared = step.adapter.ours and not recipe.resample and recipe.z == "mu"
         self._losses: Losses | None = None
 
     def measure(self, updates: int) -> Measured:

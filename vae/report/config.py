@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 def config_json(settings: CheckSettings, prepared: Prepared) -> dict[str, Any]:
     """Every setting, and the versions that a rerun needs."""
     values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "recipe"}
+    if settings.model is not None:
+        values["model"] = f"{settings.model.where}:{settings.model.name}"
+        values["model_arguments"] = {key: repr(value) for key, value in settings.model.arguments.items()}
     found: dict[str, Any] = {
         "settings": values,
         "recipe": asdict(settings.recipe),

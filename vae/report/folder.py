@@ -8,7 +8,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from vaefit.cache.atomic import replacing, write_atomically
 
@@ -90,7 +91,12 @@ class RunFolder(ClaimedFolder):
         from .curves import draw_curves
         from .pictures import draw_reconstructions
 
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        # cloned: tensors that share memory, as tied weights do, are refused
+        state = {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, value in model.state_dict().items()
+            if isinstance(value, Tensor)
+        }
         self._write("model.safetensors", save(state))
         for name, draw in (("reconstructions.png", draw_reconstructions), ("curves.png", draw_curves)):
             try:

@@ -31,7 +31,7 @@ _Pixels = NDArray[np.uint8]
 
 def draw_reconstructions(result: OverfitResult, out: Path) -> None:
     """Write the picture as PNG to `out`."""
-    targets, predictions = result.batch.grids, result.predictions
+    targets, predictions = result.batch.targets, result.predictions
     kept = np.ones(targets.shape, dtype=bool) if result.ignore_index is None else targets != result.ignore_index
     errors = ((targets != predictions) & kept).sum(axis=(1, 2))
     shown = np.arange(len(targets))

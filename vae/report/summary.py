@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ..diagnosis import Diagnosis
+from ..recipe import Recipe
 from ..result import Reached
 from ..start import Difference, Start
 from ..verdict import Verdict
@@ -89,12 +90,20 @@ class SetupSummary:
     backend_reason: str
     device: str
     preflight: Difference | None = None
-    """None, as the next two, in the folder of a run by a version that did not know of it."""
+    """None, as the next six, in the folder of a run by a version that did not know of it."""
     steps: str | None = None
     steps_reason: str | None = None
+    model: str | None = None
+    """Class and size, in words."""
+    adapter: str | None = None
+    """What the model takes and gives, in words."""
+    lr: float | None = None
+    """The rate that was used, given or found."""
+    lr_reason: str | None = None
+    """How a range test chose it; None where it was given."""
 
     @classmethod
-    def of(cls, prepared: Prepared, start: Start) -> SetupSummary:
+    def of(cls, prepared: Prepared, start: Start, recipe: Recipe) -> SetupSummary:
         """Summarise what was prepared, and found when the model was there."""
         dataset, batch, weights = prepared.dataset, prepared.batch, prepared.weights
         _, height, width = dataset.shape
@@ -125,6 +134,10 @@ class SetupSummary:
             start.preflight,
             start.steps.name,
             start.steps.reason,
+            start.model,
+            str(start.adapter),
+            recipe.rate if start.range_test is None else start.range_test.rate,
+            None if start.range_test is None else str(start.range_test),
         )
 
 
@@ -184,7 +197,7 @@ class RunSummary:
             skill=result.skill,
             retrieval=result.retrieval,
             distinct_pictures=result.distinct_pictures,
-            setup=SetupSummary.of(check.prepared, check.result.start),
+            setup=SetupSummary.of(check.prepared, check.result.start, check.result.recipe),
             seconds=check.seconds,
             run_dir=str(check.run_dir),
             confusion=tuple(map(tuple, result.confusion.tolist())),

@@ -1,0 +1,189 @@
+"""From a failed run to its cause: first what can be measured on the model, then reruns, cheapest first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..diagnosis import Cause, Control, Diagnosis, Finding
+from . import gradients, pairs, probes
+from .changes import Change, deviations, one_grid, variations, whole_recipe
+from .patient import Patient
+from .rerun import Overfit, Reruns
+
+FALLING = 0.9
+"""A loss that fell below this share of itself over the last quarter of the steps was not done."""
+
+
+def find_cause(patient: Patient, overfit: Overfit) -> Diagnosis:
+    """Name the cause of a failed run, with two numbers and the change that mended it.
+
+    In this order: pairs that no model can learn; a setting that alone mends the run, put back; layers that no gradient
+    reaches; a latent or an input that is never read; other settings that mend it; one that breaks the healthy recipe,
+    where several are wrong at once; too little capacity. The model is left as the run left it.
+
+    Args:
+        overfit: runs the model again; `vaefit.vae.overfit`.
+    """
+    final = patient.before.of(patient.model)
+    try:
+        return _Search.begin(patient, overfit).diagnosis()
+    finally:
+        final.restore(patient.model)
+
+
+@dataclass
+class _Search:
+    """The state of one diagnosis."""
+
+    patient: Patient
+    reruns: Reruns
+    findings: tuple[Finding, ...]
+    blocked: tuple[str, ...]
+    """Parameters that no gradient reaches under any initialisation."""
+    blind: bool
+    """The logits do not depend on the input, at the start and after another initialisation."""
+    reads_latent: bool | None
+    """Other z give other logits; None where that cannot be tried."""
+
+    @classmethod
+    def begin(cls, patient: Patient, overfit: Overfit) -> _Search:
+        """Measure all that needs no training."""
+        found = [
+            probes.latent_finding(patient),
+            probes.dead_units_finding(patient),
+            probes.saturation_finding(patient),
+            probes.absent_finding(patient),
+            pairs.contradiction_finding(
+                patient.batch, patient.adapter.classes, patient.ignore_index, patient.recipe.target
+            ),
+            pairs.alignment_finding(patient.batch, patient.ignore_index),
+        ]
+        patient.start(patient.recipe.init)
+        blind = probes.answers_one_picture(patient)
+        broken = probes.first_not_finite(patient)
+        blocked = gradients.blocked_parameters(patient)
+        patient.start("rescaled")
+        blind = blind and probes.answers_one_picture(patient)
+        reads = probes.latent_is_read(patient)
+        if broken is not None:
+            found.insert(0, Finding("first output that is not finite", broken, suspicious=True))
+        if blocked:
+            layers = gradients.layers_of(blocked, patient.model)
+            total = sum(1 for _ in patient.model.parameters())
+            words = f"none in {layers} ({len(blocked)} of {total} parameters), under two initialisations"
+            found.insert(0, Finding("gradient", words, suspicious=True))
+        else:
+            found.insert(0, Finding("gradient", "it reaches every parameter", suspicious=False))
+        planned = len(list(deviations(patient))) + len(list(variations(patient))) + 2
+        return cls(
+            patient, Reruns(patient, overfit, planned), tuple(f for f in found if f is not None), blocked, blind, reads
+        )
+
+    def diagnosis(self) -> Diagnosis:
+        """Search in the documented order."""
+        for finding in self.findings:
+            if finding.name == "contradictions" and finding.suspicious:
+                return self._named("data problem", finding.found, "Remove the pairs that contradict one another.")
+        wrong = list(deviations(self.patient))
+        for change in wrong:
+            if change.cause == "initialisation" and self.blocked:
+                continue  # a random encoder without a gradient may do for 32 grids, and hides that it cannot learn
+            control = self.reruns.run(change)
+            if control is not None and control.mended:
+                return self._mended(change, control)
+        structural = self._structural()
+        if structural is not None:
+            return structural
+        several = self._several(wrong) if wrong else None
+        if several is not None:
+            return several
+        for change in variations(self.patient):
+            control = self.reruns.run(change)
+            if control is not None and control.mended:
+                return self._mended(change, control)
+        return self._left_over()
+
+    def _structural(self) -> Diagnosis | None:
+        """What no setting can mend, for it is the model's own."""
+        if self.reads_latent is False:
+            evidence = "0 cells change when z is shuffled across the batch, 0 when it is drawn anew"
+            return self._named("latent ignored", evidence, "Let the decoder read z.")
+        if self.blind:
+            evidence = f"{len(self.patient.batch.grids)} inputs give 1 picture, under two initialisations as well"
+            return self._named("output collapse", evidence, "Let the output depend on the input.")
+        if self.blocked:
+            frozen = [n for n, p in self.patient.model.named_parameters() if n in self.blocked and not p.requires_grad]
+            total = sum(1 for _ in self.patient.model.parameters())
+            evidence = f"the gradient is 0 for {len(self.blocked)} of {total} parameters, under two initialisations"
+            fix = (
+                "Set requires_grad there." if frozen else "Look for a detach, an argmax or a layer that is not called."
+            )
+            return self._named("no gradient", evidence, fix, gradients.layers_of(self.blocked, self.patient.model))
+        return None
+
+    def _several(self, wrong: list[Change]) -> Diagnosis | None:
+        """Where no single setting mends it: the fewest that do together, found by taking each out of all of them.
+
+        The cause is the first of them; what was measured to matter least is taken out first.
+        """
+        control = self.reruns.run(*wrong)
+        if control is None or not control.mended:
+            healthy = whole_recipe(self.patient)
+            control = self.reruns.run(healthy)
+            return self._mended(healthy, control) if control is not None and control.mended else None
+        needed = wrong
+        for change in reversed(wrong):
+            fewer = [c for c in needed if c is not change]
+            without = self.reruns.run(*fewer) if fewer else None
+            if without is not None and without.mended:
+                needed, control = fewer, without
+        result = self.patient.result
+        evidence = (
+            f"worst class {result.accuracies.worst:.3f} as it was, {control.worst_class:.3f} after {control.updates} "
+            f"updates with {control.name}"
+        )
+        return self._named(needed[0].cause, evidence, control.option)
+
+    def _left_over(self) -> Diagnosis:
+        """Nothing mended it."""
+        result = self.patient.result
+        alone = one_grid(self.patient)
+        control = None if alone is None else self.reruns.run(alone)
+        if control is not None and control.mended and result.verdict != "DIVERGED":
+            evidence = (
+                f"one grid alone reaches worst class {control.worst_class:.3f}, "
+                f"{len(self.patient.batch.grids)} grids {result.accuracies.worst:.3f}"
+            )
+            return self._named("too little capacity", evidence, "Widen the model, its latent first.")
+        losses = [record.loss for record in result.history]
+        before = losses[-1 - len(losses) // 4]
+        if before > 0 and losses[-1] < FALLING * before:
+            evidence = f"the loss was {before:.4g} after three quarters of the steps and {losses[-1]:.4g} at their end"
+            return self._named("too few steps", evidence, f"--iterations {4 * self.patient.recipe.iterations}")
+        if result.verdict == "COLLAPSED":
+            evidence = f"skill {_number(result.skill)}, retrieval {_number(result.retrieval)}; no control mended it"
+            return self._named("output collapse", evidence, None)
+        evidence = f"worst class {result.accuracies.worst:.3f}, at best {self._best():.3f} in a control"
+        return self._named("unknown", evidence, None)
+
+    def _best(self) -> float:
+        found = [c.worst_class for c in self.reruns.controls if c.name != "one grid"]
+        return max(found, default=self.patient.result.accuracies.worst)
+
+    def _mended(self, change: Change, control: Control) -> Diagnosis:
+        result = self.patient.result
+        before, after = result.accuracies.worst, control.worst_class
+        name = "worst class"
+        if before >= self.patient.recipe.target and result.skill is not None and control.skill is not None:
+            name, before, after = "skill", result.skill, control.skill
+        evidence = f"{name} {before:.3f} as it was, {after:.3f} after {control.updates} updates with {change.name}"
+        return self._named(change.cause, evidence, change.option)
+
+    def _named(self, cause: Cause, evidence: str, fix: str | None, where: str | None = None) -> Diagnosis:
+        return Diagnosis(
+            cause, where, evidence, fix, self.findings, tuple(self.reruns.controls), tuple(self.reruns.skipped)
+        )
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"

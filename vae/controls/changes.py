@@ -1,0 +1,147 @@
+"""The changes that a failed run is run again with, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..advice import LARGE_GAMMA, largest_beta
+from ..batch import Batch
+from ..diagnosis import Cause
+from ..model import BetaVAE
+from ..model_source import DEFAULT_LATENT
+from ..recipe import DEFAULT_LR, RECIPES, Recipe
+from ..weighting import ClassWeights
+from .patient import Patient
+
+FACTOR = 8.0
+"""Between a rate and the lower and the higher one that are tried beside it."""
+FAR = 4.0
+"""A rate this many times off the recipe's is taken there, not a factor further."""
+FEW_UPDATES = 60
+"""Healthy runs of the default recipe need 20 to 60; one that was shorter may just be short."""
+SCHEDULE = ("warmup", "clip", "betas", "lr_decay", "decay_steps")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is different in a rerun; several of them together make a rerun too."""
+
+    name: str
+    option: str
+    """As it is pasted behind the command."""
+    cause: Cause
+    """What failed, if this alone mends it."""
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the recipe, and their values."""
+    weights: ClassWeights | None = None
+    batch: Batch | None = None
+    latent_dim: int | None = None
+    """Of a BetaVAE that takes the model's place."""
+
+
+def deviations(patient: Patient) -> Iterator[Change]:
+    """Each setting that is not the default recipe's, put back. What was measured to matter most comes first."""
+    recipe = patient.recipe
+    if recipe.iterations < FEW_UPDATES:
+        option = f"--iterations {Recipe.iterations}"
+        yield Change("more steps", option, "too few steps", {"iterations": Recipe.iterations})
+    if largest_beta(recipe) > 0:
+        option = "--beta 0" if recipe.beta_ramp is None else "--beta-ramp 0,0,0"
+        yield Change("beta 0", option, "KL too strong", {"beta": 0.0, "beta_ramp": None})
+    if recipe.z == "sample":
+        yield Change("z = mu", "--z mu", "latent ignored", {"z": "mu"})
+    if patient.weights.source in ("file", "none") or patient.weights.scheme != Recipe.scheme:
+        derived = derived_weights(patient)
+        yield Change("weights from the counts", "--weights global", "loss or weights wrong", weights=derived)
+    if recipe.gamma > LARGE_GAMMA:
+        gamma = Recipe.gamma
+        yield Change(f"gamma {gamma:g}", f"--gamma {gamma:g}", "loss or weights wrong", {"gamma": gamma})
+    if _is_far(recipe):
+        yield _rate(recipe, DEFAULT_LR)
+    schedule = _schedule(recipe)
+    if schedule is not None:
+        default = RECIPES["default"] if recipe.optimiser == "muon" else RECIPES["adam"]
+        knobs = {name: getattr(default, name) for name in SCHEDULE}
+        yield Change("the recipe's schedule", schedule, "learning rate", knobs)
+    if recipe.init not in ("rescaled", None) or (recipe.init is None and patient.adapter.ours):
+        yield _rescaled()
+    if recipe.resample:
+        yield Change("the same grids every step", "--no-resample", "data problem", {"resample": False})
+
+
+def variations(patient: Patient) -> Iterator[Change]:
+    """Other settings than the default recipe's, for a run that fails under it as well."""
+    recipe = patient.recipe
+    if isinstance(patient.model, BetaVAE) and patient.model.latent_dim < DEFAULT_LATENT:
+        option = f"--latent-dim {DEFAULT_LATENT}"
+        yield Change(f"latent {DEFAULT_LATENT}", option, "too little capacity", latent_dim=DEFAULT_LATENT)
+    if not _is_far(recipe) or recipe.rate < DEFAULT_LR:
+        yield _rate(recipe, recipe.rate / FACTOR)
+    if not _is_far(recipe) or recipe.rate > DEFAULT_LR:
+        yield _rate(recipe, recipe.rate * FACTOR)
+    if recipe.init is None and not patient.adapter.ours:
+        yield _rescaled()
+    if patient.weights.source != "none":
+        ones = ClassWeights(np.ones(patient.weights.values.size), "none", "none")
+        yield Change("unit weights", "--weights none", "loss or weights wrong", {"weights": "none"}, weights=ones)
+    if recipe.gamma > 0:
+        yield Change("gamma 0", "--gamma 0", "loss or weights wrong", {"gamma": 0.0})
+
+
+def one_grid(patient: Patient) -> Change | None:
+    """The run on the first grid alone; None where it was alone already."""
+    batch = patient.batch
+    if len(batch.grids) == 1:
+        return None
+    targets = None if batch.other_targets is None else batch.other_targets[:1]
+    first = Batch(batch.grids[:1], batch.indices[:1], other_targets=targets)
+    option = f"--indices {batch.indices[0]}" if batch.indices else "--batch-size 1"
+    return Change("one grid", option, "too little capacity", batch=first)
+
+
+def whole_recipe(patient: Patient) -> Change:
+    """Every setting as the default recipe has it, but for a foreign model's own initialisation."""
+    kept: tuple[str, ...] = ("iterations", "target", "stop_when")
+    if not patient.adapter.ours and patient.recipe.init is None:
+        kept = (*kept, "init")
+    knobs = {name: value for name, value in vars(RECIPES["default"]).items() if name not in kept}
+    option = "--recipe default --weights global"
+    return Change("the default recipe", option, "learning rate", knobs, derived_weights(patient))
+
+
+def derived_weights(patient: Patient) -> ClassWeights:
+    """Weights by the default scheme from the batch, which behave as those of the whole dataset do."""
+    counts = patient.batch.counts(patient.adapter.classes, patient.ignore_index)
+    return ClassWeights.derive(Recipe(), counts, "batch")
+
+
+def _is_far(recipe: Recipe) -> bool:
+    return not DEFAULT_LR / FAR <= recipe.rate <= DEFAULT_LR * FAR
+
+
+def _rate(recipe: Recipe, rate: float) -> Change:
+    name = "lower rate" if rate < recipe.rate else "higher rate"
+    return Change(name, f"--lr {rate:.3g}", "learning rate", {"lr": rate})
+
+
+def _rescaled() -> Change:
+    return Change("rescaled initialisation", "--init rescaled", "initialisation", {"init": "rescaled"})
+
+
+def _schedule(recipe: Recipe) -> str | None:
+    """The options that put warm-up, clip, betas and decay back, where any of them is far from the recipe's."""
+    default = RECIPES["default"] if recipe.optimiser == "muon" else RECIPES["adam"]
+    options = []
+    if recipe.warmup > max(4 * default.warmup, recipe.iterations // 4):
+        options.append(f"--warmup {default.warmup}")
+    if recipe.clip != 0 and recipe.clip < default.clip / 100:
+        options.append(f"--clip {default.clip:g}")
+    if max(recipe.betas) > 0.9995:
+        options.append(f"--betas {default.betas[0]:g},{default.betas[1]:g}")
+    if recipe.lr_decay == "isqrt" and recipe.decay_steps < default.decay_steps / 4:
+        options.append(f"--decay-steps {default.decay_steps}")
+    return " ".join(options) or None

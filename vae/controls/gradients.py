@@ -1,0 +1,84 @@
+"""Which parameters no gradient reaches, at the start of a run and after another initialisation."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from ..objective import NO_LABEL, Objective
+from .patient import Patient
+
+KL_SHARE = 1e-3
+"""Of the KL in what is differentiated: logvar has a gradient by it, where z is mu and beta is 0 too."""
+NAMED = 3
+"""Layers that are named; more are counted."""
+
+
+def blocked_parameters(patient: Patient) -> tuple[str, ...]:
+    """The parameters that never have a gradient: neither at the start nor after the rescaled initialisation.
+
+    One that is only 0 at the start, as all are below a layer of zeros, is the initialisation's fault; one that is
+    still 0 after another one is cut off, frozen or unused.
+    """
+    patient.start(patient.recipe.init)
+    blocked = _without_gradient(patient)
+    if blocked:
+        patient.start("rescaled")
+        blocked &= _without_gradient(patient)
+    return tuple(name for name, _ in patient.model.named_parameters() if name in blocked)
+
+
+def layers_of(parameters: tuple[str, ...], model: nn.Module) -> str:
+    """The layers of the parameters by name: the smallest part of the model that holds no others, or the layers."""
+    every = [name for name, _ in model.named_parameters()]
+    left = set(parameters)
+    names: list[str] = []
+    while left:
+        first = next(name for name in every if name in left)
+        pieces = first.split(".")
+        # the largest part that is blocked as a whole
+        for depth in range(1, len(pieces) + 1):
+            part = ".".join(pieces[:depth])
+            inside = {name for name in every if name == part or name.startswith(part + ".")}
+            if inside <= left or depth == len(pieces):
+                names.append(part)
+                left -= inside
+                break
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _without_gradient(patient: Patient) -> set[str]:
+    """The names of parameters whose gradient on the batch is missing or 0."""
+    model, adapter = patient.model, patient.adapter
+    inputs, targets = patient.inputs(), patient.targets()
+    ignored = NO_LABEL if patient.ignore_index is None else patient.ignore_index
+    # unit weights and gamma 0: a gradient that only the loss takes away is no matter of the layer
+    objective = Objective(torch.ones(adapter.classes, device=patient.device), 0.0, "batch", ignored, patient.backend)
+    noise = None
+    if adapter.ours:
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(len(targets), _latent(patient), generator=generator).to(patient.device)
+    model.train()
+    with torch.random.fork_rng(devices=[patient.device] if patient.device.type == "cuda" else []), torch.enable_grad():
+        torch.manual_seed(patient.seed)
+        logits, mu, logvar = adapter.outputs(model, inputs, noise)
+        losses = objective(logits, targets, mu, logvar, KL_SHARE)
+        if losses.total.requires_grad:
+            losses.total.backward()  # type: ignore[no-untyped-call]
+    found = {
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is None or (not math.isnan(top := float(parameter.grad.abs().max())) and top == 0)
+    }
+    for parameter in model.parameters():
+        parameter.grad = None
+    return found
+
+
+def _latent(patient: Patient) -> int:
+    size = getattr(patient.model, "latent_dim", None)
+    assert isinstance(size, int)  # a BetaVAE has it
+    return size

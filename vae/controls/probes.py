@@ -1,0 +1,167 @@
+"""What is measured on the failed model itself: its latent, its units, the classes and the pairs of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..diagnosis import Finding
+from ..model import MU_LIMIT, BetaVAE
+from ..signals import Labels
+from .patient import Patient
+
+SAME = 1e-6
+"""Logits that differ by less than this share of their size are the same."""
+SATURATED = 0.5
+DEAD = 0.5
+"""Shares of units from which on they are suspicious."""
+
+
+def answers_one_picture(patient: Patient) -> bool:
+    """True where the logits are the same for every input: the model as it is cannot tell its inputs apart."""
+    logits = _logits(patient)
+    spread = (logits - logits[:1]).abs().max()
+    return len(logits) > 1 and bool(spread <= SAME * logits.abs().max())
+
+
+def latent_finding(patient: Patient) -> Finding | None:
+    """What zeroing z and shuffling it across the batch does to the reconstruction; None where no latent can be set."""
+    changed = latent_use(patient)
+    if changed is None:
+        return None
+    zeroed, shuffled = changed
+    words = f"zeroed, it changes {100 * zeroed:.1f} % of the cells; shuffled across the batch, {100 * shuffled:.1f} %"
+    return Finding("use of the latent", words, suspicious=shuffled == 0)
+
+
+def latent_use(patient: Patient) -> tuple[float, float] | None:
+    """Share of predicted cells that change when z = mu is zeroed, and when it is shuffled across the batch.
+
+    For a model with `decode`, which gives the logits of z = mu back; None for others, and for a batch of one.
+    """
+    decode = getattr(patient.model, "decode", None)
+    if not callable(decode) or not patient.adapter.gives.latent or len(patient.batch.grids) < 2:
+        return None
+    with _evaluating(patient.model):
+        logits, mu, _ = patient.adapter.outputs(patient.model, patient.inputs())
+        assert mu is not None  # the form has a latent
+        try:
+            tries = [decode(z) for z in (mu, torch.zeros_like(mu), mu.roll(1, dims=0))]
+        except Exception:
+            return None  # it is decoded from something else
+    if not all(isinstance(t, Tensor) and t.shape == logits.shape for t in tries):
+        return None
+    if not torch.allclose(tries[0], logits, rtol=1e-4, atol=1e-4 * float(logits.abs().max())):
+        return None
+    # logits, not their argmax: before the first step one class may win everywhere whatever z is
+    moved = [(t - logits).abs().amax(dim=1) > SAME * logits.abs().max() for t in tries[1:]]
+    guesses = logits.argmax(dim=1)
+    return tuple(  # type: ignore[return-value]
+        float((t.argmax(dim=1) != guesses).float().mean()) if bool(m.any()) else 0.0
+        for t, m in zip(tries[1:], moved, strict=True)
+    )
+
+
+def latent_is_read(patient: Patient) -> bool | None:
+    """True where other z give other logits at all; None as in `latent_use`."""
+    decode = getattr(patient.model, "decode", None)
+    if latent_use(patient) is None or not callable(decode):
+        return None
+    with _evaluating(patient.model):
+        _, mu, _ = patient.adapter.outputs(patient.model, patient.inputs())
+        assert mu is not None
+        drawn = torch.randn(mu.shape, generator=torch.Generator().manual_seed(0)).to(mu)
+        found = decode(drawn)
+    return bool((found - found[:1]).abs().max() > SAME * found.abs().max())
+
+
+def saturation_finding(patient: Patient) -> Finding | None:
+    """How much of mu stands at its limits, where our own network clamps it."""
+    if not isinstance(patient.model, BetaVAE):
+        return None
+    with _evaluating(patient.model):
+        mu, _ = patient.model.encode(patient.inputs())
+    share = float((mu.abs() >= MU_LIMIT).float().mean())
+    return Finding("saturated mu", f"{100 * share:.1f} % of mu is at its limit of {MU_LIMIT:g}", share > SATURATED)
+
+
+def dead_units_finding(patient: Patient) -> Finding | None:
+    """The layer with most units that no grid of the batch wakes; sees `nn.ReLU` modules."""
+    counts: dict[str, tuple[int, int]] = {}
+
+    def look(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def count(_: nn.Module, __: Any, output: Tensor) -> None:
+            alive = (output > 0).flatten(2).any(dim=2) if output.dim() > 2 else output > 0
+            units = alive.any(dim=0)
+            counts[name] = (int((~units).sum()), units.numel())
+
+        return count
+
+    hooks = [m.register_forward_hook(look(n)) for n, m in patient.model.named_modules() if isinstance(m, nn.ReLU)]
+    try:
+        _logits(patient)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not counts:
+        return None
+    layer, (dead, of) = max(counts.items(), key=lambda item: item[1][0] / item[1][1])
+    return Finding("dead units", f"{dead} of {of} units of {layer} answer no grid of the batch", dead / of > DEAD)
+
+
+def first_not_finite(patient: Patient) -> str | None:
+    """The first layer, in the order of the calls, whose output on the batch is not finite; None where all is."""
+    found: list[str] = []
+
+    def look(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def check(_: nn.Module, __: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
+                found.append(name)
+
+        return check
+
+    leaves = [(n, m) for n, m in patient.model.named_modules() if not any(m.children())]
+    hooks = [m.register_forward_hook(look(n or type(m).__name__)) for n, m in leaves]
+    try:
+        logits = _logits(patient)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if found:
+        return found[0]
+    return None if bool(torch.isfinite(logits).all()) else "forward"
+
+
+def predictions(patient: Patient) -> Labels:
+    """(B, H, W), what the model as it is answers."""
+    return _logits(patient).argmax(dim=1).cpu().numpy()
+
+
+def absent_finding(patient: Patient) -> Finding:
+    """Which classes the targets of the batch do not hold."""
+    counts = patient.batch.counts(patient.adapter.classes, patient.ignore_index)
+    absent = np.flatnonzero(counts == 0)
+    held = f"{len(counts) - len(absent)} of {len(counts)} classes"
+    words = f"{held} occur" + (f"; not class {', '.join(map(str, absent[:10].tolist()))}" if absent.size else "")
+    return Finding("classes in the batch", words, suspicious=False)
+
+
+def _logits(patient: Patient) -> Tensor:
+    with _evaluating(patient.model):
+        return patient.adapter.outputs(patient.model, patient.inputs())[0]
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    before = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(before)

@@ -1,0 +1,89 @@
+"""The failed run again with something changed, within a budget of updates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from ..diagnosis import Control
+from ..errors import RunError
+from ..model import BetaVAE
+from ..result import OverfitResult
+from .changes import Change
+from .patient import Patient
+
+TIMES = 5
+"""All controls together make at most this many times the updates of the plain check, if that was not a short one."""
+SHORT = 200
+"""The budget of a shorter check is that of one of so many updates."""
+LEAST = 40
+"""Fewer updates say nothing: the default recipe needs some 20 to 60."""
+
+Overfit = Callable[..., OverfitResult]
+
+
+@dataclass
+class Reruns:
+    """Runs changes, and remembers what came of them and what the budget did not reach."""
+
+    patient: Patient
+    overfit: Overfit
+    planned: int
+    """How many changes there may be; each has an equal share of the budget."""
+    controls: list[Control] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._left = TIMES * max(self.patient.recipe.iterations, SHORT)
+        self._share = max(LEAST, self._left // max(self.planned, 1))
+        self._known: dict[tuple[str, ...], Control] = {}
+
+    def run(self, *changes: Change) -> Control | None:
+        """Run the changes together, or remember how they ran; None where the budget is spent or they cannot run."""
+        key = tuple(change.name for change in changes)
+        if key not in self._known:
+            control = self._run(changes)
+            if control is None:
+                self.skipped.append(" and ".join(key))
+                return None
+            self._known[key] = control
+            self.controls.append(control)
+        return self._known[key]
+
+    def _run(self, changes: tuple[Change, ...]) -> Control | None:
+        patient = self.patient
+        knobs = {name: value for change in changes for name, value in change.knobs.items()}
+        recipe = replace(patient.recipe, **knobs)
+        limit = min(recipe.iterations, self._share, self._left)
+        if limit < min(LEAST, recipe.iterations):
+            return None
+        patient.before.restore(patient.model)
+        model = patient.model
+        latent = next((change.latent_dim for change in changes if change.latent_dim is not None), None)
+        if latent is not None:
+            assert isinstance(model, BetaVAE)  # the only one whose latent can be made larger
+            model = BetaVAE(model.num_classes, model.height, model.width, latent).to(patient.device)
+            recipe = replace(recipe, init=recipe.init or "default")
+        try:
+            result = self.overfit(
+                model,
+                next((change.batch for change in changes if change.batch is not None), patient.batch),
+                classes=patient.adapter.classes,
+                weights=next((change.weights for change in changes if change.weights is not None), patient.weights),
+                recipe=replace(recipe, iterations=limit, stop_when="target"),
+                ignore_index=patient.ignore_index,
+                seed=patient.seed,
+                backend=patient.backend,
+            )
+        except RunError:
+            return None
+        self._left -= result.iterations
+        return Control(
+            name=", ".join(change.name for change in changes),
+            option=" ".join(change.option for change in changes),
+            verdict=result.verdict,
+            updates=result.iterations,
+            worst_class=result.accuracies.worst,
+            skill=result.skill,
+            retrieval=result.retrieval,
+        )

@@ -1,0 +1,179 @@
+"""The user's own network: imported by name or from a file, and built for the data."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from vaefit.cache.errors import SettingError
+
+from .errors import RunError
+
+CLASSES_NAMES = ("num_classes", "n_classes", "classes")
+"""Parameters of a constructor that are given C."""
+DEFAULT_LATENT = 32
+_FORMS = "Write package.module:Name or path/to/file.py:Name."
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from, and what its constructor is given."""
+
+    where: str
+    """`package.module` or a path that ends in .py."""
+    name: str
+    """Of a module, a class or a function that returns one."""
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, text: str, arguments: tuple[str, ...] = ()) -> ModelSource:
+        """Take `where:Name` and `key=value` apart; a value is a Python literal, or else a string.
+
+        Raises SettingError for text of another form.
+        """
+        where, colon, name = text.rpartition(":")
+        if not colon or not where or not name.isidentifier():
+            raise SettingError("the model is not named as where:Name", "--model", text, _FORMS)
+        given: dict[str, Any] = {}
+        for argument in arguments:
+            key, equals, value = argument.partition("=")
+            if not equals or not key.isidentifier() or key in given:
+                do = "Write --model-arg key=value, each key once."
+                raise SettingError("the argument of the model cannot be used", "--model-arg", argument, do)
+            given[key] = _literal(value)
+        return cls(where, name, given)
+
+    def build(self, classes: int, height: int, width: int, latent_dim: int | None) -> nn.Module:
+        """Import the model and build it.
+
+        A class or function gets the arguments, and `num_classes`, `height` and `width` where it has parameters of these
+        names and they were not given; `latent_dim`, where it was asked for or has no default there.
+
+        Raises:
+            RunError: it cannot be imported, there is no such name, it cannot be built, or it is no `nn.Module`.
+        """
+        found = self._find()
+        if isinstance(found, nn.Module):
+            return self._whole(found)
+        if not callable(found):
+            raise self._wrong("it is neither a class nor a function nor a module of torch", type(found).__name__)
+        sizes = {**dict.fromkeys(CLASSES_NAMES, classes), "height": height, "width": width}
+        given = {**_taken(found, sizes, latent_dim), **self.arguments}
+        try:
+            model = found(**given)
+        except (Exception, SystemExit) as error:
+            raise RunError(
+                "the model cannot be built",
+                str(self),
+                got=f"{_said(error)}, from {_call(self.name, given)}",
+                do=f"It takes {_signature(found)}; give it what it needs by --model-arg key=value.",
+            ) from error
+        return self._whole(model)
+
+    def __str__(self) -> str:
+        return f"--model {self.where}:{self.name}"
+
+    def _whole(self, model: object) -> nn.Module:
+        if not isinstance(model, nn.Module):
+            raise self._wrong("what was built is not a torch.nn.Module", type(model).__name__)
+        return model
+
+    def _wrong(self, what: str, got: str) -> RunError:
+        return RunError(what, str(self), got, "Name a class, or a function that returns a torch.nn.Module.")
+
+    def _find(self) -> Any:
+        try:
+            module = _from_file(Path(self.where)) if self.where.endswith(".py") else _from_path(self.where)
+        except (Exception, SystemExit) as error:
+            do = "Check the name, and that what it imports is installed."
+            raise RunError("the model cannot be imported", str(self), _said(error), do) from error
+        try:
+            return getattr(module, self.name)
+        except AttributeError:
+            there = [n for n, v in vars(module).items() if inspect.isclass(v) and issubclass(v, nn.Module)]
+            names = ", ".join(there) or "no class of a torch.nn.Module"
+            raise RunError("there is no such name", str(self), f"{names} in {self.where}", _FORMS) from None
+
+
+def _from_path(where: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)  # the console script, unlike `python -m`, does not look there
+    return importlib.import_module(where)
+
+
+def _from_file(file: Path) -> ModuleType:
+    """Run a file as a module; what lies beside it can be imported from it."""
+    file = file.resolve()
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    name = f"_vaefit_model_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None  # the name ends in .py
+    assert spec.loader is not None
+    folder = str(file.parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses in it look themselves up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _taken(built: Any, sizes: Mapping[str, int], latent_dim: int | None) -> dict[str, Any]:
+    """What of the sizes the constructor has parameters for."""
+    try:
+        parameters = inspect.signature(built).parameters
+    except (TypeError, ValueError):
+        return {}
+    given: dict[str, Any] = {name: value for name, value in sizes.items() if name in parameters}
+    latent = parameters.get("latent_dim")
+    if latent is not None and latent_dim is not None:
+        given["latent_dim"] = latent_dim
+    elif latent is not None and latent.default is inspect.Parameter.empty:
+        given["latent_dim"] = DEFAULT_LATENT
+    return given
+
+
+def _literal(value: str) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+
+
+def _said(error: BaseException) -> str:
+    """The error in one line, with the line of the user's file that it comes from."""
+    first = str(error).strip().partition("\n")[0]
+    text = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
+    last = frames[-1] if frames else None
+    if last is None or last.filename == __file__:
+        return text
+    return f"{text} ({last.filename}, line {last.lineno})"
+
+
+def _signature(built: Any) -> str:
+    try:
+        return str(inspect.signature(built))
+    except (TypeError, ValueError):
+        return "unknown arguments"
+
+
+def _call(name: str, given: Mapping[str, Any]) -> str:
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
