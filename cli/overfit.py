@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -116,7 +118,9 @@ def overfit(
             started=lambda prepared, start: print_setup(terminal, SetupSummary.of(prepared, start, settings.recipe)),
             step=lambda record: progress.fitting(record, settings.recipe.iterations),
         )
-        check = run_check(settings, watcher)
+        # a model of one's own may print
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            check = run_check(settings, watcher)
     summary = RunSummary.of(check)
     print_result(terminal, summary)
     terminal.json(summary.json())

@@ -45,6 +45,7 @@ KNOBS = {
     "--recipe adam": "--optimiser adam",
     "--optimiser adam": "",
     "--decay-steps 50": "",
+    "--lr auto": "",
     "--init kaiming": "",
     "--init default": "--init kaiming",
     "--resample": "",
@@ -366,5 +367,5 @@ def test_every_option_is_used_above(vaefit_cli):
     options = {option for entry in listed for option in re.findall(r"--[a-z][a-z-]+", entry)}
     assert len(options) > 30
     used = {word for line in (*KNOBS, *SEEN) for word in line.split()} | {*SHORT, "--json", "--help"}
-    used |= {"--no-scan", "--cache-dir", "--graph"}  # in a test of their own
+    used |= {"--no-scan", "--cache-dir", "--graph", "--model", "--model-arg", "--diagnose"}  # in tests of their own
     assert sorted(options - used) == []

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from .errors import RunError
 from .model import BetaVAE
 from .output import OutputForm, described, output_form
 
 InputForm = Literal["labels", "one-hot"]
+FORMS: tuple[InputForm, ...] = ("labels", "one-hot")
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,14 @@ def find_adapter(model: nn.Module, labels: Tensor, classes: int | None, likely: 
         found = OutputForm("tuple", 0, 1, 2, latent=True)
         return Adapter("one-hot", found, model.num_classes, ours=True)
     known = classes or likely or _stated_classes(model) or int(labels.max()) + 1
-    tries = [_try(model, labels, form, known) for form in ("labels", "one-hot")]
+    # a lazy layer takes the size of its first input, which must not be one that is only tried
+    lazy = any(is_lazy(p) for p in model.parameters())
+    tries = [_try(copy.deepcopy(model) if lazy else model, labels, form, known) for form in FORMS]
     fitting = [t for t in tries if isinstance(t, Adapter)]
     adapter = next((a for a in fitting if classes is None or a.classes == classes), None)
     if adapter is not None:
+        if lazy:
+            _try(model, labels, adapter.takes, known)
         return adapter
     b, h, w = labels.shape
     needed = f"logits ({b}, {'C' if classes is None else classes}, {h}, {w})"

@@ -26,7 +26,7 @@ from .compatibility import check_labels
 from .errors import RunError
 from .graph import choose_steps
 from .model import BetaVAE
-from .model_source import DEFAULT_LATENT
+from .model_source import DEFAULT_LATENT, LoadedModel
 from .overfitting import overfit
 from .report.folder import RunFolder
 from .result import OverfitResult, Record
@@ -88,11 +88,12 @@ def run_check(settings: CheckSettings, watcher: Watcher | None = None) -> Check:
     device = choose_device(settings.device)
     backend, choice = preferred_backend(settings.backend, device)
     choose_steps(settings.graph, device, settings.recipe, choice.name, settings.model is None)  # not after counting
+    loaded = None if settings.model is None else settings.model.load()
     folder = RunFolder.claim(settings.out, settings.overwrite)
     try:
         prepared = _prepare(settings, watcher, device, choice)
         with _threads(settings.threads, prepared.batch):
-            model, result = _fit(settings, watcher, prepared, backend, folder)
+            model, result = _fit(settings, loaded, watcher, prepared, backend, folder)
         check = Check(settings, prepared, result, folder.path, time.perf_counter() - start)
         folder.write_result(check, model)
     except BaseException:
@@ -102,13 +103,18 @@ def run_check(settings: CheckSettings, watcher: Watcher | None = None) -> Check:
 
 
 def _fit(
-    settings: CheckSettings, watcher: Watcher, prepared: Prepared, backend: Backend, folder: RunFolder
+    settings: CheckSettings,
+    loaded: LoadedModel | None,
+    watcher: Watcher,
+    prepared: Prepared,
+    backend: Backend,
+    folder: RunFolder,
 ) -> tuple[nn.Module, OverfitResult]:
     """Fit the model, with every step on disk as it happens; nothing is written before there is one."""
     classes = prepared.dataset.classes
     _, height, width = prepared.dataset.shape
     try:
-        model = _model(settings, prepared)
+        model = _model(settings, loaded, prepared)
         with folder.recording(settings, prepared) as write:
 
             def on_start(start: Start) -> None:
@@ -146,17 +152,17 @@ def _fit(
     return model, result
 
 
-def _model(settings: CheckSettings, prepared: Prepared) -> nn.Module:
+def _model(settings: CheckSettings, loaded: LoadedModel | None, prepared: Prepared) -> nn.Module:
     """The network under test, on its device; one of the user's draws its parameters by the run's seed."""
     classes = prepared.dataset.classes
     _, height, width = prepared.dataset.shape
-    if settings.model is None:
+    if loaded is None:
         model = BetaVAE(classes, height, width, settings.latent_dim or DEFAULT_LATENT)
         # channels last lets the CPU's convolutions run without repacking
         return model.to(prepared.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return settings.model.build(classes, height, width, settings.latent_dim).to(prepared.device)
+        return loaded.build(classes, height, width, settings.latent_dim).to(prepared.device)
 
 
 def _prepare(settings: CheckSettings, watcher: Watcher, device: torch.device, backend: BackendChoice) -> Prepared:

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import sysconfig
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,42 +55,18 @@ class ModelSource:
             given[key] = _literal(value)
         return cls(where, name, given)
 
-    def build(self, classes: int, height: int, width: int, latent_dim: int | None) -> nn.Module:
-        """Import the model and build it.
-
-        A class or function gets the arguments, and `num_classes`, `height` and `width` where it has parameters of these
-        names and they were not given; `latent_dim`, where it was asked for or has no default there.
-
-        Raises:
-            RunError: it cannot be imported, there is no such name, it cannot be built, or it is no `nn.Module`.
-        """
+    def load(self) -> LoadedModel:
+        """Import what the name stands for; RunError where that fails, or where it can give no model."""
         found = self._find()
-        if isinstance(found, nn.Module):
-            return self._whole(found)
         if not callable(found):
-            raise self._wrong("it is neither a class nor a function nor a module of torch", type(found).__name__)
-        sizes = {**dict.fromkeys(CLASSES_NAMES, classes), "height": height, "width": width}
-        given = {**_taken(found, sizes, latent_dim), **self.arguments}
-        try:
-            model = found(**given)
-        except (Exception, SystemExit) as error:
-            raise RunError(
-                "the model cannot be built",
-                str(self),
-                got=f"{_said(error)}, from {_call(self.name, given)}",
-                do=f"It takes {_signature(found)}; give it what it needs by --model-arg key=value.",
-            ) from error
-        return self._whole(model)
+            raise self.wrong("it is neither a class nor a function nor a torch.nn.Module", type(found).__name__)
+        return LoadedModel(self, found)
 
     def __str__(self) -> str:
         return f"--model {self.where}:{self.name}"
 
-    def _whole(self, model: object) -> nn.Module:
-        if not isinstance(model, nn.Module):
-            raise self._wrong("what was built is not a torch.nn.Module", type(model).__name__)
-        return model
-
-    def _wrong(self, what: str, got: str) -> RunError:
+    def wrong(self, what: str, got: str) -> RunError:
+        """The error of a name that stands for something else than a model."""
         return RunError(what, str(self), got, "Name a class, or a function that returns a torch.nn.Module.")
 
     def _find(self) -> Any:
@@ -104,6 +81,41 @@ class ModelSource:
             there = [n for n, v in vars(module).items() if inspect.isclass(v) and issubclass(v, nn.Module)]
             names = ", ".join(there) or "no class of a torch.nn.Module"
             raise RunError("there is no such name", str(self), f"{names} in {self.where}", _FORMS) from None
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What was imported, to be built when the sizes of the data are known."""
+
+    source: ModelSource
+    found: Any
+
+    def build(self, classes: int, height: int, width: int, latent_dim: int | None) -> nn.Module:
+        """Build the model; a module is taken as it is.
+
+        A class or function gets the arguments, and `num_classes`, `height` and `width` where it has parameters of these
+        names and they were not given; `latent_dim`, where it was asked for or has no default there.
+
+        Raises:
+            RunError: it cannot be built, or it is no `nn.Module`.
+        """
+        source, found = self.source, self.found
+        if isinstance(found, nn.Module):
+            return found
+        sizes = {**dict.fromkeys(CLASSES_NAMES, classes), "height": height, "width": width}
+        given = {**_taken(found, sizes, latent_dim), **source.arguments}
+        try:
+            model = found(**given)
+        except (Exception, SystemExit) as error:
+            raise RunError(
+                "the model cannot be built",
+                str(source),
+                got=f"{_said(error)}, from {_call(source.name, given)}",
+                do=f"It takes {_signature(found)}; give it what it needs by --model-arg key=value.",
+            ) from error
+        if not isinstance(model, nn.Module):
+            raise source.wrong("what was built is not a torch.nn.Module", type(model).__name__)
+        return model
 
 
 def _from_path(where: str) -> ModuleType:
@@ -161,18 +173,19 @@ def _said(error: BaseException) -> str:
     """The error in one line, with the line of the user's file that it comes from."""
     first = str(error).strip().partition("\n")[0]
     text = f"{type(error).__name__}: {first}" if first else type(error).__name__
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
-    last = frames[-1] if frames else None
-    if last is None or last.filename == __file__:
-        return text
-    return f"{text} ({last.filename}, line {last.lineno})"
+    libraries = (*(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), "<", __file__)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(libraries)]
+    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
 
 
 def _signature(built: Any) -> str:
+    """The parameters and their defaults, without the types."""
     try:
-        return str(inspect.signature(built))
+        signature = inspect.signature(built)
     except (TypeError, ValueError):
         return "unknown arguments"
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+    return str(inspect.Signature(bare))
 
 
 def _call(name: str, given: Mapping[str, Any]) -> str:
