@@ -1,0 +1,85 @@
+"""Sick cases of good settings: a network with a fault in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from vaefit.vae.model import BetaVAE
+
+from .case import Build, Case, subject
+from .grids import shared
+from .knobs import GOOD, OWN_INIT, vae
+from .mlp import (
+    Bottleneck,
+    CoordinateNet,
+    DetachedMean,
+    DrownedMean,
+    HardCode,
+    IntegerScaled,
+    MeanOverBatch,
+    Mlp,
+    RoundedLatent,
+    WeakConditioning,
+)
+
+
+def foreign(make: Callable[[], nn.Module]) -> Build:
+    """A foreign network, as it was initialised, under the default recipe."""
+    return subject(make, shared, OWN_INIT)
+
+
+def _freeze_decoder(model: nn.Module) -> None:
+    assert isinstance(model, BetaVAE)
+    model.decoder.requires_grad_(False)
+
+
+CASES = (
+    Case(
+        "labels scaled by an integer division",
+        "output collapse",
+        None,
+        foreign(IntegerScaled),
+        foreign(lambda: IntegerScaled(integer=False)),
+    ),
+    Case(
+        "coordinate network without the grid's code",
+        "output collapse",
+        None,
+        foreign(CoordinateNet),
+        foreign(lambda: CoordinateNet(conditioned=True)),
+    ),
+    Case("latent averaged over the batch", "latent ignored", None, foreign(MeanOverBatch), foreign(Mlp)),
+    Case("mean drowned in noise", "latent ignored", None, foreign(DrownedMean), foreign(Mlp)),
+    Case(
+        "z scaled to nothing beside a learned vector",
+        "latent ignored",
+        None,
+        foreign(WeakConditioning),
+        foreign(lambda: WeakConditioning(scale=1.0)),
+    ),
+    Case(
+        "detached z with a zero head",
+        "no gradient",
+        "mu",
+        foreign(DetachedMean),
+        foreign(lambda: DetachedMean(detach=False)),
+    ),
+    Case(
+        "rounded latent",
+        "no gradient",
+        "encoder",
+        foreign(RoundedLatent),
+        foreign(lambda: RoundedLatent(straight=True)),
+    ),
+    Case("argmax in the latent", "no gradient", "encoder", foreign(HardCode), foreign(lambda: HardCode(soft=True))),
+    Case("frozen decoder", "no gradient", "decoder", vae(GOOD, prepare=_freeze_decoder), vae(GOOD)),
+    Case(
+        "bottleneck of one channel",
+        "too little capacity",
+        "layers.4",
+        foreign(lambda: Bottleneck(1)),
+        foreign(lambda: Bottleneck(32)),
+    ),
+)
