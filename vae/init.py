@@ -60,8 +60,10 @@ def _rescale(model: nn.Module, run: Callable[[], object]) -> None:
         if layer in seen:  # a shared layer is scaled for its first use
             return output
         seen.add(layer)
-        across_batch = isinstance(layer, nn.Linear) and layer.bias is not None and output.shape[0] > 1
-        mean = output.mean(dim=0) if across_batch else torch.zeros((), device=output.device, dtype=output.dtype)
+        rows = output.flatten(0, -2) if output.dim() > 1 else output
+        # of a layer that serves many places of a grid, as the tokens of a transformer are, those count as well
+        across_batch = isinstance(layer, nn.Linear) and layer.bias is not None and rows.shape[0] > 1
+        mean = rows.mean(dim=0) if across_batch else torch.zeros((), device=output.device, dtype=output.dtype)
         std = (output - mean).square().mean().sqrt() if across_batch else output.std()
         if not (torch.isfinite(std) and std > 0):
             return output  # a constant layer has no scale to mend

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from ..diagnosis import Cause, Control, Diagnosis, Finding
 from . import gradients, pairs, probes
-from .changes import Change, deviations, one_grid, variations, whole_recipe
+from .changes import Change, deviations, faster, one_grid, variations, whole_recipe
 from .patient import Patient
+from .probes import SAME, Spread
 from .rerun import Overfit, Reruns
 
 FALLING = 0.9
@@ -40,10 +41,10 @@ class _Search:
     findings: tuple[Finding, ...]
     blocked: tuple[str, ...]
     """Parameters that no gradient reaches under any initialisation."""
-    blind: bool
-    """The logits do not depend on the input, at the start and after another initialisation."""
-    reads_latent: bool | None
-    """Other z give other logits; None where that cannot be tried."""
+    starts: tuple[Spread, Spread]
+    """What tells the grids apart at the start, and after another initialisation."""
+    samples: bool
+    """The model draws something in training."""
 
     @classmethod
     def begin(cls, patient: Patient, overfit: Overfit) -> _Search:
@@ -59,12 +60,11 @@ class _Search:
             pairs.alignment_finding(patient.batch, patient.ignore_index),
         ]
         patient.start(patient.recipe.init)
-        blind = probes.answers_one_picture(patient)
+        first, samples = probes.spread(patient), probes.samples_in_training(patient)
         broken = probes.first_not_finite(patient)
         blocked = gradients.blocked_parameters(patient)
         patient.start("rescaled")
-        blind = blind and probes.answers_one_picture(patient)
-        reads = probes.latent_is_read(patient)
+        second = probes.spread(patient)
         if broken is not None:
             found.insert(0, Finding("first output that is not finite", broken, suspicious=True))
         if blocked:
@@ -74,9 +74,14 @@ class _Search:
             found.insert(0, Finding("gradient", words, suspicious=True))
         else:
             found.insert(0, Finding("gradient", "it reaches every parameter", suspicious=False))
-        planned = len(list(deviations(patient))) + len(list(variations(patient))) + 2
+        planned = len(list(deviations(patient))) + len(list(variations(patient, samples))) + 2
         return cls(
-            patient, Reruns(patient, overfit, planned), tuple(f for f in found if f is not None), blocked, blind, reads
+            patient=patient,
+            reruns=Reruns(patient, overfit, planned),
+            findings=tuple(f for f in found if f is not None),
+            blocked=blocked,
+            starts=(first, second),
+            samples=samples,
         )
 
     def diagnosis(self) -> Diagnosis:
@@ -97,7 +102,7 @@ class _Search:
         several = self._several(wrong) if wrong else None
         if several is not None:
             return several
-        for change in variations(self.patient):
+        for change in variations(self.patient, self.samples):
             control = self.reruns.run(change)
             if control is not None and control.mended:
                 return self._mended(change, control)
@@ -105,10 +110,10 @@ class _Search:
 
     def _structural(self) -> Diagnosis | None:
         """What no setting can mend, for it is the model's own."""
-        if self.reads_latent is False:
-            evidence = "0 cells change when z is shuffled across the batch, 0 when it is drawn anew"
-            return self._named("latent ignored", evidence, "Let the decoder read z.")
-        if self.blind:
+        if len(self.patient.batch.grids) > 1 and not any(start.follows for start in self.starts):
+            ignored = self._latent_ignored()
+            if ignored is not None:
+                return ignored
             evidence = f"{len(self.patient.batch.grids)} inputs give 1 picture, under two initialisations as well"
             return self._named("output collapse", evidence, "Let the output depend on the input.")
         if self.blocked:
@@ -120,6 +125,16 @@ class _Search:
             )
             return self._named("no gradient", evidence, fix, gradients.layers_of(self.blocked, self.patient.model))
         return None
+
+    def _latent_ignored(self) -> Diagnosis | None:
+        """mu tells the grids apart at the start, the logits do not."""
+        start = self.starts[0]
+        if start.mu is None or start.mu <= SAME or start.follows:
+            return None
+        evidence = (
+            f"from grid to grid mu differs by {start.mu:.2g} of its size, the logits by {start.logits:.2g} of theirs"
+        )
+        return self._named("latent ignored", evidence, "Let the decoder read the z of each grid.")
 
     def _several(self, wrong: list[Change]) -> Diagnosis | None:
         """Where no single setting mends it: the fewest that do together, found by taking each out of all of them.
@@ -146,9 +161,14 @@ class _Search:
 
     def _left_over(self) -> Diagnosis:
         """Nothing mended it."""
+        ignored = self._latent_ignored()
+        if ignored is not None:
+            return ignored
         result = self.patient.result
         alone = one_grid(self.patient)
         control = None if alone is None else self.reruns.run(alone)
+        if alone is not None and control is not None and not control.mended:
+            control = self.reruns.run(alone, faster(self.patient))
         if control is not None and control.mended and result.verdict != "DIVERGED":
             evidence = (
                 f"one grid alone reaches worst class {control.worst_class:.3f}, "
@@ -167,7 +187,7 @@ class _Search:
         return self._named("unknown", evidence, None)
 
     def _best(self) -> float:
-        found = [c.worst_class for c in self.reruns.controls if c.name != "one grid"]
+        found = [c.worst_class for c in self.reruns.controls if not c.name.startswith("one grid")]
         return max(found, default=self.patient.result.accuracies.worst)
 
     def _mended(self, change: Change, control: Control) -> Diagnosis:

@@ -41,6 +41,8 @@ class Change:
     batch: Batch | None = None
     latent_dim: int | None = None
     """Of a BetaVAE that takes the model's place."""
+    as_evaluated: bool = False
+    """Fit the model in the mode of evaluation, in which it draws nothing."""
 
 
 def deviations(patient: Patient) -> Iterator[Change]:
@@ -73,9 +75,17 @@ def deviations(patient: Patient) -> Iterator[Change]:
         yield Change("the same grids every step", "--no-resample", "data problem", {"resample": False})
 
 
-def variations(patient: Patient) -> Iterator[Change]:
-    """Other settings than the default recipe's, for a run that fails under it as well."""
+def variations(patient: Patient, samples: bool) -> Iterator[Change]:
+    """Other settings than the default recipe's, for a run that fails under it as well.
+
+    `samples`: the model draws something in training, which nobody can turn off from outside.
+    """
     recipe = patient.recipe
+    if samples and not patient.adapter.ours:
+        latent = patient.adapter.gives.latent
+        option = "Feed the decoder mu while fitting, or less noise." if latent else "Turn dropout off for this check."
+        cause: Cause = "latent ignored" if latent else "too little capacity"
+        yield Change("nothing drawn in training", option, cause, as_evaluated=True)
     if isinstance(patient.model, BetaVAE) and patient.model.latent_dim < DEFAULT_LATENT:
         option = f"--latent-dim {DEFAULT_LATENT}"
         yield Change(f"latent {DEFAULT_LATENT}", option, "too little capacity", latent_dim=DEFAULT_LATENT)
@@ -101,6 +111,11 @@ def one_grid(patient: Patient) -> Change | None:
     first = Batch(batch.grids[:1], batch.indices[:1], other_targets=targets)
     option = f"--indices {batch.indices[0]}" if batch.indices else "--batch-size 1"
     return Change("one grid", option, "too little capacity", batch=first)
+
+
+def faster(patient: Patient) -> Change:
+    """The higher rate."""
+    return _rate(patient.recipe, patient.recipe.rate * FACTOR)
 
 
 def whole_recipe(patient: Patient) -> Change:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..objective import NO_LABEL, Objective
 from .patient import Patient
 
-KL_SHARE = 1e-3
-"""Of the KL in what is differentiated: logvar has a gradient by it, where z is mu and beta is 0 too."""
 NAMED = 3
 """Layers that are named; more are counted."""
 
@@ -51,7 +47,10 @@ def layers_of(parameters: tuple[str, ...], model: nn.Module) -> str:
 
 
 def _without_gradient(patient: Patient) -> set[str]:
-    """The names of parameters whose gradient on the batch is missing or 0."""
+    """The names of parameters whose gradient of the focal loss on the batch is missing or 0.
+
+    What logvar alone depends on is not among them: where z is mu, the loss does not ask for it.
+    """
     model, adapter = patient.model, patient.adapter
     inputs, targets = patient.inputs(), patient.targets()
     ignored = NO_LABEL if patient.ignore_index is None else patient.ignore_index
@@ -65,17 +64,20 @@ def _without_gradient(patient: Patient) -> set[str]:
     with torch.random.fork_rng(devices=[patient.device] if patient.device.type == "cuda" else []), torch.enable_grad():
         torch.manual_seed(patient.seed)
         logits, mu, logvar = adapter.outputs(model, inputs, noise)
-        losses = objective(logits, targets, mu, logvar, KL_SHARE)
-        if losses.total.requires_grad:
-            losses.total.backward()  # type: ignore[no-untyped-call]
-    found = {
-        name
-        for name, parameter in model.named_parameters()
-        if parameter.grad is None or (not math.isnan(top := float(parameter.grad.abs().max())) and top == 0)
-    }
-    for parameter in model.parameters():
-        parameter.grad = None
-    return found
+        reached = _reached(model, objective(logits, targets, None, None, 0.0).total)
+        if mu is not None and logvar is not None:
+            reached |= _reached(model, logvar.sum()) - _reached(model, mu.square().sum())
+    return {name for name, _ in model.named_parameters()} - reached
+
+
+def _reached(model: nn.Module, value: Tensor) -> set[str]:
+    """The names of the parameters for which the gradient of `value` is anything but 0."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if not value.requires_grad:
+        return set()
+    found = torch.autograd.grad(value, [p for _, p in named], retain_graph=True, allow_unused=True)
+    # a gradient that is not finite is one
+    return {name for (name, _), g in zip(named, found, strict=True) if g is not None and not bool((g == 0).all())}
 
 
 def _latent(patient: Patient) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,37 @@ from .patient import Patient
 
 SAME = 1e-6
 """Logits that differ by less than this share of their size are the same."""
+TRACE = 1e-3
+"""Logits that follow mu by less than this are fed something else."""
 SATURATED = 0.5
 DEAD = 0.5
 """Shares of units from which on they are suspicious."""
 
 
-def answers_one_picture(patient: Patient) -> bool:
-    """True where the logits are the same for every input: the model as it is cannot tell its inputs apart."""
-    logits = _logits(patient)
-    spread = (logits - logits[:1]).abs().max()
-    return len(logits) > 1 and bool(spread <= SAME * logits.abs().max())
+@dataclass(frozen=True)
+class Spread:
+    """How much differs from grid to grid: root mean square of the deviation from the batch mean, over that of all."""
+
+    mu: float | None
+    """None where the model gives no mu."""
+    logits: float
+
+    @property
+    def follows(self) -> bool:
+        """The logits differ from grid to grid, and not just by a trace of what mu does."""
+        return self.logits > max(SAME, TRACE * (self.mu or 0.0))
+
+
+def spread(patient: Patient) -> Spread:
+    """How far mu and the logits of the model as it is tell the grids of the batch apart."""
+    with _evaluating(patient.model):
+        logits, mu, _ = patient.adapter.outputs(patient.model, patient.inputs())
+    return Spread(None if mu is None else _relative_spread(mu), _relative_spread(logits))
+
+
+def _relative_spread(values: Tensor) -> float:
+    values = values.double()
+    return float((values - values.mean(dim=0)).square().mean().sqrt() / values.square().mean().sqrt().clamp_min(1e-300))
 
 
 def latent_finding(patient: Patient) -> Finding | None:
@@ -67,17 +89,22 @@ def latent_use(patient: Patient) -> tuple[float, float] | None:
     )
 
 
-def latent_is_read(patient: Patient) -> bool | None:
-    """True where other z give other logits at all; None as in `latent_use`."""
-    decode = getattr(patient.model, "decode", None)
-    if latent_use(patient) is None or not callable(decode):
-        return None
-    with _evaluating(patient.model):
-        _, mu, _ = patient.adapter.outputs(patient.model, patient.inputs())
-        assert mu is not None
-        drawn = torch.randn(mu.shape, generator=torch.Generator().manual_seed(0)).to(mu)
-        found = decode(drawn)
-    return bool((found - found[:1]).abs().max() > SAME * found.abs().max())
+def samples_in_training(patient: Patient) -> bool:
+    """True where the logits of one batch differ from call to call in training, but not in evaluation."""
+
+    def twice() -> bool:
+        with torch.no_grad():
+            first, second = (patient.adapter.outputs(patient.model, inputs)[0] for _ in range(2))
+        return not torch.equal(first, second)
+
+    inputs, before = patient.inputs(), patient.model.training
+    try:
+        patient.model.train()
+        drawn = twice()
+        patient.model.eval()
+        return drawn and not twice()
+    finally:
+        patient.model.train(before)
 
 
 def saturation_finding(patient: Patient) -> Finding | None:

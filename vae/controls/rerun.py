@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
 
 from ..diagnosis import Control
 from ..errors import RunError
@@ -11,6 +14,9 @@ from ..model import BetaVAE
 from ..result import OverfitResult
 from .changes import Change
 from .patient import Patient
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 TIMES = 5
 """All controls together make at most this many times the updates of the plain check, if that was not a short one."""
@@ -20,6 +26,22 @@ LEAST = 40
 """Fewer updates say nothing: the default recipe needs some 20 to 60."""
 
 Overfit = Callable[..., OverfitResult]
+
+
+class _AsEvaluated(nn.Module):
+    """A model that learns in the mode of evaluation."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.model.eval()
+        return self
+
+    def forward(self, inputs: Tensor) -> Any:
+        return self.model(inputs)
 
 
 @dataclass
@@ -58,12 +80,14 @@ class Reruns:
         if limit < min(LEAST, recipe.iterations):
             return None
         patient.before.restore(patient.model)
-        model = patient.model
+        model: nn.Module = patient.model
         latent = next((change.latent_dim for change in changes if change.latent_dim is not None), None)
         if latent is not None:
             assert isinstance(model, BetaVAE)  # the only one whose latent can be made larger
             model = BetaVAE(model.num_classes, model.height, model.width, latent).to(patient.device)
             recipe = replace(recipe, init=recipe.init or "default")
+        if any(change.as_evaluated for change in changes):
+            model = _AsEvaluated(model)
         try:
             result = self.overfit(
                 model,
