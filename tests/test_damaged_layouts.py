@@ -146,14 +146,31 @@ def test_a_chunk_of_more_bytes_than_the_file(hurt: Any, layout: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("size", [0, 100, 359, 361, 720])
-@pytest.mark.parametrize("kind", ["raw", "of an enum", "shuffled"])
+@pytest.mark.parametrize("kind", ["raw", "of an enum", "shuffled", "with a checksum"])
 def test_a_chunk_of_another_size_than_its_cells(hurt: Any, size: int, kind: str) -> None:
     """HDF5 would read too much, or take for cells what lies behind them in memory."""
     dtype = h5py.enum_dtype({f"L{n}": n for n in range(5)}, basetype="u1") if kind == "of an enum" else "u1"
-    made = hurt(dtype, **CHUNKED, shuffle=kind == "shuffled")
+    checksum = 4 * (kind == "with a checksum")
+    made = hurt(dtype, **CHUNKED, shuffle=kind == "shuffled", fletcher32=checksum > 0)
+    check(made.file, None)
+    made.listed(2, "size", size + checksum)
+    check(made.file, rf"damaged.*no filter made smaller takes {size + checksum} bytes, not {360 + checksum}")
+
+
+@pytest.mark.parametrize("size", [0, 3])
+def test_a_chunk_without_room_for_its_checksum(hurt: Any, size: int) -> None:
+    """HDF5 would look for the checksum before the chunk, and crash."""
+    made = hurt(**GZIP, fletcher32=True)
     check(made.file, None)
     made.listed(2, "size", size)
-    check(made.file, rf"damaged.*no filter made smaller takes {size} bytes, not 360")
+    check(made.file, f"damaged.*takes {size} bytes, fewer than the 4 of its checksum")
+
+
+def test_a_chunk_that_leaves_out_its_checksum(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "hurt.h5", "w") as handle:
+        made = handle.create_dataset("grids", data=labels(), **CHUNKED, fletcher32=True)
+        made.id.write_direct_chunk((10, 0, 0), bytes([4]) * 360, 1)
+    check(tmp_path / "hurt.h5", None)
 
 
 @pytest.mark.parametrize("filters", [{"compression": "gzip"}, {"compression": "lzf"}], ids=["gzip", "lzf"])

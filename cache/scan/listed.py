@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 _BATCH = 4096
 """Chunks that are listed as Python objects, which take ten times as much, before they become arrays."""
-_SHUFFLE = 2
-"""HDF5's number of the one filter that is known to leave the size of a chunk as it is."""
+_SHUFFLE, _FLETCHER32 = 2, 3
+"""HDF5's numbers of the filters after which the size of a chunk is known: the same, and that of a checksum more."""
+_CHECKSUM = np.uint64(4)
 _MANY, _MANY_TIMES = 1_000_000, 1000
 
 
@@ -34,8 +35,9 @@ class ListedChunks:
         """Read the list; RuntimeError where it can be no dataset's.
 
         That is where a chunk is in it twice, lies outside the dataset or beyond the end of the file, where one that no
-        filter made smaller is of another size than its cells, and where so few are listed, out of order, that to walk
-        over all of the dataset would never end. Reading stops there: the list of a damaged file may have no end.
+        filter made smaller is of another size than its cells, or one is smaller than its checksum, and where so few are
+        listed, out of order, that to walk over all of the dataset would never end. Reading stops there: the list of a
+        damaged file may have no end.
         """
         shape, chunk = dataset.shape, dataset.chunks
         self._shape, self._chunk = np.array(shape, np.uint64), np.array(chunk, np.uint64)
@@ -43,9 +45,10 @@ class ListedChunks:
         self._bytes = math.prod(chunk) * dataset.dtype.itemsize
         self._end = dataset.file.id.get_filesize()
         creation = dataset.id.get_create_plist()
-        filters = enumerate(creation.get_filter(i)[0] for i in range(creation.get_nfilters()))
-        # a chunk whose mask leaves out all of these is as large as its cells
-        self._resizing = sum(1 << bit for bit, code in filters if code != _SHUFFLE)
+        filters = [creation.get_filter(i)[0] for i in range(creation.get_nfilters())]
+        # bits of a chunk's mask, each of which leaves out a filter; a chunk without the first is as large as its cells
+        self._resizing = sum(1 << bit for bit, code in enumerate(filters) if code not in (_SHUFFLE, _FLETCHER32))
+        self._checksums = [1 << bit for bit, code in enumerate(filters) if code == _FLETCHER32]
         self._batch: list[tuple[int, ...]] = []
         self._parts: list[NDArray[np.int64]] = []
         self._last, self._absent, self.largest, self.in_order = -1, 0, 0, True
@@ -76,9 +79,14 @@ class ListedChunks:
         origins, masks, offsets, sizes = found[:, :3], found[:, 3], found[:, 4], found[:, 5]
         if (at := _first((origins >= self._shape) | (origins % self._chunk != 0))) is not None:
             return f"its list of chunks has one at {tuple(origins[at].tolist())}, where the dataset has none"
+        least = np.zeros(len(found), np.uint64)
+        for bit in self._checksums:
+            least += (masks & bit == 0) * _CHECKSUM
+        if (at := _first(sizes < least)) is not None:
+            return f"a chunk takes {sizes[at]:,} bytes, fewer than the {least[at]:,} of its checksum"
         as_cells = masks & self._resizing == self._resizing
-        if (at := _first(as_cells & (sizes != self._bytes))) is not None:
-            return f"a chunk that no filter made smaller takes {sizes[at]:,} bytes, not {self._bytes:,}"
+        if (at := _first(as_cells & (sizes != self._bytes + least))) is not None:
+            return f"a chunk that no filter made smaller takes {sizes[at]:,} bytes, not {self._bytes + least[at]:,}"
         # a size first, for the sum may be beyond 64 bits
         if (at := _first(sizes > self._end)) is None:
             at = _first(offsets > self._end - sizes)
