@@ -30,6 +30,8 @@ def open_grids(location: Location) -> Iterator[h5py.Dataset]:
     with path_errors(file):
         if not file.exists():
             head, colon, name = str(file).rpartition(":")
+            # `file.h5:grids` or `file.h5::/grids`
+            name = location.dataset or name
             meant = f"Did you mean {head}:/{name}?" if colon and Path(head).is_file() else "Check the path."
             raise DataError("the file does not exist", str(file), do=meant)
         if not file.is_file():

@@ -51,9 +51,9 @@ class Grids:
         return describe(self._shards)
 
     def __getitem__(self, index: int) -> Labels:
-        """Grid (H, W) at an index from 0 to N - 1."""
-        number = bisect_right(self._ends, index)
-        dataset, inside = self._dataset(number), index - self._offset(number)
+        """Grid (H, W) at an index from 0 to N - 1, or counted from the end, as in a list; IndexError for any other."""
+        number, inside = self._place(index)
+        dataset = self._dataset(number)
         with self._readable(number, f"grid {inside} cannot be read"):
             grid: Labels = dataset[inside]
         return grid.astype(self.dtype, copy=False)
@@ -64,10 +64,10 @@ class Grids:
         A stored chunk may reach over many grids, or all of them; grid by grid it would be inflated as often.
         """
         found = np.empty((len(indices), *self.shape[1:]), self.dtype)
-        numbers = [bisect_right(self._ends, index) for index in indices]
-        for number in sorted(set(numbers)):
-            places = [place for place, n in enumerate(numbers) if n == number]
-            inside, back = np.unique([indices[place] - self._offset(number) for place in places], return_inverse=True)
+        where = [self._place(index) for index in indices]
+        for number in sorted({number for number, _ in where}):
+            places = [place for place, (n, _) in enumerate(where) if n == number]
+            inside, back = np.unique([where[place][1] for place in places], return_inverse=True)
             dataset = self._dataset(number)
             try:
                 found[places] = dataset[inside][back]
@@ -86,6 +86,15 @@ class Grids:
         """Close every file."""
         while self._open:
             self._open.popitem()[1][0].close()
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """The number of the shard, and the index in it."""
+        grids = self._ends[-1]
+        if not -grids <= index < grids:
+            raise IndexError(f"{self.name}: there is no grid {index}, only {grids:,}")
+        index %= grids
+        number = bisect_right(self._ends, index)
+        return number, index - self._offset(number)
 
     def _offset(self, number: int) -> int:
         return self._ends[number - 1] if number else 0

@@ -33,7 +33,8 @@ class Location:
             found = cls(Path(file), dataset.strip("/"))
         else:
             raise DataError("no dataset is named after ':/'", str(text), do="Pass file.h5:/dataset, or only file.h5.")
-        found.exists()
+        if not found.exists() and found.dataset is None and found.file.name.endswith(":"):
+            raise DataError("no dataset is named after ':'", str(text), do="Pass file.h5:/dataset, or only file.h5.")
         return found
 
     def exists(self) -> bool:

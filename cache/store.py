@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import math
@@ -150,9 +151,10 @@ def read(path: Path) -> CachedCounts | None:
 def write(entry: CachedCounts, location: Location, cache_dir: str | Path | None, replace_newer: bool) -> Path | None:
     """Write to the first place that takes it and return that; None, logged, where none does.
 
-    A file of a later version of vaefit is passed over unless `replace_newer`, one of another dataset always.
+    That it is not the folder that was asked for is logged as well. A file of a later version of vaefit is passed over
+    unless `replace_newer`, one of another dataset always.
     """
-    failures: list[str] = []
+    failures: list[tuple[Path, str]] = []
     try:
         data = sealed.seal(SCHEMA, {**entry.key.encode(), **_encode(entry.found), "folder": _folder(location)})
     except sealed.RejectedError as error:
@@ -160,20 +162,26 @@ def write(entry: CachedCounts, location: Location, cache_dir: str | Path | None,
         return None
     for path in places(location, cache_dir):
         if not replace_newer and sealed.newer(path, SCHEMA):
-            failures.append(f"{path}: a newer version of vaefit wrote it, and only --rebuild replaces it")
+            failures.append((path, "a newer version of vaefit wrote it, and only --rebuild replaces it"))
             continue
         if of_other_data(path, location, cache_dir):
-            failures.append(f"{path}: the counts of another dataset lie there")
+            failures.append((path, "the counts of another dataset lie there"))
             continue
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, data)
         except OSError as error:
-            failures.append(f"{path}: {error.strerror or error}")
+            # a file where the folder should be is said to exist
+            why = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror
+            failures.append((path, why or str(error)))
         else:
             remove_stale(path)
+            if cache_dir is not None and path.parent != Path(cache_dir):
+                # no word of the file, so that many shards are one warning
+                reasons = "; ".join(dict.fromkeys(why for _, why in failures))
+                _log.warning(f"{cache_dir}: the counts could not be cached in this folder, as was asked: {reasons}")
             return path
-    _log.warning("the counts could not be cached: " + "; ".join(failures))
+    _log.warning("the counts could not be cached: " + "; ".join(f"{path}: {why}" for path, why in failures))
     return None
 
 

@@ -26,7 +26,7 @@ def weights(
         Path | None,
         typer.Option(readable=False, metavar="FILE", help="Write the weights to FILE.json, .npy or .safetensors."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the exported file if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --export if it exists.")] = False,
     classes: Classes = None,
     ignore_index: IgnoreIndex = None,
     cache_dir: CacheDir = None,
@@ -49,6 +49,8 @@ def weights(
         raise typer.BadParameter("--rebuild replaces what --verify would check; pass one of them")
     if as_csv and as_json:
         raise typer.BadParameter("--csv and --json both say what stdout holds; pass one of them")
+    if overwrite and export is None:
+        raise typer.BadParameter("--overwrite replaces the file that --export names; pass both, or neither")
     from vaefit.cache import SCHEMES, class_weights, count_shards
     from vaefit.cache.errors import require_range
     from vaefit.cache.shard_counts import stored_shard_counts

@@ -164,6 +164,25 @@ def test_a_read_only_folder(small: Path, user_folder: Path, monkeypatch: pytest.
     assert names(small.parent) == ["maps.h5"]
 
 
+def test_a_chosen_folder_that_takes_nothing(
+    small: Path, tmp_path: Path, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, write = tmp_path / "chosen", Path.write_bytes
+    assert count_dataset(small, cache_dir=chosen).cache_file.parent == chosen
+    assert said() == ""
+
+    def refuse(self: Path, data: bytes) -> int:
+        if self.parent == chosen:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    found = count_dataset(small, cache_dir=chosen, rebuild=True)
+    assert (found.counts.tolist(), found.cache_file.parent) == ([1120, 160], small.parent)
+    why = os.strerror(errno.EROFS)
+    assert said() == f"{chosen}: the counts could not be cached in this folder, as was asked: {why}"
+
+
 def test_a_failing_rename_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "kept.json"
     file.write_text("old")

@@ -349,6 +349,23 @@ def test_an_exported_file_is_not_replaced_unasked(vaefit_cli, dataset, tmp_path)
     assert vaefit_cli("weights", dataset, "--export", tmp_path / "w.npy", "--overwrite").code == 0
 
 
+def test_nothing_is_overwritten_without_an_export(vaefit_cli, dataset):
+    outcome = vaefit_cli("weights", dataset, "--overwrite")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "--export" in outcome.err
+
+
+def test_a_cache_dir_that_cannot_be_used_is_said_once(vaefit_cli, dataset, tmp_path):
+    (tmp_path / "file").write_text("")
+    copy = dataset.with_name("copy.h5")
+    copy.write_bytes(dataset.read_bytes())
+    outcome = vaefit_cli("weights", dataset, copy, "--cache-dir", tmp_path / "file", "--json")
+    assert outcome.code == 0
+    assert dataset.with_name("grids.h5.vaefit.json").exists()
+    why = "the counts could not be cached in this folder, as was asked: Not a directory"
+    assert outcome.err.replace("\n", " ").count(f"{tmp_path / 'file'}: {why}") == 1
+
+
 def test_an_ending_that_says_no_kind(vaefit_cli, dataset, tmp_path):
     outcome = vaefit_cli("weights", dataset, "--export", tmp_path / "w.txt")
     assert outcome.code == 2

@@ -28,7 +28,14 @@ def test_a_colon_and_a_slash_name_the_dataset(text: str, file: str, dataset: str
 
 
 @pytest.mark.parametrize(
-    ("text", "wording"), [("", "no name of a file"), ("a\0b", "no name"), ("a.h5:/", "after ':/'")]
+    ("text", "wording"),
+    [
+        ("", "no name of a file"),
+        ("a\0b", "no name"),
+        ("a.h5:/", "after ':/'"),
+        ("a.h5:", "after ':'"),
+        ("*.h5:", "after ':'"),
+    ],
 )
 def test_what_names_nothing_is_refused(text: str, wording: str) -> None:
     with pytest.raises(DataError, match=wording):
@@ -44,6 +51,22 @@ def test_a_folder_that_ends_in_a_colon_is_a_folder(tmp_path: Path, write_dataset
 def test_a_forgotten_slash_is_noticed(dataset: Path) -> None:
     with pytest.raises(DataError, match=r"Did you mean .*grids\.h5:/grids\?"):
         class_counts(f"{dataset}:grids")
+    with pytest.raises(DataError, match=r"Did you mean .*grids\.h5:/group/grids\?"):
+        class_counts(f"{dataset}::/group/grids")
+
+
+def test_a_colon_and_nothing_behind_it(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"grids\.h5:: no dataset is named after ':'\. Pass file\.h5:/dataset, or only f"
+    ):
+        class_counts(f"{dataset}:")
+    odd = tmp_path / "odd.h5:"
+    odd.write_bytes(dataset.read_bytes())
+    assert class_counts(str(odd)).tolist() == class_counts(dataset).tolist()
+    odd.unlink()
+    odd.mkdir()
+    with pytest.raises(DataError, match="a folder"):
+        class_counts(str(odd))
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:

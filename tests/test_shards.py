@@ -237,8 +237,13 @@ def test_grids_by_index_are_those_of_the_whole(tmp_path_factory, parts, most_ope
             assert grids.dtype == (parts[0][1] if len({dtype for _, dtype, _ in parts}) == 1 else np.int64)
             for index in np.random.default_rng(0).permutation(len(whole)).tolist():
                 assert grids[index].dtype == grids.dtype
-                assert grids[index].tolist() == whole[index].tolist()
-            drawn = np.random.default_rng(1).integers(0, len(whole), 40)
+                assert grids[index].tolist() == grids[index - len(whole)].tolist() == whole[index].tolist()
+            for index in (len(whole), -len(whole) - 1):
+                with pytest.raises(IndexError, match=rf"0\.h5.* no grid {index}, only {len(whole)}$"):
+                    grids[index]
+                with pytest.raises(IndexError, match="no grid"):
+                    grids.at([0, index])
+            drawn = np.random.default_rng(1).integers(-len(whole), len(whole), 40)
             assert grids.at(drawn.tolist()).dtype == grids.dtype
             assert grids.at(drawn.tolist()).tolist() == whole[drawn].tolist()
             expected = 0

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .listed import ListedChunks
+
 if TYPE_CHECKING:
     import h5py
-
-_BATCH = 4096
-"""Chunks that are listed as Python objects, which take ten times as much, before they become arrays."""
 
 
 @dataclass(frozen=True)
@@ -29,54 +28,17 @@ class Chunks:
 
     @classmethod
     def of(cls, dataset: h5py.Dataset) -> Chunks | None:
-        """The chunks as the file lists them; None where the list contradicts itself, as that of a damaged file may.
+        """The chunks as the file lists them; None where the list is not in order, and HDF5 may miss some of them.
 
-        RuntimeError where chunks without a filter are said to be of another size than they are: HDF5 itself would then
-        read too much or too little.
+        RuntimeError where the list can be no dataset's, see `ListedChunks`.
         """
-        filtered = dataset.id.get_create_plist().get_nfilters() > 0
-        chunk_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
-        shape, chunk, end = dataset.shape, dataset.chunks, dataset.file.id.get_filesize()
-        steps, across = np.array(chunk), [-(-s // c) for s, c in zip(shape, chunk, strict=True)]
-        if math.prod(across) >= 2**63:
+        listed = ListedChunks(dataset)
+        if not listed.in_order:
             return None
-        batch: list[tuple[int, ...]] = []
-        parts: list[NDArray[np.int64]] = []
-        fits, largest = True, 0
-
-        def note(info: h5py.h5d.StoreInfo) -> None:
-            batch.append((*info.chunk_offset, info.byte_offset, info.size))
-            if len(batch) == _BATCH:
-                pack()
-
-        def pack() -> None:
-            nonlocal fits, largest
-            found = np.array(batch, np.int64).reshape(-1, 5)
-            batch.clear()
-            origins, offsets, sizes = found[:, :3], found[:, 3], found[:, 4]
-            inside = (origins >= 0) & (origins < np.array(shape)) & (origins % steps == 0)
-            # a size first, for the sum may be beyond 63 bits
-            fits &= bool(
-                inside.all() and (offsets >= 0).all() and (sizes <= end).all() and (offsets <= end - sizes).all()
-            )
-            if not filtered and (sizes != chunk_bytes).any():
-                wrong = int(sizes[sizes != chunk_bytes][0])
-                raise RuntimeError(f"a chunk without a filter takes {wrong:,} bytes, not {chunk_bytes:,}")
-            largest = max(largest, int(sizes.max(initial=0)))
-            at = origins // steps
-            parts.append(np.stack([(at[:, 0] * across[1] + at[:, 1]) * across[2] + at[:, 2], offsets]))
-
-        try:
-            dataset.id.chunk_iter(note)
-            pack()
-        except (OverflowError, TypeError):  # an index or address beyond 63 bits, or none
-            return None
-        places, offsets = np.concatenate(parts, axis=1)
-        if not fits or (np.diff(places) <= 0).any():  # HDF5 lists chunks in order, and finds one by that order
-            return None
-        if (np.diff(offsets) < 0).any():
-            places = places[np.argsort(offsets, kind="stable")]
-        return cls(shape, chunk, places, largest)
+        places = listed.places
+        if (np.diff(listed.offsets) < 0).any():
+            places = places[np.argsort(listed.offsets, kind="stable")]
+        return cls(dataset.shape, dataset.chunks, places, listed.largest)
 
     @classmethod
     def none(cls, shape: tuple[int, ...]) -> Chunks:

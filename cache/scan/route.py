@@ -25,7 +25,6 @@ MEMORY = 1 << 26
 THREADS = 4
 """Most threads that are used unasked: memory grows with them, and storage seldom keeps up with more."""
 _OWN_TYPE = "the stored integers have a type of their own"
-_MANY, _MANY_TIMES = 1_000_000, 1000
 _THREADED_CHUNK = 1 << 16
 """A chunk of fewer bytes is done before another thread has been woken."""
 
@@ -99,7 +98,6 @@ def _chunked(dataset: h5py.Dataset, threads: int) -> Route:
         )
     chunks = Chunks.of(dataset)
     if chunks is None:
-        _refuse_endless(dataset)
         return Route("h5py", "the list of chunks is not in order", Slabs(dataset), 1)
     creation = dataset.id.get_create_plist()
     pipeline = [creation.get_filter(i) for i in range(creation.get_nfilters())]
@@ -150,14 +148,6 @@ def _of_plain_integers(dataset: h5py.Dataset) -> bool:
     import h5py
 
     return bool(dataset.id.get_type() == h5py.h5t.py_create(dataset.dtype))
-
-
-def _refuse_endless(dataset: h5py.Dataset) -> None:
-    """RuntimeError where a dataset has so few of its chunks that walking over all of it would never end."""
-    chunks = math.prod(-(-s // c) for s, c in zip(dataset.shape, dataset.chunks, strict=True))
-    stored = dataset.id.get_num_chunks()
-    if chunks > _MANY and chunks > _MANY_TIMES * stored:
-        raise RuntimeError(f"its list of chunks is not in order, and names {stored:,} of {chunks:,}")
 
 
 def _processors() -> int:
