@@ -1,0 +1,281 @@
+"""Controls: what is measured on a failed model, what reruns cost and leave behind, and how a cause is told.
+
+That the right cause is named is the business of tests/test_sick.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vaefit.vae import RECIPES, BetaVAE, OverfitResult, Recipe, assert_memorises, overfit
+from vaefit.vae.adapter import find_adapter
+from vaefit.vae.batch import Batch
+from vaefit.vae.controls import gradients, pairs, probes
+from vaefit.vae.controls.patient import Patient
+from vaefit.vae.controls.rerun import TIMES
+from vaefit.vae.diagnosis import Diagnosis
+from vaefit.vae.grids.synthetic import SyntheticSpec, synthesise
+from vaefit.vae.snapshot import Snapshot
+
+GRIDS = synthesise(SyntheticSpec(grids=16, height=8, width=8, classes=4)).astype(np.int64)
+SHORT = Recipe(iterations=3)
+
+
+class Tiny(nn.Module):
+    """One dense layer each way; `between` acts on the hidden units."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor] = torch.relu) -> None:
+        super().__init__()
+        self.between = between
+        self.first, self.second = nn.Linear(256, 64), nn.Linear(64, 256)
+        self.unused = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.between(self.first(x.flatten(1)))).view(-1, 4, 8, 8)
+
+
+def _patient(model: nn.Module, recipe: Recipe = SHORT, batch: Batch | None = None) -> Patient:
+    batch = batch or Batch(GRIDS, ())
+    adapter = find_adapter(model, torch.from_numpy(batch.grids), 4)
+    before = Snapshot.of(model)
+    result = overfit(model, batch, recipe=recipe)
+    return Patient(model, adapter, batch, result.weights, result.recipe, None, 0, "auto", before, result)
+
+
+def _failed(recipe: Recipe = SHORT, diagnose: bool = True) -> tuple[BetaVAE, OverfitResult]:
+    torch.manual_seed(0)
+    model = BetaVAE(4, 8, 8)
+    return model, overfit(model, GRIDS, recipe=recipe, diagnose=diagnose)
+
+
+def test_the_model_is_left_as_the_run_itself_left_it() -> None:
+    plain, expected = _failed(diagnose=False)
+    model, result = _failed()
+    assert result.diagnosis is not None
+    assert len(result.diagnosis.controls) >= 1
+    assert [r.loss for r in result.history] == [r.loss for r in expected.history]
+    assert expected.diagnosis is None
+    for name, value in plain.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    assert model.training == plain.training
+
+
+def test_a_run_that_passes_has_no_diagnosis() -> None:
+    result = overfit(BetaVAE(4, 8, 8), GRIDS, diagnose=True)
+    assert result.passed
+    assert result.diagnosis is None
+
+
+def test_the_callers_random_state_is_left_alone() -> None:
+    torch.manual_seed(5)
+    model = BetaVAE(4, 8, 8)
+    state = torch.get_rng_state()
+    assert overfit(model, GRIDS, recipe=SHORT, diagnose=True).diagnosis is not None
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_same_diagnosis_every_time() -> None:
+    assert _failed()[1].diagnosis == _failed()[1].diagnosis
+
+
+def test_the_fix_is_the_next_step_and_mends_the_run() -> None:
+    _, result = _failed(replace(Recipe(), lr=1e-8, iterations=100))
+    found = result.diagnosis
+    assert found is not None
+    assert (found.cause, found.fix) == ("learning rate", "--lr 0.002")
+    assert result.judgement.next == "Try --lr 0.002."
+    assert found.controls[-1].mended
+    assert found.controls[-1].option == found.fix
+    assert str(found) == f"learning rate: {found.evidence}"
+    assert overfit(BetaVAE(4, 8, 8), GRIDS, recipe=Recipe(iterations=100)).passed
+
+
+def test_several_wrong_settings_are_told_apart_from_the_harmless_ones() -> None:
+    """The rate and the clip each suffice to fail; the initialisation does not matter beside them."""
+    recipe = replace(RECIPES["adam"], lr=1e-8, clip=1e-12, init="kaiming", iterations=120)
+    found = _failed(recipe)[1].diagnosis
+    assert found is not None
+    assert found.cause == "learning rate"
+    assert found.fix == "--lr 0.002 --clip 1"
+    assert "--init" not in found.fix
+
+
+def test_controls_keep_to_their_budget() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 1, 8), nn.ConvTranspose2d(1, 4, 8))  # one number a grid is too few
+    result = overfit(model, GRIDS, recipe=Recipe(init=None, iterations=200), diagnose=True)
+    found = result.diagnosis
+    assert found is not None
+    assert not result.passed
+    assert len(found.controls) >= 4
+    assert sum(c.updates for c in found.controls) <= TIMES * 200
+
+
+def test_no_numbers_from_the_first_step_on() -> None:
+    class Broken(Tiny):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) / 0.0 * 0.0
+
+    result = overfit(Broken(), GRIDS, recipe=Recipe(init=None, iterations=50), diagnose=True)
+    assert result.verdict == "DIVERGED"
+    assert result.iterations == 0
+    found = result.diagnosis
+    assert found is not None
+    assert any(f.name == "first output that is not finite" and f.suspicious for f in found.findings)
+
+
+def test_the_assertion_carries_the_cause_and_can_go_without() -> None:
+    recipe = Recipe(lr=1e-8, iterations=60)
+    with pytest.raises(AssertionError, match=r"^COLLAPSED: .*Cause: learning rate: worst class .*Try --lr 0\.002\.$"):
+        assert_memorises(BetaVAE(4, 8, 8), GRIDS, recipe=recipe)
+    with pytest.raises(AssertionError, match=r"^COLLAPSED: ") as caught:
+        assert_memorises(BetaVAE(4, 8, 8), GRIDS, recipe=recipe, diagnose=False)
+    assert "Cause" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("between", "expected"),
+    [
+        (torch.relu, {"unused.weight", "unused.bias"}),
+        (torch.detach, {"first.weight", "first.bias", "unused.weight", "unused.bias"}),
+        (torch.round, {"first.weight", "first.bias", "unused.weight", "unused.bias"}),
+    ],
+)
+def test_parameters_that_no_gradient_reaches(between: Callable[[Tensor], Tensor], expected: set[str]) -> None:
+    patient = _patient(Tiny(between), Recipe(init=None, iterations=1))
+    assert set(gradients.blocked_parameters(patient)) == expected
+
+
+def test_no_gradient_of_our_own_network_is_missing_and_zeros_are_not_held_against_it() -> None:
+    model = BetaVAE(4, 8, 8)
+    assert gradients.blocked_parameters(_patient(model)) == ()
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    assert gradients.blocked_parameters(_patient(model, Recipe(init=None, iterations=1))) == ()
+    model.decoder.requires_grad_(False)
+    blocked = gradients.blocked_parameters(_patient(model, Recipe(iterations=1)))
+    assert gradients.layers_of(blocked, model) == "decoder"
+
+
+def test_layers_are_named_by_the_largest_part_that_is_blocked_as_a_whole() -> None:
+    model = BetaVAE(4, 8, 8)
+    names = tuple(name for name, _ in model.named_parameters())
+    assert gradients.layers_of(tuple(n for n in names if n.startswith("encoder")), model) == "encoder"
+    assert gradients.layers_of(("encoder.0.weight", "encoder.0.bias", "mu.bias"), model) == "encoder.0, mu.bias"
+    many = tuple(n for n in names if n.endswith("bias"))
+    assert gradients.layers_of(many, model).endswith("and 8 more")
+
+
+def test_what_zeroing_and_shuffling_z_changes() -> None:
+    model = BetaVAE(4, 8, 8)
+    assert overfit(model, GRIDS).passed
+    patient = _patient(model, Recipe(init=None, iterations=0))
+    use = probes.latent_use(patient)
+    assert use is not None
+    assert min(use) > 0.01
+    logits = patient.model(patient.inputs())[0].argmax(1)
+    shuffled = model.decode(model.encode(patient.inputs())[0].roll(1, dims=0)).argmax(1)
+    assert use[1] == pytest.approx(float((logits != shuffled).float().mean()))
+    assert probes.latent_use(_patient(Tiny(), Recipe(init=None, iterations=0))) is None
+    with torch.no_grad():
+        model.decoder[0].weight.zero_()
+    assert probes.latent_use(_patient(model, Recipe(init=None, iterations=0))) == (0.0, 0.0)
+    assert probes.spread(_patient(model, Recipe(init=None, iterations=0))).follows is False
+
+
+def test_dead_units_saturated_means_and_absent_classes_are_counted() -> None:
+    model = BetaVAE(4, 8, 8)
+    with torch.no_grad():
+        model.encoder[0].bias[:20] = -1e3
+        model.mu.weight.zero_()
+        model.mu.bias.fill_(7.0)
+    patient = _patient(model, Recipe(init=None, iterations=0))
+    dead, saturated = probes.dead_units_finding(patient), probes.saturation_finding(patient)
+    assert dead is not None
+    assert saturated is not None
+    assert dead.found.startswith("20 of 32 units of encoder.1 ")
+    assert dead.suspicious
+    assert saturated.found.startswith("100.0 % of mu is at its limit of 5")
+    only = _patient(model, SHORT, Batch(np.minimum(GRIDS, 1), ()))
+    assert probes.absent_finding(only).found == "2 of 4 classes occur; not class 2, 3"
+
+
+def test_drawing_in_training_is_seen() -> None:
+    quiet, dropout = Tiny(), Tiny(lambda x: nn.functional.dropout(x, 0.5, training=model.training))
+    model = dropout
+    assert not probes.samples_in_training(_patient(quiet, Recipe(init=None, iterations=1)))
+    assert probes.samples_in_training(_patient(dropout, Recipe(init=None, iterations=1)))
+
+
+def test_pairs_that_contradict_one_another_bound_what_any_model_can_reach() -> None:
+    batch = Batch(GRIDS, (), other_targets=GRIDS)
+    assert pairs.contradiction_finding(batch, 4, None, 0.95) is None
+    twice = Batch(np.concatenate([GRIDS[:1], GRIDS]), (), other_targets=np.concatenate([GRIDS[1:2], GRIDS]))
+    few = pairs.contradiction_finding(twice, 4, None, 0.0)
+    assert few is not None
+    assert few.found.startswith("2 of 17 grids have equals with another target")
+    lost = pairs.contradiction_finding(Batch(np.zeros_like(GRIDS), (), other_targets=GRIDS), 4, None, 0.95)
+    assert lost is not None
+    assert lost.suspicious
+    best = sum(np.bincount(GRIDS[:, y, x]).max() for y in range(8) for x in range(8)) / GRIDS.size
+    assert f"reaches pixel accuracy {best:.3f}" in lost.found
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        (np.roll(GRIDS, 1, axis=0), "16 of 16 targets are the input of another grid"),
+        (np.roll(GRIDS, 1, axis=1), "targets are their input moved one row down"),
+        (GRIDS[:, :, ::-1].copy(), "targets are their input mirrored"),
+        (GRIDS.transpose(0, 2, 1).copy(), "targets are their input transposed"),
+        ((GRIDS + 1) % 4, "they agree in 0.0 % of the cells"),
+    ],
+)
+def test_targets_in_another_order_or_place_are_recognised(targets: np.ndarray, words: str) -> None:
+    found = pairs.alignment_finding(Batch(GRIDS, (), other_targets=targets), None)
+    assert found is not None
+    assert words in found.found
+    assert found.suspicious == ("agree" not in words)
+    assert pairs.alignment_finding(Batch(GRIDS, ()), None) is None
+
+
+def test_other_targets_than_the_grids_are_memorised_and_drawn() -> None:
+    targets = (GRIDS + (GRIDS > 0)) % 4
+    result = overfit(BetaVAE(4, 8, 8), GRIDS, targets=targets)
+    assert result.passed
+    np.testing.assert_array_equal(result.predictions, targets)
+    assert result.batch.digest != Batch(GRIDS, ()).digest
+    with pytest.raises(ValueError, match="targets have the shape of the batch"):
+        overfit(BetaVAE(4, 8, 8), GRIDS, targets=GRIDS[:3])
+
+
+def test_the_words_of_a_diagnosis() -> None:
+    found = Diagnosis("no gradient", "encoder", "the gradient is 0 for 4 of 10 parameters", "Look for a detach.")
+    assert str(found) == "no gradient in encoder: the gradient is 0 for 4 of 10 parameters"
+    assert found.advice == "Look for a detach."
+    assert replace(found, fix="--lr 1").advice == "Try --lr 1."
+    assert replace(found, fix=None).advice == ""
+
+
+def test_the_command_names_the_cause(vaefit_cli, dataset, tmp_path) -> None:
+    arguments = ("overfit", dataset, "--lr", "1e-8", "--iterations", "60", "--out", tmp_path / "run", "--overwrite")
+    failed = vaefit_cli(*arguments, "--diagnose", "--json")
+    assert failed.code == 1
+    diagnosis = failed.json["diagnosis"]
+    assert (diagnosis["cause"], diagnosis["fix"]) == ("learning rate", "--lr 0.002")
+    assert "worst class" in diagnosis["evidence"]
+    assert {"findings", "controls", "skipped", "where"} <= set(diagnosis)
+    shown = vaefit_cli("show", tmp_path / "run")
+    assert "cause learning rate: worst class" in shown.out
+    assert "next  Try --lr 0.002." in shown.out
+    assert "the same run, changed" in shown.out
+    without = vaefit_cli(*arguments)
+    assert "--diagnose finds out why" in without.out
+    passed = vaefit_cli("overfit", dataset, "--diagnose", "--json", "--out", tmp_path / "well")
+    assert passed.code == 0
+    assert passed.json["diagnosis"] is None
