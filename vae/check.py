@@ -26,6 +26,7 @@ from .errors import RunError
 from .graph import choose_steps
 from .model import BetaVAE
 from .overfitting import overfit
+from .report.event_files import require_tensorboard
 from .report.folder import RunFolder
 from .result import OverfitResult, Record
 from .settings import CheckSettings, known_backend, known_device
@@ -83,6 +84,8 @@ def run_check(settings: CheckSettings, watcher: Watcher | None = None) -> Check:
     """
     start = time.perf_counter()
     watcher = watcher or Watcher()
+    if settings.tensorboard:
+        require_tensorboard()
     device = choose_device(settings.device)
     backend, choice = preferred_backend(settings.backend, device)
     choose_steps(settings.graph, device, settings.recipe, choice.name, ours=True)  # else refused after the counting
