@@ -20,7 +20,7 @@ STEADY = 4
 """It must have been predicted steadily over so many times the span before."""
 LEARNED = 0.1
 """Recall that makes a class a learned one, less its share of the other classes' cells: a class that is predicted
-everywhere has a recall of 1."""
+everywhere, or that early in a run stands for every object, has a recall of 1."""
 LOWEST, LOWEST_SHARE = 0.05, 0.2
 """Steady is what never fell below this recall, nor below this share of its mean, over a span."""
 GONE = 0.02
@@ -29,7 +29,7 @@ EXPECTED = 14.0
 """Right cells, in independent ones, that a class must have missed: by chance it does so once in a million times."""
 HELD_STEPS, HELD_CELLS = 5, 100
 """Steps that must hold the class, and cells of it: one large object that is missed says nothing."""
-PRIOR_DISPERSION, PRIOR_STEPS = 4.0, 4.0
+PRIOR_DISPERSION, PRIOR_STEPS = 8.0, 4.0
 """Cells of one object are right or wrong together: so much until the steps themselves tell how much."""
 
 
@@ -42,6 +42,8 @@ class ClassRows(NamedTuple):
     """Those of them that were predicted rightly."""
     predicted: Counts
     """Cells that were predicted as the class."""
+    strayed: Counts
+    """Those of them that are of another class, and not of the most frequent one."""
 
 
 class ClassWatch:
@@ -58,7 +60,7 @@ class ClassWatch:
     def __init__(self, num_classes: int, window: int, patience: int) -> None:
         self.patience = patience
         self._spans = tuple(int(windows * window) for windows in SPANS)
-        self.rows = ClassRows(*np.zeros((3, 0, num_classes), dtype=np.int64))
+        self.rows = ClassRows(*np.zeros((4, 0, num_classes), dtype=np.int64))
         self.dead: Flags = np.zeros(num_classes, dtype=bool)
         self.shortest: Counts = np.zeros(num_classes, dtype=np.int64)
         """Steps of the shortest span that the class is judged on."""
@@ -90,8 +92,10 @@ class ClassWatch:
             if len(self.rows.held) < span * (1 + STEADY):
                 break
             held, right = sums.newest(span)
-            before = sums.steady_recall(span)
-            enough = before * held >= EXPECTED * dispersion
+            before, lowest = sums.steady_recall(span)
+            # over long spans a recall wanders, and what it lately was is not known
+            sure = before if span < 2 * self._spans[0] else lowest
+            enough = sure * held >= EXPECTED * dispersion
             enough &= (held >= HELD_CELLS) & ((self.rows.held[-span:] > 0).sum(axis=0) >= HELD_STEPS)
             gone = enough & (right <= GONE * held) & (span >= self.shortest) & ~self.dead
             for c in np.flatnonzero(gone).tolist():
@@ -118,35 +122,45 @@ class _Sums:
 
     def __init__(self, rows: ClassRows) -> None:
         # row k: over the oldest k steps
-        self.held, self.right, self.predicted = (np.pad(v.cumsum(axis=0), ((1, 0), (0, 0))) for v in rows)
+        self.rows = ClassRows(*(np.pad(values.cumsum(axis=0), ((1, 0), (0, 0))) for values in rows))
 
     def newest(self, span: int) -> tuple[Counts, Counts]:
         """Cells held, and right, over the newest `span` steps."""
-        return self.held[-1] - self.held[-1 - span], self.right[-1] - self.right[-1 - span]
+        held, right, _, _ = self.rows
+        return held[-1] - held[-1 - span], right[-1] - right[-1 - span]
 
-    def steady_recall(self, span: int) -> Numbers:
-        """Recall over the steps before the newest `span`; 0 for a class that these did not show steadily."""
-        before = slice(len(self.held) - 1 - span * (1 + STEADY), len(self.held) - span)
-        held, right, predicted = (v[before] for v in (self.held, self.right, self.predicted))
-        all_held, all_right, all_predicted = held[-1] - held[0], right[-1] - right[0], predicted[-1] - predicted[0]
-        recall: Numbers = all_right / np.maximum(all_held, 1)
-        others = all_held.sum() - all_held
-        chance = (all_predicted - all_right) / np.maximum(others, 1)
-        rolled_held, rolled_right = held[span:] - held[:-span], right[span:] - right[:-span]
+    def steady_recall(self, span: int) -> tuple[Numbers, Numbers]:
+        """Recall over the steps before the newest `span`, and the lowest over any `span` of them.
+
+        Both are 0 for a class that these steps did not show steadily.
+        """
+        sums = self.rows.held, self.rows.right, self.rows.predicted, self.rows.strayed
+        before = slice(len(sums[0]) - 1 - span * (1 + STEADY), len(sums[0]) - span)
+        held, right, predicted, strayed = (values[before][-1] - values[before][0] for values in sums)
+        recall: Numbers = right / np.maximum(held, 1)
+        others = held.sum() - held
+        most = np.arange(len(held)) == held.argmax()
+        rarer = np.where(most, others, others - held.max())
+        chance = np.maximum((predicted - right) / np.maximum(others, 1), strayed / np.maximum(rarer, 1))
+        rolled_held, rolled_right = (values[before][span:] - values[before][:-span] for values in sums[:2])
         # a span without any cell of the class shows nothing
         lowest = np.where(rolled_held > 0, rolled_right / np.maximum(rolled_held, 1), 1.0).min(axis=0)
         steady = (recall - chance >= LEARNED) & (lowest >= np.maximum(LOWEST, LOWEST_SHARE * recall))
-        return np.where(steady, recall, 0.0)
+        return np.where(steady, recall, 0.0), np.where(steady, lowest, 0.0)
 
 
 def _dispersion(rows: ClassRows) -> Numbers:
     """How many cells of each class (C,) are worth one independent cell, at least 1."""
-    held = rows.held.astype(np.float64)
-    p = rows.right.sum(axis=0) / np.maximum(held.sum(axis=0), 1)
+    held, right = (values.astype(np.float64) for values in (rows.held, rows.right))
+    p = right.sum(axis=0) / np.maximum(held.sum(axis=0), 1)
     spread = np.maximum(p * (1 - p), 1e-3)
-    recall = rows.right / np.maximum(held, 1)
-    # the variance of a difference of two steps is that of a cell times 1/n + 1/m; a step without a cell weighs nothing
-    weight = held[1:] * held[:-1] / np.maximum(held[1:] + held[:-1], 1)
-    squares = (np.diff(recall, axis=0) ** 2 * weight).sum(axis=0) / spread
+    # each step that holds the class against the last one before that did; row -1 where there was none
+    steps = np.where(held > 0, np.arange(len(held))[:, None], -1)
+    last = np.maximum.accumulate(steps, axis=0)[:-1]
+    n, m = held[1:], np.take_along_axis(held, last, axis=0) * (last >= 0)
+    difference = right[1:] / np.maximum(n, 1) - np.take_along_axis(right, last, axis=0) / np.maximum(m, 1)
+    # the variance of a difference is that of a cell times 1/n + 1/m; a step without the class weighs nothing
+    weight = n * m / np.maximum(n + m, 1)
+    squares = (difference**2 * weight).sum(axis=0) / spread
     found: Numbers = (squares + PRIOR_DISPERSION * PRIOR_STEPS) / ((weight > 0).sum(axis=0) + PRIOR_STEPS)
     return np.maximum(found, 1.0)
