@@ -29,6 +29,8 @@ EXPECTED = 14.0
 """Right cells, in independent ones, that a class must have missed: by chance it does so once in a million times."""
 HELD_STEPS, HELD_CELLS = 5, 100
 """Steps that must hold the class, and cells of it: one large object that is missed says nothing."""
+MISSED_CELLS = 1000
+"""Cells that must all but all have been missed before a class counts as not learned."""
 PRIOR_DISPERSION, PRIOR_STEPS = 8.0, 4.0
 """Cells of one object are right or wrong together: so much until the steps themselves tell how much."""
 
@@ -109,7 +111,7 @@ class ClassWatch:
     def _not_learned(self, step: int) -> list[TrainingWarning]:
         waited = step - self.last_alive
         held, right = self.missed
-        overdue = (waited >= self.patience) & (held >= HELD_CELLS) & ~self.dead & ~self.missing
+        overdue = (waited >= self.patience) & (held >= MISSED_CELLS) & ~self.dead & ~self.missing
         self.missing |= overdue
         return [
             ClassNotLearned(step, c, int(right[c]), int(held[c]), int(waited[c]))

@@ -41,10 +41,11 @@ class CollapseMonitor:
     Counts and losses are kept on their device and read at every `every`-th step alone, for a read waits for the device.
     At such a look the monitor warns, by the logger `vaefit`, of
 
-    - a class that died: predicted steadily over 40 steps or more, and then nearly never. It is found within 20 steps of
-      its death with `every` and `window` at 10, where these hold a hundred cells of it and enough independent ones that
-      chance is out of the question; otherwise, or where it came and went before, over up to 8 windows.
-    - a class that is not learned: of its cells in the last `patience` steps, a hundred or more, nearly none was right;
+    - a class that died: predicted steadily over 4 windows or more, and then nearly never. It is found within 20 steps
+      of its death with `every` and `window` at 10, where a window holds a hundred cells of it, and enough independent
+      ones that chance is out of the question. Else, and where it faded slowly or came and went before, it is judged on
+      spans of up to 8 windows. While a network learns by small batches, classes do go away for a while: that is said.
+    - a class that is not learned: of its cells in the last `patience` steps, a thousand or more, nearly none was right;
     - collapse: at two looks in a row, the batch has a skill of at most 0.05 and a retrieval of at most max(1/8, 1/B),
       on at most 32 of its grids; or one class covers 99 % of the predictions since the last look, but not of the
       targets. Not before `warmup` steps: most runs begin with a plateau at which every grid is answered alike.
