@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import logging
 import math
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vaefit.benchmarks import monitor as benchmark
 from vaefit.cache.errors import SettingError
 from vaefit.kernels import confusion_counts
 from vaefit.vae import CollapseMonitor
@@ -341,25 +343,35 @@ def test_counts_may_be_written_over_after_the_call():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_counts_on_a_gpu_and_a_state_from_there():
-    training = Training(0, [10, 0.3], [0.9, 0.6])
-    monitor, found = CollapseMonitor(num_classes=2), []
+    training = Training(0, [10, 0.3], [0.95, 0.6])
+    monitor, found, fresh = CollapseMonitor(num_classes=2), [], True
     logits, targets = torch.randn(4, 2, 3, 3, device="cuda"), torch.zeros(4, 3, 3, dtype=torch.int64, device="cuda")
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for step in range(100):
-            training.recall[1] = 0.6 if step < 60 else 0.0
-            counts = training.step().pin_memory().to("cuda", non_blocking=True)
-            torch.cuda.set_sync_debug_mode("error" if step % 10 != 9 else "default")
-            found += monitor.update(counts, logits, targets, loss=logits.mean())
-            if step == 55:
-                torch.cuda.set_sync_debug_mode("default")
-                state, monitor = monitor.state_dict(), CollapseMonitor(num_classes=2)
-                assert all(not v.is_cuda for v in state.values() if isinstance(v, torch.Tensor))
-                monitor.load_state_dict(state)
-                monitor.update(training.step().cuda())
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert [w.kind for w in found] == ["class_died"]
+    for step in range(100):
+        training.recall[1] = 0.6 if step < 60 else 0.0
+        counts, loss = training.step().cuda(), logits.mean()
+        # a look waits for the device, and so does the first step, which moves the monitor there
+        torch.cuda.set_sync_debug_mode("default" if fresh or monitor.step % 10 == 9 else "error")
+        try:
+            found += monitor.update(counts, logits, targets, loss=loss)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        fresh = step == 55
+        if fresh:
+            state, monitor = monitor.state_dict(), CollapseMonitor(num_classes=2)
+            assert not any(value.is_cuda for value in state.values() if isinstance(value, torch.Tensor))
+            monitor.load_state_dict(state)
+    assert [(w.kind, w.label) for w in found] == [("class_died", 1)]
+
+
+def test_what_it_costs_is_measured(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "monitor.json"
+    monkeypatch.setattr(
+        "sys.argv", ["monitor", "--batch-size", "4", "--every", "2", "--rounds", "2", "--out", str(out)]
+    )
+    assert benchmark.main() in (0, 1), "how much it is of so small a step is not for this test"
+    found = json.loads(out.read_text())
+    assert found["share"] == found["monitor"][1] / found["step"][1] > 0
+    assert "the monitor's calls" in capsys.readouterr().out
 
 
 COUNTS, TARGETS = torch.zeros(10, 10, dtype=torch.int64), torch.zeros(4, 3, 3, dtype=torch.int64)
