@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .class_watch import ClassRows
+from .class_watch import HELD_CELLS, ClassRows
 from .signals import Labels, Shares, retrieval
 from .training_warning import Collapsed, TrainingWarning
 from .verdict import COLLAPSE_RETRIEVAL, COLLAPSE_SKILL, ONE_CLASS
 
 IN_A_ROW = 2
-"""Looks at which a batch must show no dependence: one batch may hold grids that are hard to tell apart."""
+"""Looks at which no dependence must be seen: one batch may hold grids that are hard to tell apart."""
 RECOVERED_SKILL = 2 * COLLAPSE_SKILL
 
 
@@ -25,7 +25,7 @@ class _Cover:
     accuracy: float
     """Pixel accuracy."""
     covers: bool
-    """It is nearly all of the predictions but not of the targets, and they score hardly more than one class would."""
+    """It is nearly all of the predictions, not of the targets, and they score hardly more than one class would."""
 
     @classmethod
     def of(cls, held: Labels, right: int, predicted: Labels) -> _Cover:
@@ -33,7 +33,8 @@ class _Cover:
         label, cells = int(np.argmax(predicted)), int(held.sum())
         share, accuracy, majority = predicted[label] / cells, right / cells, held.max() / cells
         alike = accuracy <= majority + COLLAPSE_SKILL * (1 - majority)
-        covers = share >= ONE_CLASS and held[label] < ONE_CLASS * cells and alike
+        others = cells - held[label]
+        covers = share >= ONE_CLASS and others > (1 - ONE_CLASS) * cells and others >= HELD_CELLS and alike
         return cls(label, float(share), float(accuracy), bool(covers))
 
 
@@ -43,7 +44,7 @@ class CollapseWatch:
     def __init__(self, num_classes: int, warmup: int, ignore_index: int | None) -> None:
         self.num_classes, self.warmup, self.ignore_index = num_classes, warmup, ignore_index
         self.blind = 0
-        """Looks in a row at which the batch showed no dependence."""
+        """Looks in a row at which no dependence was seen."""
         self.collapsed = False
 
     def look(self, step: int, new: ClassRows, batch: tuple[Labels, Labels] | None) -> list[TrainingWarning]:
@@ -52,14 +53,15 @@ class CollapseWatch:
         cover = _Cover.of(held, int(new.right.sum()), predicted) if held.any() else None
         skill, nearest, shown = (None, None, None) if batch is None else self._measure(*batch)
         covers = cover is not None and cover.covers
+        blind = covers
         if skill is not None and nearest is not None and batch is not None:
-            blind = skill <= COLLAPSE_SKILL and nearest <= max(COLLAPSE_RETRIEVAL, 1 / len(batch[0]))
-            self.blind = self.blind + 1 if blind else 0
+            blind |= skill <= COLLAPSE_SKILL and nearest <= max(COLLAPSE_RETRIEVAL, 1 / len(batch[0]))
+        self.blind = self.blind + 1 if blind else 0
         if self.collapsed:
             self.collapsed = covers or (skill is not None and skill < RECOVERED_SKILL)
             return []
         seen = cover if covers else shown
-        if step < self.warmup or seen is None or not (covers or self.blind >= IN_A_ROW):
+        if step < self.warmup or seen is None or self.blind < IN_A_ROW:
             return []
         self.collapsed = True
         one = seen.share >= ONE_CLASS

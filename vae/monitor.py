@@ -46,9 +46,10 @@ class CollapseMonitor:
       ones that chance is out of the question. Else, and where it faded slowly or came and went before, it is judged on
       spans of up to 8 windows. While a network learns by small batches, classes do go away for a while: that is said.
     - a class that is not learned: of its cells in the last `patience` steps, a thousand or more, nearly none was right;
-    - collapse: at two looks in a row, the batch has a skill of at most 0.05 and a retrieval of at most max(1/8, 1/B),
+    - collapse, at two looks in a row: the batch has a skill of at most 0.05 and a retrieval of at most max(1/8, 1/B),
       on at most 32 of its grids; or one class covers 99 % of the predictions since the last look, but not of the
-      targets. Not before `warmup` steps: most runs begin with a plateau at which every grid is answered alike.
+      targets, which hold a hundred cells or more of others. Not before `warmup` steps: most runs begin with a plateau
+      at which every grid is answered alike.
     - a loss that is not finite.
 
     Each is said once, and again only after it was over in between. With several ranks, the counts of one rank are of
