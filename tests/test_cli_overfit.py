@@ -87,6 +87,7 @@ SEEN = {
     "--threads 2": lambda r: json.loads(Path(r["run_dir"], "config.json").read_text())["threads"] == 2,
     "--out there --overwrite": lambda r: Path(r["run_dir"]) == Path("there").absolute(),
     "--quiet": lambda r: r["iterations"] == 3,
+    "--tensorboard": lambda r: len(list(Path(r["run_dir"], "tensorboard").iterdir())) == 1,
     "--no-graph": lambda r: (r["steps"], r["steps_reason"]) == ("one by one", "asked for"),
     "--gamma 1e30": lambda r: r["iterations"] == 3,
     "--lr 1e300": lambda r: r["verdict"] == "DIVERGED" and not r["passed"],

@@ -28,6 +28,7 @@ from .graph import choose_steps
 from .model import BetaVAE
 from .model_source import DEFAULT_LATENT, LoadedModel
 from .overfitting import overfit
+from .report.event_files import require_tensorboard
 from .report.folder import RunFolder
 from .result import OverfitResult, Record
 from .settings import CheckSettings, known_backend, known_device
@@ -85,6 +86,8 @@ def run_check(settings: CheckSettings, watcher: Watcher | None = None) -> Check:
     """
     start = time.perf_counter()
     watcher = watcher or Watcher()
+    if settings.tensorboard:
+        require_tensorboard()
     device = choose_device(settings.device)
     backend, choice = preferred_backend(settings.backend, device)
     choose_steps(settings.graph, device, settings.recipe, choice.name, settings.model is None)  # not after counting

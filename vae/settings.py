@@ -49,6 +49,7 @@ class CheckSettings:
     threads: int | None = None
     out: Path | None = None
     overwrite: bool = False
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         require_range("--batch-size", self.batch_size, 1, MAX_BATCH)

@@ -11,8 +11,8 @@ from .stored import StoredRun
 
 Pair = tuple[Any, Any]
 
-NOT_SETTINGS = ("out", "overwrite", "may_scan", "cache_dir")
-"""Settings that say where things lie, and change no number."""
+NOT_SETTINGS = ("out", "overwrite", "may_scan", "cache_dir", "tensorboard")
+"""Settings that say where things lie and what is written, and change no number."""
 _RESULTS = (
     "verdict", "iterations", "pixel_accuracy", "macro_accuracy", "worst_class_accuracy", "worst_class", "skill",
     "retrieval", "distinct_pictures", "background_share", "majority_share", "seconds",

@@ -17,6 +17,7 @@ from ..errors import RunError
 from ..result import Record
 from .claim import ClaimedFolder
 from .config import config_json
+from .event_files import FOLDER, EventFile, remove_event_files
 from .jsonable import json_file
 from .summary import RunSummary
 
@@ -35,46 +36,51 @@ class RunFolder(ClaimedFolder):
 
     @contextmanager
     def recording(self, settings: CheckSettings, prepared: Prepared) -> Iterator[Callable[[Record], None]]:
-        """Give what writes one row of `metrics.csv`; each row is whole on disk before the next step.
+        """Give what writes one row of `metrics.csv`, and one event for TensorBoard if the settings ask for it.
+
+        Each is whole on disk before the next step.
 
         The first row begins the run: the files of an earlier one are removed, no others, and `config.json` is written.
         A run that never gets to its first step leaves everything as it was.
         """
         with ExitStack() as stack:
             write_row: Callable[[list[object]], None] | None = None
+            events: EventFile | None = None
 
             def write(record: Record) -> None:
-                nonlocal write_row
+                nonlocal write_row, events
                 if write_row is None:
                     self._begin(settings, prepared)
                     write_row = stack.enter_context(self._rows("metrics.csv"))
                     classes = range(len(record.accuracies.classes))
                     write_row([*_COLUMNS, *(f"class_{c}" for c in classes)])
+                    if settings.tensorboard:
+                        with self._failing(FOLDER):
+                            events = stack.enter_context(EventFile.create(self.path))
                 write_row(_row(record))
+                if events is not None:
+                    with self._failing(FOLDER):
+                        events.step(record)
 
             yield write
 
     def _begin(self, settings: CheckSettings, prepared: Prepared) -> None:
         for name in FILES:
-            try:
+            with self._failing(name):
                 (self.path / name).unlink(missing_ok=True)
-            except OSError as error:
-                raise self._failed(name, error) from error
+        with self._failing(FOLDER):
+            remove_event_files(self.path)
         self._write("config.json", json_file(config_json(settings, prepared)))
 
     @contextmanager
     def _rows(self, name: str) -> Iterator[Callable[[list[object]], None]]:
-        try:
+        with self._failing(name):
             stream = (self.path / name).open("w", newline="", encoding="utf-8", buffering=1)
-        except OSError as error:
-            raise self._failed(name, error) from error
         rows = csv.writer(stream, lineterminator="\n")
 
         def write(row: list[object]) -> None:
-            try:
+            with self._failing(name):
                 rows.writerow(row)
-            except OSError as error:
-                raise self._failed(name, error) from error
 
         try:
             yield write
@@ -99,22 +105,26 @@ class RunFolder(ClaimedFolder):
         }
         self._write("model.safetensors", save(state))
         for name, draw in (("reconstructions.png", draw_reconstructions), ("curves.png", draw_curves)):
-            try:
-                with replacing(self.path / name) as temporary:
-                    draw(check.result, temporary)
-            except OSError as error:
-                raise self._failed(name, error) from error
+            with self._failing(name), replacing(self.path / name) as temporary:
+                draw(check.result, temporary)
+        if check.settings.tensorboard:
+            with self._failing(FOLDER), EventFile.reopen(self.path) as events:
+                events.end(check.result, (self.path / "reconstructions.png").read_bytes())
         self._write("result.json", json_file(RunSummary.of(check).json()))
 
     def _write(self, name: str, data: bytes) -> None:
-        try:
+        with self._failing(name):
             write_atomically(self.path / name, data)
-        except OSError as error:
-            raise self._failed(name, error) from error
 
-    def _failed(self, name: str, error: OSError) -> RunError:
-        do = "Check the permissions and the free space there."
-        return RunError("the file cannot be written", str(self.path / name), error.strerror or str(error), do)
+    @contextmanager
+    def _failing(self, name: str) -> Iterator[None]:
+        """Raise the RunError that an OSError means: `name` cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            do = "Check the permissions and the free space there."
+            where = str(self.path / name)
+            raise RunError("the file cannot be written", where, error.strerror or str(error), do) from error
 
 
 _COLUMNS = (
