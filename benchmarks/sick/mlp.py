@@ -10,6 +10,8 @@ from .grids import CLASSES, SIDE
 HUGE_SIGMA = 30.0
 WEAK = 1e-5
 CODES = 64
+STEP = 8.0
+"""Far from what any initialisation gives mu."""
 
 
 class Mlp(nn.Module):
@@ -86,28 +88,29 @@ class WeakConditioning(Mlp):
         return self.start + self.scale * torch.tanh(mu)
 
 
-class DetachedMean(Mlp):
-    """Detaches z, with a head of mu that starts at zero: every grid has the same z for ever."""
+class DetachedGate(Mlp):
+    """Lets mu in through a gain that starts at zero, and detaches it there: every grid has the same z for ever."""
 
     def __init__(self, detach: bool = True) -> None:
         super().__init__()
         self.detach = detach
-        nn.init.zeros_(self.mu.weight)
-        nn.init.zeros_(self.mu.bias)
+        self.gain = nn.Parameter(torch.zeros(32))
 
     def latent(self, mu: Tensor) -> Tensor:
-        return mu.detach() if self.detach else mu
+        z = self.gain * mu
+        return z.detach() if self.detach else z
 
 
 class RoundedLatent(Mlp):
-    """Rounds z, whose gradient is zero everywhere; `straight` passes the gradient by."""
+    """Rounds z to multiples of `STEP`, whose gradient is zero everywhere; `straight` passes the gradient by."""
 
     def __init__(self, straight: bool = False) -> None:
         super().__init__()
         self.straight = straight
 
     def latent(self, mu: Tensor) -> Tensor:
-        return mu + (torch.round(mu) - mu).detach() if self.straight else torch.round(mu)
+        rounded = STEP * torch.round(mu / STEP)
+        return mu + (rounded - mu).detach() if self.straight else rounded
 
 
 class HardCode(Mlp):

@@ -14,7 +14,7 @@ from .knobs import GOOD, OWN_INIT, vae
 from .mlp import (
     Bottleneck,
     CoordinateNet,
-    DetachedMean,
+    DetachedGate,
     DrownedMean,
     HardCode,
     IntegerScaled,
@@ -60,11 +60,11 @@ CASES = (
         foreign(lambda: WeakConditioning(scale=1.0)),
     ),
     Case(
-        "detached z with a zero head",
+        "detached z behind a gain of zero",
         "no gradient",
-        "mu",
-        foreign(DetachedMean),
-        foreign(lambda: DetachedMean(detach=False)),
+        "gain",
+        foreign(DetachedGate),
+        foreign(lambda: DetachedGate(detach=False)),
     ),
     Case(
         "rounded latent",
