@@ -13,13 +13,13 @@ import torch
 from vaefit.benchmarks.sick import __main__ as command
 from vaefit.benchmarks.sick.case import Case
 from vaefit.benchmarks.sick.healthy import DATA, HEALTHY
-from vaefit.benchmarks.sick.outcome import Outcome, plain
+from vaefit.benchmarks.sick.outcome import Outcome, diagnose, plain
 from vaefit.benchmarks.sick.tally import good_enough
 from vaefit.benchmarks.sick.zoo import SICK
 from vaefit.vae.diagnosis import Cause
 
 RUNS = (*SICK, *HEALTHY)
-RIGHT = Outcome("a", "learning rate", "lr", "COLLAPSED", "learning rate", None, "e", "--lr 0.002", 150, 300, 1.0)
+RIGHT = Outcome("a", "learning rate", "lr", "COLLAPSED", "learning rate", None, "e", "--lr 0.002", 150, 300, 1.0, 2.0)
 HEALTHY_RUN = replace(RIGHT, known=None, where=None, verdict="MEMORISED", named=None, control_updates=0)
 
 
@@ -63,6 +63,30 @@ def test_a_case_fails_and_its_mend_memorises(name):
     assert plain(case.mend).passed
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "8 steps",
+        "coordinate network without the grid's code",
+        "latent averaged over the batch",
+        "mean drowned in noise",
+        "argmax in the latent",
+        "rounded latent",
+        "foreign network with beta 30",
+        "gradients clipped to 1e-9 under Adam",
+        "every parameter normal, std 1e-4",
+        "weights divided twice by the number of cells",
+        "two hidden units",
+        "blank inputs",
+    ],
+)
+def test_the_cause_is_named(name):
+    """One or two of each cause, the quick ones; `python -m vaefit.benchmarks.sick` takes them all."""
+    outcome = diagnose(by_name(name))
+    assert outcome.named == outcome.known
+    assert outcome.right
+
+
 def test_a_healthy_run_memorises():
     assert plain(by_name("transformer, 8 x 8, 2 classes").build).passed
 
@@ -100,7 +124,7 @@ def test_the_command_prints_a_row_a_case_and_writes_json(monkeypatch, tmp_path, 
     assert command.main(["--only", "rate 0.5", "--json", str(tmp_path / "sick.json")]) == 0
     found = json.loads((tmp_path / "sick.json").read_text())
     assert (found["passed"], found["sick"], found["right"], found["healthy"]) == (True, 1, 1, 0)
-    assert found["runs"][0]["ratio"] == 2.0
+    assert found["runs"][0]["times"] == 2.0
     out = capsys.readouterr().out
     assert "rate 0.5" in out
     assert "causes named  1/1" in out

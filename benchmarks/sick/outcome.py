@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from vaefit.vae import OverfitResult, overfit
 from vaefit.vae.diagnosis import Cause
+from vaefit.vae.result import Record
 from vaefit.vae.verdict import Verdict
 
-from .case import Build, Case, HealthyRun, Subject
+from .case import Build, Case, HealthyRun
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,10 @@ class Outcome:
     """Of the run itself."""
     control_updates: int
     """Of all its controls together."""
+    plain_seconds: float
+    """CPU, of the run itself."""
     seconds: float
-    """CPU, of both."""
+    """CPU, of the run and its controls."""
 
     @property
     def right(self) -> bool:
@@ -39,16 +41,16 @@ class Outcome:
         return self.named == self.known and (self.verdict == "MEMORISED") == (self.known is None)
 
     @property
-    def ratio(self) -> float:
-        """Updates of the controls for each of the run."""
-        return self.control_updates / max(self.updates, 1)
+    def times(self) -> float:
+        """CPU time with the controls over that of the run itself."""
+        return self.seconds / self.plain_seconds
 
 
 def diagnose(case: Case | HealthyRun) -> Outcome:
     """Run a case with its diagnosis."""
-    start = time.process_time()
-    result = _diagnosed(case.build())
-    seconds = time.process_time() - start
+    subject = case.build()
+    clock = _Clock()
+    result = overfit(subject.model, subject.batch, diagnose=True, on_step=clock.mark, **subject.keywords())
     known, where = (case.cause, case.where) if isinstance(case, Case) else (None, None)
     found = result.diagnosis
     return Outcome(
@@ -62,7 +64,8 @@ def diagnose(case: Case | HealthyRun) -> Outcome:
         fix=None if found is None else found.fix,
         updates=result.iterations,
         control_updates=0 if found is None else sum(control.updates for control in found.controls),
-        seconds=seconds,
+        plain_seconds=clock.last_step,
+        seconds=clock.now(),
     )
 
 
@@ -72,6 +75,15 @@ def plain(build: Build) -> OverfitResult:
     return overfit(subject.model, subject.batch, **subject.keywords())
 
 
-def _diagnosed(subject: Subject) -> OverfitResult:
-    keywords: dict[str, Any] = {"diagnose": True, **subject.keywords()}
-    return overfit(subject.model, subject.batch, **keywords)
+class _Clock:
+    """CPU seconds since it was made, and when the last step of the run itself was."""
+
+    def __init__(self) -> None:
+        self._start = time.process_time()
+        self.last_step = 0.0
+
+    def now(self) -> float:
+        return time.process_time() - self._start
+
+    def mark(self, _: Record) -> None:
+        self.last_step = self.now()

@@ -43,6 +43,8 @@ class _Search:
     """Parameters that no gradient reaches under any initialisation."""
     starts: tuple[Spread, Spread]
     """What tells the grids apart at the start, and after another initialisation."""
+    decoder_reads: bool | None
+    """Other z give other logits; None where that cannot be tried."""
     samples: bool
     """The model draws something in training."""
 
@@ -61,6 +63,7 @@ class _Search:
         ]
         patient.start(patient.recipe.init)
         first, samples = probes.spread(patient), probes.samples_in_training(patient)
+        reads = probes.decoder_reads(patient)
         broken = probes.first_not_finite(patient)
         blocked = gradients.blocked_parameters(patient)
         patient.start("rescaled")
@@ -81,6 +84,7 @@ class _Search:
             findings=tuple(f for f in found if f is not None),
             blocked=blocked,
             starts=(first, second),
+            decoder_reads=reads,
             samples=samples,
         )
 
@@ -114,22 +118,27 @@ class _Search:
             ignored = self._latent_ignored()
             if ignored is not None:
                 return ignored
+            if (self.starts[0].mu or 0.0) > SAME:
+                return self._no_gradient()
             evidence = f"{len(self.patient.batch.grids)} inputs give 1 picture, under two initialisations as well"
             return self._named("output collapse", evidence, "Let the output depend on the input.")
-        if self.blocked:
-            frozen = [n for n, p in self.patient.model.named_parameters() if n in self.blocked and not p.requires_grad]
-            total = sum(1 for _ in self.patient.model.parameters())
-            evidence = f"the gradient is 0 for {len(self.blocked)} of {total} parameters, under two initialisations"
-            fix = (
-                "Set requires_grad there." if frozen else "Look for a detach, an argmax or a layer that is not called."
-            )
-            return self._named("no gradient", evidence, fix, gradients.layers_of(self.blocked, self.patient.model))
-        return None
+        return self._no_gradient() if self.blocked else None
+
+    def _no_gradient(self) -> Diagnosis:
+        """Some layers have no gradient under any initialisation."""
+        model, blocked = self.patient.model, self.blocked
+        frozen = any(not p.requires_grad for name, p in model.named_parameters() if name in blocked)
+        total = sum(1 for _ in model.parameters())
+        evidence = f"the gradient is 0 for {len(blocked)} of {total} parameters, under two initialisations"
+        fix = "Set requires_grad there." if frozen else "Look for a detach, an argmax or a layer that is not called."
+        return self._named("no gradient", evidence, fix, gradients.layers_of(blocked, model))
 
     def _latent_ignored(self) -> Diagnosis | None:
-        """mu tells the grids apart at the start, the logits do not."""
+        """mu tells the grids apart at the start, the logits do not, and it is not that the way from mu is cut."""
         start = self.starts[0]
         if start.mu is None or start.mu <= SAME or start.follows:
+            return None
+        if self.blocked and self.decoder_reads is not False:
             return None
         evidence = (
             f"from grid to grid mu differs by {start.mu:.2g} of its size, the logits by {start.logits:.2g} of theirs"

@@ -89,6 +89,21 @@ def latent_use(patient: Patient) -> tuple[float, float] | None:
     )
 
 
+def decoder_reads(patient: Patient) -> bool | None:
+    """True where `decode` gives other logits for other z; None for a model without a latent or without `decode`."""
+    decode = getattr(patient.model, "decode", None)
+    if not callable(decode) or not patient.adapter.gives.latent:
+        return None
+    with _evaluating(patient.model):
+        _, mu, _ = patient.adapter.outputs(patient.model, patient.inputs())
+        assert mu is not None  # the form has a latent
+        try:
+            found = decode(torch.randn(mu.shape, generator=torch.Generator().manual_seed(0)).to(mu))
+        except Exception:
+            return None  # it is decoded from something else
+    return isinstance(found, Tensor) and _relative_spread(found) > SAME
+
+
 def samples_in_training(patient: Patient) -> bool:
     """True where the logits of one batch differ from call to call in training, but not in evaluation."""
 

@@ -18,8 +18,9 @@ from .patient import Patient
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-TIMES = 5
-"""All controls together make at most this many times the updates of the plain check, if that was not a short one."""
+TIMES = 4.5
+"""All controls together make at most so many times the updates of the check itself, if that was not a short one. With
+what is measured beside them, a check and its diagnosis stay below six checks."""
 SHORT = 200
 """The budget of a shorter check is that of one of so many updates."""
 LEAST = 40
@@ -56,7 +57,7 @@ class Reruns:
     skipped: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._left = TIMES * max(self.patient.recipe.iterations, SHORT)
+        self._left = int(TIMES * max(self.patient.recipe.iterations, SHORT))
         self._share = max(LEAST, self._left // max(self.planned, 1))
         self._known: dict[tuple[str, ...], Control] = {}
 
