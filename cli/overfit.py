@@ -120,6 +120,7 @@ def overfit(
             counting=progress.counting,
             started=lambda prepared, start: print_setup(terminal, SetupSummary.of(prepared, start, settings.recipe)),
             step=lambda record: progress.fitting(record, settings.recipe.iterations),
+            control=progress.diagnosing,
         )
         # a model of one's own may print
         with redirect_stdout(sys.stderr) if as_json else nullcontext():

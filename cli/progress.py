@@ -33,6 +33,10 @@ class ProgressLine:
         """Show the step, loss, pixel accuracy and worst class."""
         self._show("fitting", record.step, iterations, f"step {record.step}/{iterations}  {_numbers(record)}")
 
+    def diagnosing(self, change: str, record: Record) -> None:
+        """Show which change a failed run is run again with; how many will follow depends on what comes of them."""
+        self._show(f"why? {change}", record.step, None, f"step {record.step}  {_numbers(record)}")
+
     def sweeping(self, record: Record, done: int, runs: int, what: str) -> None:
         """Show which run of how many a sweep is at, and how far that is."""
         self._show(f"run {done + 1}/{runs}", done, runs, f"{what}  step {record.step}  {_numbers(record)}")
@@ -47,7 +51,7 @@ class ProgressLine:
             self._bar.stop()
         self._bar, self._work = None, ""
 
-    def _show(self, work: str, done: int, total: int, text: str) -> None:
+    def _show(self, work: str, done: int, total: int | None, text: str) -> None:
         if self._console is None:
             return
         if work != self._work or self._bar is None:

@@ -196,3 +196,69 @@ def test_what_a_model_prints_stays_out_of_the_json(vaefit_cli, dataset, tmp_path
 def test_arguments_without_a_model_and_a_rate_that_is_none(vaefit_cli, dataset) -> None:
     assert "pass --model too" in vaefit_cli("overfit", dataset, "--model-arg", "a=1").err
     assert "not a number, nor auto" in vaefit_cli("overfit", dataset, "--lr", "fast").err
+
+
+BAD = """
+import torch
+from torch import nn
+
+class Base(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.conv = nn.Conv2d(num_classes, num_classes, 1)
+    def forward(self, x):
+        return self.change(self.conv(x))
+
+class Rank(Base):
+    def change(self, x): return x.flatten(1)
+
+class Classes(Base):
+    def change(self, x): return x[:, :7]
+
+class Side(Base):
+    def change(self, x): return x[:, :, 1:]
+
+class NotANumber(Base):
+    def change(self, x): return x * torch.nan
+
+class Blind(Base):
+    def change(self, x): return x * 0 + self.conv.bias.view(1, -1, 1, 1)
+
+class Empty(nn.Module):
+    def forward(self, x): return x
+
+class Frozen(Base):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.requires_grad_(False)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "wording"),
+    [
+        ("Rank", r"must return logits (32, 10, 8, 8)"),
+        ("Classes", "gives 7 classes, but 10 are needed"),
+        ("Side", "sides are not 8 x 8"),
+        ("Empty", "no parameter that can learn"),
+        ("Frozen", "no parameter that can learn"),
+    ],
+)
+def test_a_model_that_does_not_fit_ends_with_one_error(vaefit_cli, dataset, tmp_path, name, wording):
+    (tmp_path / "bad.py").write_text(BAD)
+    outcome = vaefit_cli("overfit", dataset, "--model", tmp_path / f"bad.py:{name}", "--out", tmp_path / "run")
+    assert outcome.code == 3
+    assert wording in outcome.err
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("name", "verdict"), [("NotANumber", "DIVERGED"), ("Blind", "COLLAPSED")])
+def test_a_model_that_cannot_learn_gets_its_verdict(vaefit_cli, dataset, tmp_path, name, verdict):
+    (tmp_path / "bad.py").write_text(BAD)
+    model = ("--model", tmp_path / f"bad.py:{name}", "--iterations", "30", "--diagnose")
+    outcome = vaefit_cli("overfit", dataset, *model, "--json", "--out", tmp_path / "run")
+    assert outcome.code == 1
+    assert outcome.json["verdict"] == verdict
+    assert outcome.json["diagnosis"]["cause"] == ("output collapse" if name == "Blind" else "unknown")

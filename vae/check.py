@@ -23,6 +23,7 @@ from vaefit.kernels.compiled import BuildError, build
 
 from .batch import Batch, batch_at, choose_batch
 from .compatibility import check_labels
+from .controls.rerun import OnControl
 from .errors import RunError
 from .graph import choose_steps
 from .model import BetaVAE
@@ -53,6 +54,8 @@ class Watcher:
     started: Callable[[Prepared, Start], None] | None = None
     """Once, when nothing stands in the way of the first step."""
     step: Callable[[Record], None] | None = None
+    control: OnControl | None = None
+    """What is changed in a rerun that looks for the cause of a failure, and each of its steps."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ def _fit(
                 diagnose=settings.diagnose,
                 on_start=on_start,
                 on_step=on_step,
+                on_control=watcher.control,
             )
     except (MemoryError, RuntimeError) as error:
         # torch tells of a full memory in three ways

@@ -20,6 +20,7 @@ from .batch import Batch
 from .compatibility import as_batch, check_labels, described_model, device_of
 from .controls.cause import find_cause
 from .controls.patient import Patient
+from .controls.rerun import OnControl
 from .fit import Fit
 from .graph import choose_steps
 from .init import initialise
@@ -60,6 +61,7 @@ def overfit(
     diagnose: bool = False,
     on_start: Callable[[Start], None] | None = None,
     on_step: Callable[[Record], None] | None = None,
+    on_control: OnControl | None = None,
 ) -> OverfitResult:
     """Fit `model` to one fixed batch and judge whether it memorised it. The model is trained in place.
 
@@ -81,6 +83,7 @@ def overfit(
             `OverfitResult.diagnosis`. The model keeps what the run itself has made of it.
         on_start: called once, when the loss was found to agree with its reference.
         on_step: called with the record of every step, a window of steps at a time where they are a graph.
+        on_control: called, while a failure is diagnosed, with what is changed in a rerun and the record of its step.
 
     Raises:
         ValueError: labels or weights that do not fit the model's classes, or settings that are wrong by themselves.
@@ -179,7 +182,7 @@ def overfit(
     if before is None or result.passed:
         return result
     patient = Patient(model, adapter, fixed, weights, recipe, ignore_index, seed, backend, before, result)
-    diagnosis = find_cause(patient, overfit)
+    diagnosis = find_cause(patient, overfit, on_control)
     judgement = result.judgement
     if diagnosis.fix is not None:
         judgement = replace(judgement, next=diagnosis.advice)

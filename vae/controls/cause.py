@@ -9,13 +9,13 @@ from . import gradients, pairs, probes
 from .changes import Change, deviations, faster, one_grid, variations, whole_recipe
 from .patient import Patient
 from .probes import SAME, Spread
-from .rerun import Overfit, Reruns
+from .rerun import OnControl, Overfit, Reruns
 
 FALLING = 0.9
 """A loss that fell below this share of itself over the last quarter of the steps was not done."""
 
 
-def find_cause(patient: Patient, overfit: Overfit) -> Diagnosis:
+def find_cause(patient: Patient, overfit: Overfit, on_control: OnControl | None = None) -> Diagnosis:
     """Name the cause of a failed run, with two numbers and the change that mended it.
 
     In this order: pairs that no model can learn; a setting that alone mends the run, put back; layers that no gradient
@@ -24,10 +24,11 @@ def find_cause(patient: Patient, overfit: Overfit) -> Diagnosis:
 
     Args:
         overfit: runs the model again; `vaefit.vae.overfit`.
+        on_control: called with what is changed in a rerun and the record of its step.
     """
     final = patient.before.of(patient.model)
     try:
-        return _Search.begin(patient, overfit).diagnosis()
+        return _Search.begin(patient, overfit, on_control).diagnosis()
     finally:
         final.restore(patient.model)
 
@@ -43,13 +44,15 @@ class _Search:
     """Parameters that no gradient reaches under any initialisation."""
     starts: tuple[Spread, Spread]
     """What tells the grids apart at the start, and after another initialisation."""
+    broken: str | None
+    """The first layer whose output is not finite under any initialisation."""
     decoder_reads: bool | None
     """Other z give other logits; None where that cannot be tried."""
     samples: bool
     """The model draws something in training."""
 
     @classmethod
-    def begin(cls, patient: Patient, overfit: Overfit) -> _Search:
+    def begin(cls, patient: Patient, overfit: Overfit, on_control: OnControl | None) -> _Search:
         """Measure all that needs no training."""
         found = [
             probes.latent_finding(patient),
@@ -68,8 +71,10 @@ class _Search:
         blocked = gradients.blocked_parameters(patient)
         patient.start("rescaled")
         second = probes.spread(patient)
+        broken = broken and probes.first_not_finite(patient)
         if broken is not None:
-            found.insert(0, Finding("first output that is not finite", broken, suspicious=True))
+            words = f"{broken}, before the first update and under two initialisations"
+            found.insert(0, Finding("first output that is not finite", words, suspicious=True))
         if blocked:
             layers = gradients.layers_of(blocked, patient.model)
             total = sum(1 for _ in patient.model.parameters())
@@ -80,10 +85,11 @@ class _Search:
         planned = len(list(deviations(patient))) + len(list(variations(patient, samples))) + 2
         return cls(
             patient=patient,
-            reruns=Reruns(patient, overfit, planned),
+            reruns=Reruns(patient, overfit, planned, on_control),
             findings=tuple(f for f in found if f is not None),
             blocked=blocked,
             starts=(first, second),
+            broken=broken,
             decoder_reads=reads,
             samples=samples,
         )
@@ -114,6 +120,9 @@ class _Search:
 
     def _structural(self) -> Diagnosis | None:
         """What no setting can mend, for it is the model's own."""
+        if self.broken is not None:
+            evidence = "the logits are not finite before the first update, 0 of two initialisations mend that"
+            return self._named("unknown", evidence, "Look for a division, a logarithm or a root there.", self.broken)
         if len(self.patient.batch.grids) > 1 and not any(start.follows for start in self.starts):
             ignored = self._latent_ignored()
             if ignored is not None:

@@ -36,7 +36,7 @@ class Spread:
     @property
     def follows(self) -> bool:
         """The logits differ from grid to grid, and not just by a trace of what mu does."""
-        return self.logits > max(SAME, TRACE * (self.mu or 0.0))
+        return not self.logits <= max(SAME, TRACE * (self.mu or 0.0))  # what is not a number shows nothing
 
 
 def spread(patient: Patient) -> Spread:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from ..diagnosis import Control
 from ..errors import RunError
 from ..model import BetaVAE
-from ..result import OverfitResult
+from ..result import OverfitResult, Record
 from .changes import Change
 from .patient import Patient
 
@@ -27,6 +28,7 @@ LEAST = 40
 """Fewer updates say nothing: the default recipe needs some 20 to 60."""
 
 Overfit = Callable[..., OverfitResult]
+OnControl = Callable[[str, Record], None]
 
 
 class _AsEvaluated(nn.Module):
@@ -53,6 +55,7 @@ class Reruns:
     overfit: Overfit
     planned: int
     """How many changes there may be; each has an equal share of the budget."""
+    on_control: OnControl | None = None
     controls: list[Control] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
@@ -74,7 +77,7 @@ class Reruns:
         return self._known[key]
 
     def _run(self, changes: tuple[Change, ...]) -> Control | None:
-        patient = self.patient
+        patient, name = self.patient, ", ".join(change.name for change in changes)
         knobs = {name: value for change in changes for name, value in change.knobs.items()}
         recipe = replace(patient.recipe, **knobs)
         limit = min(recipe.iterations, self._share, self._left)
@@ -99,12 +102,13 @@ class Reruns:
                 ignore_index=patient.ignore_index,
                 seed=patient.seed,
                 backend=patient.backend,
+                on_step=None if self.on_control is None else partial(self.on_control, name),
             )
         except RunError:
             return None
         self._left -= result.iterations
         return Control(
-            name=", ".join(change.name for change in changes),
+            name=name,
             option=" ".join(change.option for change in changes),
             verdict=result.verdict,
             updates=result.iterations,
