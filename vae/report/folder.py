@@ -17,13 +17,17 @@ from ..result import Record
 from .claim import ClaimedFolder
 from .config import config_json
 from .jsonable import json_file
+from .stored import read_json
 from .summary import RunSummary
 
 if TYPE_CHECKING:
     from ..check import Check, Prepared
     from ..settings import CheckSettings
 
-FILES = ("config.json", "metrics.csv", "result.json", "reconstructions.png", "curves.png", "model.safetensors")
+FILES = (
+    "config.json", "metrics.csv", "result.json", "report.html", "reconstructions.png", "curves.png",
+    "model.safetensors",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,11 @@ class RunFolder(ClaimedFolder):
         stream.close()
 
     def write_result(self, check: Check, model: nn.Module) -> None:
-        """Write the weights, the pictures and, last, `result.json`: where that is there, all is."""
+        """Write the weights, the pictures, the page and, last, `result.json`: where that is there, all is."""
         from safetensors.torch import save
 
         from .curves import draw_curves
+        from .page.content import ReportContent
         from .pictures import draw_reconstructions
 
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -98,6 +103,7 @@ class RunFolder(ClaimedFolder):
                     draw(check.result, temporary)
             except OSError as error:
                 raise self._failed(name, error) from error
+        self._write("report.html", ReportContent.of(check, read_json(self.path, "config.json")).page())
         self._write("result.json", json_file(RunSummary.of(check).json()))
 
     def _write(self, name: str, data: bytes) -> None:
