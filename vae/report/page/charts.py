@@ -24,7 +24,7 @@ POINTS = 240
 LANES = 32
 """Classes with a life line; of more, those with the lowest accuracy."""
 _WIDTH, _DPI = 10.0, 72
-_LEFT, _RIGHT = 0.075, 0.8
+_LEFT, _RIGHT = 0.095, 0.76
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,13 @@ def curves(history: Sequence[Record], run: RunSummary) -> Chart:
     if lost is not None:
         loss.axvline(lost, color=WRONG, linewidth=1.5, linestyle="--")
         _word(loss, 1.02, 0.5, f"not finite at step {lost}", WRONG, loss.transAxes)
-    if max(filter(math.isfinite, losses), default=0.0) > 0:
+    positive = [value for value in losses if math.isfinite(value) and value > 0]
+    if positive:
         loss.set_yscale("log")
+        # of two decades or fewer, marks at 2 and 5 too: one number is no scale
+        narrow = max(positive) < 100 * min(positive)
+        loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=6))
         # plain numbers: powers as formulas take longer to set than all else to draw
-        loss.yaxis.set_major_locator(LogLocator(numticks=5))
         loss.yaxis.set_major_formatter(FormatStrFormatter("%g"))
         loss.yaxis.set_minor_locator(NullLocator())
     loss.set_ylabel("loss")
@@ -107,12 +110,14 @@ def life_lines(history: Sequence[Record], run: RunSummary) -> Chart:
         predicted = run.class_predicted_steps[c]
         if predicted is not None:
             spans.append([(step, floor + 0.06) for step in predicted])
-        said = "never predicted" if predicted is None else f"predicted {predicted[0]} to {predicted[1]}"
+        said = (
+            "never predicted" if predicted is None else f"predicted {' to '.join(map(str, dict.fromkeys(predicted)))}"
+        )
         accuracy = run.class_accuracy[c] or 0.0
         weak = accuracy < run.target
         _word(axes, -0.045, middle, f"class {c}", FAINT, beside, "right")
-        _word(axes, 1.015, middle, f"{accuracy:.3f}", INK, beside)
-        _word(axes, 1.075, middle, f"{said}{' !' if weak else ''}", WRONG if weak else FAINT, beside)
+        _word(axes, 1.015, middle, f"{accuracy:.3f}{' !' if weak else ''}", WRONG if weak else INK, beside)
+        _word(axes, 1.1, middle, said, FAINT, beside)
     floors = [[(line[0][0], row + 0.86), *line, (line[-1][0], row + 0.86)] for row, line in enumerate(tops)]
     axes.add_collection(PolyCollection(floors, facecolors=AREA, edgecolors="none"), autolim=False)
     axes.add_collection(LineCollection(tops, colors=ACCENT, linewidths=1.6), autolim=False)

@@ -57,6 +57,11 @@ class Matrix:
         labels = np.sort(worst).tolist()
         return cls(tuple(labels), used.size, tuple(_row(counts[label], label, labels) for label in labels))
 
+    @property
+    def thinned(self) -> bool:
+        """Some classes have no row."""
+        return len(self.labels) < self.used
+
 
 def _row(counts: NDArray[np.int64], label: int, labels: list[int]) -> MatrixRow:
     total = int(counts.sum())

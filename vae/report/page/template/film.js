@@ -37,7 +37,7 @@
     const figure = document.createElement("figure");
     const caption = document.createElement("figcaption");
     const panels = document.createElement("div");
-    panels.className = "panels";
+    panels.className = width > 2 * height ? "panels wide" : "panels";
     const canvases = ["target", "reconstruction", "error"].map((kind) => {
       const canvas = document.createElement("canvas");
       canvas.setAttribute("role", "img");
@@ -194,7 +194,7 @@
     move(to);
   });
 
-  document.querySelector(".controls").hidden = false;
+  for (const part of document.querySelectorAll(".controls, #grids")) part.hidden = false;
   drawTargets();
   draw();
 })();
