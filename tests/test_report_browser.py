@@ -185,7 +185,8 @@ def test_errors_are_where_the_captions_say(opened: Callable[..., Any], runs: Pat
         assert [caption.split(": ")[1] for caption in captions] == [f"{n} wrong" if n else "exact" for n in wrong]
         cell = page.evaluate(
             """() => [...document.querySelectorAll("canvas[data-kind=error]")].map((canvas) => {
-              const copy = Object.assign(document.createElement("canvas"), {width: canvas.width, height: canvas.height});
+              const copy = document.createElement("canvas");
+              [copy.width, copy.height] = [canvas.width, canvas.height];
               const context = copy.getContext("2d", {willReadFrequently: true});  // chromium advises it for others
               context.drawImage(canvas, 0, 0);
               const side = canvas.width / 12, found = [];

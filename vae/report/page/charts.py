@@ -147,7 +147,7 @@ def _figure(height: float, heights: Sequence[float]) -> tuple[Figure, list[Axes]
         axes.grid(visible=True, color=FAINT, alpha=0.25, linewidth=0.6)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         # in the same place for all rows, without a look at how wide the numbers are
-        axes.yaxis.set_label_coords(-0.065, 0.5)
+        axes.yaxis.set_label_coords(-0.09, 0.5)
         for label in (axes.xaxis.label, axes.yaxis.label):
             label.set(color=INK, fontsize=10)
         for side, spine in axes.spines.items():

@@ -6,6 +6,7 @@ import base64
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,8 @@ class Reel:
         places, grids = list(range(len(steps))), frames.shape[1]
         while True:
             mask = None if ignored is None else ignored[:grids].astype(np.uint8)
-            packed = _packed(held[:grids], mask, frames[places, :grids])
-            if len(packed) <= LIMIT:
+            packed = _packed(held[:grids], mask, [frames[place, :grids] for place in places])
+            if packed is not None:
                 break
             if len(places) > FEW_FRAMES or (grids <= FEW_GRIDS and len(places) > 2):
                 places = _halved(places)
@@ -81,17 +82,26 @@ class Reel:
         }
 
 
-def _packed(targets: NDArray[np.uint8], ignored: NDArray[np.uint8] | None, frames: NDArray[np.uint8]) -> str:
-    moved = frames.copy()
-    moved[1:] ^= frames[:-1]
-    parts = (targets, moved) if ignored is None else (targets, ignored, moved)
-    return base64.b64encode(zlib.compress(b"".join(part.tobytes() for part in parts), 6)).decode("ascii")
+def _packed(
+    targets: NDArray[np.uint8], ignored: NDArray[np.uint8] | None, frames: Sequence[NDArray[np.uint8]]
+) -> str | None:
+    """The film as text; None as soon as it is too long, before the rest is looked at."""
+    packer, found, length = zlib.compressobj(6), [], 0
+    still = [targets] if ignored is None else [targets, ignored]
+    moved = (after ^ before for before, after in pairwise(frames))
+    for picture in chain(still, frames[:1], moved):
+        found.append(packer.compress(picture.tobytes()))
+        length += len(found[-1])
+        if length > LIMIT * 3 // 4:
+            return None
+    text = base64.b64encode(b"".join([*found, packer.flush()])).decode("ascii")
+    return text if len(text) <= LIMIT else None
 
 
 def _halved(places: list[int]) -> list[int]:
-    """Every other one, and the last."""
-    kept = places[::2]
-    return kept if kept[-1] == places[-1] else [*kept, places[-1]] if len(kept) > 1 else [kept[0], places[-1]]
+    """Every other one, and the last; of three, the first and the last."""
+    kept = places[:-1:2] if len(places) > 3 else places[:1]
+    return [*kept, places[-1]]
 
 
 def _frames(steps: list[int], history: Sequence[Record], run: RunSummary) -> tuple[Frame, ...]:
