@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 from report_page import Page
@@ -233,6 +234,15 @@ def test_the_same_seeds_give_the_same_page(make: Callable[..., Made], tmp_path: 
         for check in (first, second)
     ]
     assert pages[0].replace("scan", "cache") == pages[1].replace("scan", "cache")
+
+
+def test_a_style_of_the_users_changes_nothing(make: Callable[..., Made]) -> None:
+    check = make("learning").check
+    plain = content_of(check).page()
+    mine = {"text.usetex": True, "lines.linewidth": 9, "font.size": 30, "axes.facecolor": "red", "axes.grid": True}
+    with matplotlib.rc_context(mine):
+        assert content_of(check).page() == plain
+        assert matplotlib.rcParams["font.size"] == 30
 
 
 def test_the_largest_film_is_thinned_until_it_fits(make: Callable[..., Made], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from matplotlib.transforms import Transform
 from ...result import Record
 from ..palette import palette
 from ..summary import RunSummary
-from .inline_svg import ACCENT, AREA, FAINT, INK, SECOND, WRONG, inline_svg
+from .inline_svg import ACCENT, AREA, FAINT, INK, SECOND, WRONG, inline_svg, page_style
 
 POINTS = 240
 """Steps that a line is drawn through; more cannot be told apart on a screen, and swell the page."""
@@ -44,6 +44,7 @@ def thinned(history: Sequence[Record]) -> list[Record]:
     return [history[i] for i in kept.tolist()]
 
 
+@page_style("curves")
 def curves(history: Sequence[Record], run: RunSummary) -> Chart:
     """Loss, KL (where it was ever finite) and the accuracies over the steps."""
     drawn = thinned(history)
@@ -94,6 +95,7 @@ def curves(history: Sequence[Record], run: RunSummary) -> Chart:
     return Chart(inline_svg(figure, "curves", "Loss, KL and accuracies over the steps"), len(drawn))
 
 
+@page_style("life")
 def life_lines(history: Sequence[Record], run: RunSummary) -> Chart:
     """A lane for each class of the batch: its accuracy, and below it from when to when it was predicted."""
     held = [(accuracy, c) for c, accuracy in enumerate(run.class_accuracy) if accuracy is not None]

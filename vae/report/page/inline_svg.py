@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from xml.etree import ElementTree
 
 import matplotlib
@@ -17,18 +19,26 @@ _NUMBER = re.compile(r"-?\d+\.\d+")
 _REFERENCE = re.compile(r"#([\w-]+)")
 
 
+@contextmanager
+def page_style(name: str) -> Iterator[None]:
+    """Draw as matplotlib does by itself, whatever style its user has set; every id is salted with `name`."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        # text stays text; the salt makes ids that are the same in every process
+        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": name})
+        yield
+
+
 def inline_svg(figure: Figure, name: str, label: str) -> Markup:
-    """The figure as an `<svg>` element without style attributes, which the page's security policy forbids.
+    """The figure, drawn in `page_style`, as an `<svg>` without style attributes, which the page's policy forbids.
 
     Args:
         name: begins every id, as several figures share one page.
         label: what a screen reader says of it.
     """
     stream = io.BytesIO()
-    # text stays text; the salt makes ids that are the same in every process
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
     root = ElementTree.fromstring(stream.getvalue())
     for parent in root.iter():
         for child in list(parent):

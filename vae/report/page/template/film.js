@@ -31,9 +31,11 @@
   const label = document.getElementById("label");
   const numbers = document.getElementById("numbers");
   const play = document.getElementById("play");
+  const grids = document.getElementById("grids");
   const cards = names.map(card);
+  const seen = new Set();
 
-  function card(name) {
+  function card(name, number) {
     const figure = document.createElement("figure");
     const caption = document.createElement("figcaption");
     const panels = document.createElement("div");
@@ -46,24 +48,36 @@
       return canvas;
     });
     figure.append(caption, panels);
-    document.getElementById("grids").append(figure);
+    figure.dataset.number = number;
+    grids.append(figure);
     return { name, caption, canvases };
   }
 
-  function brush(canvas) {
+  function side() {
     const plain = Math.max(1, Math.floor(PANEL / Math.max(height, width)));
-    const side = numbers.checked ? Math.max(LEGIBLE, plain) : Math.max(plain, Math.min(6, Math.floor(320 / width)));
+    if (numbers.checked) return Math.max(LEGIBLE, plain);
+    return Math.max(plain, Math.min(6, Math.floor(320 / width)));
+  }
+
+  // what is out of sight takes its place, and no memory
+  function lay({ canvases }) {
+    for (const canvas of canvases) {
+      canvas.style.width = `${width * side()}px`;
+      canvas.style.height = `${height * side()}px`;
+      canvas.width = canvas.height = 0;
+    }
+  }
+
+  function brush(canvas) {
     const scale = window.devicePixelRatio || 1;
-    canvas.width = Math.round(width * side * scale);
-    canvas.height = Math.round(height * side * scale);
-    canvas.style.width = `${width * side}px`;
-    canvas.style.height = `${height * side}px`;
+    canvas.width = Math.round(width * side() * scale);
+    canvas.height = Math.round(height * side() * scale);
     const context = canvas.getContext("2d");
     context.scale(scale, scale);
-    context.font = `${Math.round(side * 0.62)}px system-ui, sans-serif`;
+    context.font = `${Math.round(side() * 0.62)}px system-ui, sans-serif`;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    return { context, side };
+    return { context, side: side() };
   }
 
   function drawClasses(canvas, labels, hidden) {
@@ -124,39 +138,41 @@
     for (let row = 1; row < height; row++) context.fillRect(0, row * side, width * side, 1);
   }
 
-  function drawTargets() {
-    cards.forEach(({ name, canvases }, g) => {
-      const part = [g * cells, (g + 1) * cells];
-      drawClasses(canvases[0], targets.subarray(...part), ignored.subarray(...part));
-      canvases[0].setAttribute("aria-label", `${name}, target`);
-    });
+  function parts(g) {
+    return [targets, pictures[Number(slider.value)], ignored].map((all) => all.subarray(g * cells, (g + 1) * cells));
+  }
+
+  function drawCard(g) {
+    const [target, labels, hidden] = parts(g);
+    drawClasses(cards[g].canvases[0], target, hidden);
+    drawClasses(cards[g].canvases[1], labels, hidden);
+    drawErrors(cards[g].canvases[2], target, labels, hidden);
   }
 
   function draw() {
-    const at = Number(slider.value);
-    const [step, pixel, worst, worstClass] = frames[at];
+    const [step, pixel, worst, worstClass] = frames[Number(slider.value)];
     const share = (value) => (value === null ? "not measured" : value.toFixed(4));
     const of = worstClass === null ? "" : ` (class ${worstClass})`;
     label.textContent = `step ${step}: pixel accuracy ${share(pixel)}, worst class ${share(worst)}${of}`;
     slider.setAttribute("aria-valuetext", label.textContent);
     cards.forEach(({ name, caption, canvases }, g) => {
-      const part = [g * cells, (g + 1) * cells];
-      const [target, hidden, labels] = [targets, ignored, pictures[at]].map((all) => all.subarray(...part));
+      const [target, labels, hidden] = parts(g);
       let wrong = 0;
       for (let i = 0; i < cells; i++) wrong += !hidden[i] && target[i] !== labels[i];
-      drawClasses(canvases[1], labels, hidden);
-      drawErrors(canvases[2], target, labels, hidden);
       const found = wrong ? `${wrong} wrong` : "exact";
       caption.textContent = `${name}: ${found}`;
+      canvases[0].setAttribute("aria-label", `${name}, target`);
       canvases[1].setAttribute("aria-label", `${name}, reconstruction at step ${step}`);
       canvases[2].setAttribute("aria-label", `${name}, error at step ${step}: ${found}`);
     });
+    seen.forEach(drawCard);
   }
 
   let timer = null;
   function stop() {
     clearInterval(timer);
     timer = null;
+    label.setAttribute("aria-live", "polite");
     play.setAttribute("aria-pressed", "false");
     play.textContent = "▶ Play";
   }
@@ -169,6 +185,7 @@
   play.addEventListener("click", () => {
     if (timer !== null) return stop();
     if (slider.value === slider.max) move(0);
+    label.setAttribute("aria-live", "off"); // five steps a second are too many to be read aloud
     play.setAttribute("aria-pressed", "true");
     play.textContent = "❚❚ Pause";
     timer = setInterval(() => {
@@ -181,7 +198,12 @@
     draw();
   });
   numbers.addEventListener("change", () => {
-    drawTargets();
+    cards.forEach(lay);
+    draw();
+  });
+  window.addEventListener("beforeprint", () => cards.forEach((_, g) => drawCard(g)));
+  window.addEventListener("afterprint", () => {
+    cards.forEach(lay);
     draw();
   });
   // the slider hears these keys by itself; the other controls beside it move it too
@@ -195,6 +217,24 @@
   });
 
   for (const part of document.querySelectorAll(".controls, #grids")) part.hidden = false;
-  drawTargets();
+  cards.forEach(lay);
   draw();
-})();
+  const watcher = new IntersectionObserver(
+    (entries) => {
+      for (const { target, isIntersecting } of entries) {
+        const g = Number(target.dataset.number);
+        if (isIntersecting) {
+          seen.add(g);
+          drawCard(g);
+        } else {
+          seen.delete(g);
+          lay(cards[g]);
+        }
+      }
+    },
+    { root: grids, rootMargin: "300px" },
+  );
+  for (const figure of grids.children) watcher.observe(figure);
+})().catch(() => {
+  document.getElementById("failed").hidden = false;
+});
