@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,14 @@ AT = "() => Number(document.getElementById('step').value)"
 OVERFLOWS = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
+def until(page: Any, holds: str) -> None:
+    """Wait for what playwright's own wait asks by `eval`, which the page's policy forbids."""
+    patience = time.monotonic() + 30
+    while not page.evaluate(holds):
+        assert time.monotonic() < patience, holds
+        page.wait_for_timeout(20)
+
+
 @pytest.fixture(scope="module")
 def runs(vaefit_cli: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, write_dataset: Any) -> Path:
     """A folder of run folders."""
@@ -108,7 +117,7 @@ def opened(browser: Any, runs: Path) -> Callable[..., Any]:
         page.on("request", lambda request: asked.append(request.url))
         page.goto(url)
         if script:
-            page.wait_for_function(DRAWN)
+            until(page, DRAWN)
         yield page
         assert said == []
         assert [found for found in asked if not found.startswith(url)] == []
@@ -152,13 +161,13 @@ def test_it_plays_pauses_and_stops_at_the_end(opened: Callable[..., Any]) -> Non
         page.focus("#play")
         page.keyboard.press("Enter")
         assert page.get_attribute("#play", "aria-pressed") == "true"
-        page.wait_for_function("() => document.getElementById('step').value === '2'")
+        until(page, "() => document.getElementById('step').value === '2'")
         page.keyboard.press("Enter")
         at = page.evaluate(AT)
         page.wait_for_timeout(500)
         assert (page.evaluate(AT), page.get_attribute("#play", "aria-pressed")) == (at, "false")
         page.keyboard.press("Enter")
-        page.wait_for_function("() => document.getElementById('play').getAttribute('aria-pressed') === 'false'")
+        until(page, "() => document.getElementById('play').getAttribute('aria-pressed') === 'false'")
         assert page.inner_text("#label").startswith("step 6: ")
 
 
@@ -172,11 +181,11 @@ def test_numbers_are_drawn_on_demand(opened: Callable[..., Any]) -> None:
         assert page.locator("canvas").first.bounding_box()["width"] >= 12 * 17
         # the last grid is out of sight, and drawn when it comes into it
         empty = page.locator("canvas").last
-        page.wait_for_function("() => [...document.querySelectorAll('canvas')].at(-1).width === 0")
+        until(page, "() => [...document.querySelectorAll('canvas')].at(-1).width === 0")
         empty.scroll_into_view_if_needed()
-        page.wait_for_function("() => [...document.querySelectorAll('canvas')].at(-1).width > 0")
+        until(page, "() => [...document.querySelectorAll('canvas')].at(-1).width > 0")
         page.keyboard.press("Space")
-        page.wait_for_function("() => [...document.querySelectorAll('canvas')].every((c) => c.width > 0)")
+        until(page, "() => [...document.querySelectorAll('canvas')].every((c) => c.width > 0)")
         assert page.evaluate(PICTURES) == plain
         count = page.locator(".matrix td span").first
         assert count.evaluate("e => getComputedStyle(e).opacity") == "0"
@@ -275,7 +284,7 @@ def test_what_the_policy_forbids_does_not_run(browser: Any, runs: Path, tmp_path
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.goto(file.as_uri())
-    page.wait_for_function(DRAWN)
+    until(page, DRAWN)
     assert page.title().startswith("LEARNING")
     assert sum("Content Security Policy" in text for text in said) >= 2
     page.close()

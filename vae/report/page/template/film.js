@@ -118,7 +118,7 @@
 
   function line(context, colour, x0, y0, x1, y1) {
     context.strokeStyle = colour;
-    context.lineWidth = 1.2;
+    context.lineWidth = Math.min(1.2, 0.14 * side());
     context.beginPath();
     context.moveTo(x0, y0);
     context.lineTo(x1, y1);
