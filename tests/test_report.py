@@ -251,7 +251,11 @@ def test_the_largest_film_is_thinned_until_it_fits(make: Callable[..., Made], tm
     shape, steps = (32, 64, 64), 64
     frames = rng.integers(0, 256, (steps, *shape), dtype=np.uint8)
     grids = rng.integers(0, 256, (40, 64, 64))
-    history = tuple(replace(check.result.history[0], step=step) for step in range(501))
+    first = check.result.history[0]
+    history = tuple(
+        replace(first, step=step, accuracies=replace(first.accuracies, classes=tuple(rng.random(256).tolist())))
+        for step in range(501)
+    )
     result = replace(
         check.result,
         film=Film(tuple(range(0, 8 * steps, 8)), frames),
@@ -266,7 +270,7 @@ def test_the_largest_film_is_thinned_until_it_fits(make: Callable[..., Made], tm
     targets, _, shown = page.pictures()
     places = [frame[0] // 8 for frame in page.film["frames"]]
     assert (places[0], places[-1]) == (0, steps - 1)
-    assert min(len(places), len(targets)) >= 8
+    assert min(len(places), len(targets)) >= 6
     np.testing.assert_array_equal(targets, grids[: len(targets)])
     np.testing.assert_array_equal(shown, frames[places, : len(targets)])
     words = " ".join(page.texts["film"].split())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ...result import OverfitResult, Record
 from ..summary import RunSummary
 
-LIMIT = 1_200_000
+LIMIT = 1_100_000
 """Characters of the packed film; with all else the page stays below 2 MB."""
 FEW_FRAMES, FEW_GRIDS = 12, 8
 """Frames are dropped down to this, then grids, then frames again."""
