@@ -80,6 +80,8 @@ def describe_weights(scheme: str, source: str) -> str:
 
 def print_result(terminal: Terminal, run: RunSummary) -> None:
     """What came out: accuracy per class, signals, verdict."""
+    from vaefit.vae.report.readings import readings
+
     table = Table(title="accuracy per class")
     for column in ("class", "cells in batch", "accuracy", "first predicted", "last predicted"):
         table.add_column(column, justify="right")
@@ -97,21 +99,8 @@ def print_result(terminal: Terminal, run: RunSummary) -> None:
     signals.add_column(justify="left")
     signals.add_column(justify="right")
     signals.add_column(justify="left")
-    rows = (
-        ("pixel accuracy", f"{run.pixel_accuracy:.4f}", "cells whose class is right"),
-        ("majority share", f"{run.majority_share:.4f}", "what one class everywhere would score"),
-        ("background share", f"{run.background_share:.4f}", "what the best single picture would score"),
-        ("skill", optional(run.skill), "share of the way from there to perfect"),
-        ("macro accuracy", f"{run.macro_accuracy:.4f}", "mean over the classes in the batch"),
-        ("worst class", f"{run.worst_class_accuracy:.4f}", f"class {run.worst_class}"),
-        ("retrieval", optional(run.retrieval), "reconstructions nearest to their own target"),
-        ("distinct pictures", str(run.distinct_pictures), f"of {len(run.setup.batch.indices)} reconstructions"),
-        ("95 % pixel accuracy", _step(run.reached.pixel_95), ""),
-        ("95 % in every class", _step(run.reached.worst_class_95), ""),
-        ("every cell right", _step(run.reached.exact), ""),
-    )
-    for row in rows:
-        signals.add_row(*row)
+    for reading in readings(run):
+        signals.add_row(reading.name, reading.text, reading.meaning)
     terminal.table(signals)
     terminal.line(f"{run.verdict} after {run.iterations} updates, {run.seconds:.1f} s", _STYLES[run.verdict])
     terminal.line(f"why   {run.reason}")
@@ -121,11 +110,13 @@ def print_result(terminal: Terminal, run: RunSummary) -> None:
         terminal.line(f"next  {run.next}")
     if not run.passed and run.diagnosis is None:
         terminal.line("      --diagnose finds out why, by short reruns that change one thing each")
-    terminal.line(f"run   {run.run_dir}: reconstructions.png, curves.png, metrics.csv, result.json")
+    terminal.line(f"run   {run.run_dir}: report.html, reconstructions.png, curves.png, metrics.csv, result.json")
 
 
 def _print_diagnosis(terminal: Terminal, diagnosis: Diagnosis) -> None:
     """The cause, and what it was found by."""
+    from vaefit.vae.report.readings import optional
+
     terminal.line()
     findings = Table(title="measured on the failed model", show_header=False)
     for finding in diagnosis.findings:
@@ -146,14 +137,5 @@ def _print_diagnosis(terminal: Terminal, diagnosis: Diagnosis) -> None:
     terminal.line(f"cause {diagnosis}", "bold")
 
 
-def optional(value: float | None) -> str:
-    """A share with four digits, `none` where there is none."""
-    return "none" if value is None else f"{value:.4f}"
-
-
 def _share(count: int, counts: tuple[int, ...]) -> str:
     return f"{100 * count / sum(counts):.2f} %"
-
-
-def _step(step: int | None) -> str:
-    return "never" if step is None else f"step {step}"

@@ -49,7 +49,10 @@ WRONG_VALUES = [(option, "wrong") for option in CHOICES]
 WRONG_VALUES += [(option, value) for option, values in OUT_OF_RANGE.items() for value in values.split()]
 
 ZEROS = np.zeros((4, 8, 8), dtype=np.uint8)
-RUN_FILES = ("config.json", "metrics.csv", "result.json", "reconstructions.png", "curves.png", "model.safetensors")
+RUN_FILES = (
+    "config.json", "metrics.csv", "result.json", "report.html", "reconstructions.png", "curves.png",
+    "model.safetensors",
+)  # fmt: skip
 
 
 @pytest.fixture

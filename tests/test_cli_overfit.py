@@ -21,7 +21,10 @@ from safetensors.torch import load_file
 from vaefit.cli import run
 from vaefit.vae import BetaVAE
 
-RUN_FILES = {"config.json", "metrics.csv", "result.json", "reconstructions.png", "curves.png", "model.safetensors"}
+RUN_FILES = {
+    "config.json", "metrics.csv", "result.json", "report.html", "reconstructions.png", "curves.png",
+    "model.safetensors",
+}  # fmt: skip
 NUMBER, MAYBE = (int, float), (int, float, type(None))
 RESULT = {
     "verdict": str, "passed": bool, "reason": str, "next": (str, type(None)), "collapsed_class": (int, type(None)),

@@ -19,13 +19,17 @@ from .claim import ClaimedFolder
 from .config import config_json
 from .event_files import FOLDER, EventFile, remove_event_files
 from .jsonable import json_file
+from .stored import read_json
 from .summary import RunSummary
 
 if TYPE_CHECKING:
     from ..check import Check, Prepared
     from ..settings import CheckSettings
 
-FILES = ("config.json", "metrics.csv", "result.json", "reconstructions.png", "curves.png", "model.safetensors")
+FILES = (
+    "config.json", "metrics.csv", "result.json", "report.html", "reconstructions.png", "curves.png",
+    "model.safetensors",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,11 @@ class RunFolder(ClaimedFolder):
         stream.close()
 
     def write_result(self, check: Check, model: nn.Module) -> None:
-        """Write the weights, the pictures and, last, `result.json`: where that is there, all is."""
+        """Write the weights, the pictures, the page and, last, `result.json`: where that is there, all is."""
         from safetensors.torch import save
 
         from .curves import draw_curves
+        from .page.content import ReportContent
         from .pictures import draw_reconstructions
 
         # cloned: tensors that share memory, as tied weights do, are refused
@@ -110,6 +115,7 @@ class RunFolder(ClaimedFolder):
         if check.settings.tensorboard:
             with self._failing(FOLDER), EventFile.reopen(self.path) as events:
                 events.end(check.result, (self.path / "reconstructions.png").read_bytes())
+        self._write("report.html", ReportContent.of(check, read_json(self.path, "config.json")).page())
         self._write("result.json", json_file(RunSummary.of(check).json()))
 
     def _write(self, name: str, data: bytes) -> None:

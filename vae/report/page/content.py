@@ -1,0 +1,99 @@
+"""Everything that the page shows, in plain types, and the page itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup
+
+from ..jsonable import plain
+from ..readings import Reading, optional, readings
+from ..summary import RunSummary
+from .charts import Chart, curves, life_lines
+from .class_rows import ClassRow, class_rows, hex_colours
+from .facts import Facts, facts
+from .matrix import Matrix
+from .reel import Reel
+
+if TYPE_CHECKING:
+    from ...check import Check
+
+_TEMPLATES = Path(__file__).parent / "template"
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """What the template is given. Every number that `result.json` has comes from `run`, so that they agree."""
+
+    run: RunSummary
+    name: str
+    """The last part of the dataset's path."""
+    batch_size: int
+    measured: int
+    """Steps that were measured."""
+    readings: tuple[Reading, ...]
+    classes: tuple[ClassRow, ...]
+    held: int
+    """Classes in the batch."""
+    colours: tuple[str, ...]
+    matrix: Matrix
+    facts: tuple[Facts, ...]
+    life: Chart
+    curves: Chart
+    reel: Reel | None
+    film: dict[str, Any]
+    """What the page's script reads; empty without a reel."""
+
+    @classmethod
+    def of(cls, check: Check, config: dict[str, Any]) -> ReportContent:
+        """Take it from a finished check; `config` is what `config.json` holds."""
+        result, run = check.result, RunSummary.of(check)
+        size = len(result.batch.grids)
+        names = [f"grid {i}" for i in result.batch.indices] or [f"number {i}" for i in range(size)]
+        colours = hex_colours(len(run.class_accuracy))
+        reel = Reel.of(result, run)
+        return cls(
+            run=run,
+            name=Path(run.setup.dataset.path).name,
+            batch_size=size,
+            measured=len(result.history),
+            readings=readings(run),
+            classes=class_rows(run),
+            held=sum(accuracy is not None for accuracy in run.class_accuracy),
+            colours=colours,
+            matrix=Matrix.of(run.confusion or ()),
+            facts=facts(run, config),
+            life=life_lines(result.history, run),
+            curves=curves(result.history, run),
+            reel=reel,
+            film={} if reel is None else plain(reel.json(names, colours)),
+        )
+
+    def page(self) -> bytes:
+        """The page, whole: style, script and pictures are in it, and its security policy forbids every request."""
+        # file names and what others wrote into a dataset are not to be trusted
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(_TEMPLATES),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters["optional"] = optional
+        style, script = (Markup((_TEMPLATES / name).read_text(encoding="utf-8")) for name in ("report.css", "film.js"))
+        policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'"
+        text = environment.get_template("report.html.jinja").render(
+            page=self, run=self.run, style=style, script=script, policy=f"{policy}; form-action 'none'"
+        )
+        # a file name of other bytes than UTF-8 is shown by its escapes
+        return text.encode("utf-8", errors="backslashreplace")
+
+
+def _hash(text: str) -> str:
+    """What a content security policy calls an inline style or script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
