@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..diagnosis import Cause, Control, Diagnosis, Finding
+from ..snapshot import Snapshot
 from . import gradients, pairs, probes
 from .changes import Change, deviations, faster, one_grid, variations, whole_recipe
 from .patient import Patient
@@ -18,15 +19,16 @@ FALLING = 0.9
 def find_cause(patient: Patient, overfit: Overfit, on_control: OnControl | None = None) -> Diagnosis:
     """Name the cause of a failed run, with two numbers and the change that mended it.
 
-    In this order: pairs that no model can learn; a setting that alone mends the run, put back; layers that no gradient
-    reaches; a latent or an input that is never read; other settings that mend it; one that breaks the healthy recipe,
-    where several are wrong at once; too little capacity. The model is left as the run left it.
+    In this order: pairs that no model can learn; a setting that mends the run when it alone is put back; logits that
+    are no numbers, an input or a latent that is never read, layers that no gradient reaches; the fewest settings that
+    mend it together; other settings than the recipe's that do; too little capacity. The model is left as the run left
+    it.
 
     Args:
         overfit: runs the model again; `vaefit.vae.overfit`.
         on_control: called with what is changed in a rerun and the record of its step.
     """
-    final = patient.before.of(patient.model)
+    final = Snapshot.of(patient.model)
     try:
         return _Search.begin(patient, overfit, on_control).diagnosis()
     finally:

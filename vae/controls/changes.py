@@ -20,7 +20,7 @@ from .patient import Patient
 FACTOR = 8.0
 """Between a rate and the lower and the higher one that are tried beside it."""
 FAR = 4.0
-"""A rate this many times off the recipe's is taken there, not a factor further."""
+"""A rate this many times off the recipe's is taken there, not a factor further; weights as far off are others."""
 FEW_UPDATES = 60
 """Healthy runs of the default recipe need 20 to 60; one that was shorter may just be short."""
 SCHEDULE = ("warmup", "clip", "betas", "lr_decay", "decay_steps")
@@ -56,8 +56,8 @@ def deviations(patient: Patient) -> Iterator[Change]:
         yield Change("beta 0", option, "KL too strong", {"beta": 0.0, "beta_ramp": None})
     if recipe.z == "sample":
         yield Change("z = mu", "--z mu", "latent ignored", {"z": "mu"})
-    if patient.weights.source in ("file", "none") or patient.weights.scheme != Recipe.scheme:
-        derived = derived_weights(patient)
+    derived = derived_weights(patient)
+    if _differ(patient, derived):
         yield Change("weights from the counts", "--weights global", "loss or weights wrong", weights=derived)
     if recipe.gamma > LARGE_GAMMA:
         gamma = Recipe.gamma
@@ -132,6 +132,15 @@ def derived_weights(patient: Patient) -> ClassWeights:
     """Weights by the default scheme from the batch, which behave as those of the whole dataset do."""
     counts = patient.batch.counts(patient.adapter.classes, patient.ignore_index)
     return ClassWeights.derive(Recipe(), counts, "batch")
+
+
+def _differ(patient: Patient, derived: ClassWeights) -> bool:
+    """The weights are far from those of the batch, as those of the whole dataset never are."""
+    if patient.weights.source in ("global", "batch") and patient.weights.scheme == Recipe.scheme:
+        return False
+    held = patient.batch.counts(patient.adapter.classes, patient.ignore_index) > 0
+    ratios = patient.weights.values[held] / derived.values[held]
+    return bool((ratios < 1 / FAR).any() or (ratios > FAR).any())
 
 
 def _is_far(recipe: Recipe) -> bool:
