@@ -93,7 +93,7 @@ def test_logits_mu_and_logvar_are_found(give: Any, latent: bool, words: str, lab
         (lambda a, m, v: a.argmax(1), r"a tensor \(4, 6, 7\) int64.*leave the argmax out"),
         (lambda a, m, v: a.permute(0, 2, 3, 1), r"\(4, 6, 7, 5\).*permute\(0, 3, 1, 2\)"),
         (lambda a, m, v: a[:, :, :-1], r"\(4, 5, 5, 7\).*sides are not 6 x 7"),
-        (lambda a, m, v: a.flatten(1), r"\(4, 210\).*Reshape what it returns: view\(4, 5, 6, 7\)"),
+        (lambda a, m, v: a.flatten(1), r"\(4, 210\).*Reshape what it returns by view\(4, 5, 6, 7\)"),
         (lambda a, m, v: a[0], r"\(5, 6, 7\).*Wrap it in a module"),
         (lambda a, m, v: {"mu": m}, r"a dict with mu: \(4, 2\)"),
         (lambda a, m, v: None, "a NoneType without tensors"),

@@ -125,10 +125,13 @@ class Answering(nn.Module):
 @pytest.mark.parametrize(
     ("answer", "wording"),
     [
-        ({"logits": 1}, "must return logits (B, C, H, W), or (logits, mu, logvar) (got dict)"),
-        ((torch.ones(1), torch.ones(1)), "(got tuple)"),
-        (torch.ones(4, 10, 8, 7), "must return logits (4, C, 8, 8) for this batch (got shape (4, 10, 8, 7))"),
-        (torch.ones(4, 10), "(got shape (4, 10))"),
+        (
+            {"logits": 1},
+            "must return logits (4, C, 8, 8) for this batch, from labels or from their one-hot form (got",
+        ),
+        ((torch.ones(1), torch.ones(1)), "(got a tuple with 0: (1,) float32, 1: (1,) float32)"),
+        (torch.ones(4, 10, 8, 7), "(got a tensor (4, 10, 8, 7) float32). Its sides are not 8 x 8"),
+        (torch.ones(4, 10), "(got a tensor (4, 10) float32). Reshape what it returns"),
     ],
 )
 def test_a_model_that_answers_something_else(grids, answer, wording):

@@ -87,7 +87,7 @@ def find_adapter(model: nn.Module, labels: Tensor, classes: int | None, likely: 
     raise RunError(
         f"the model must return {needed} for this batch, from labels or from their one-hot form",
         type(model).__name__,
-        got="; ".join(t.what for t in told),
+        got="; ".join(dict.fromkeys(t.what if t.shape is None else t.what.partition(" from ")[0] for t in told)),
         do=_hint(told[0], (b, h, w), classes),
     )
 
@@ -143,8 +143,8 @@ def _hint(failed: _Failed, shape: tuple[int, int, int], classes: int | None) -> 
     if found is not None and len(found) == 4 and found[0] == b and found[2:] != (h, w):
         return f"Its sides are not {h} x {w}: crop or pad them in the model, or in a module around it."
     if found is not None and len(found) in (2, 3) and found[0] == b:
-        cells = "" if classes is None else f"view({b}, {classes}, {h}, {w}) "
-        return f"Reshape what it returns: {cells}in the model, or in a module around it."
+        cells = "" if classes is None else f" by view({b}, {classes}, {h}, {w})"
+        return f"Reshape what it returns{cells}, in the model or in a module around it."
     return "Wrap it in a module whose forward takes one of the two and returns logits, or (logits, mu, logvar)."
 
 
