@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ from .stepwise import Stepwise
 from .verdict import PIXEL_ABOVE, Evidence, judge
 from .weighting import ClassWeights
 from .windowed import Windowed
+
+_log = logging.getLogger("vaefit")
 
 FOREIGN = Recipe(init=None, lr="auto")
 """The default for a model that is not ours: its initialisation is part of it, and 2e-3 does not suit all."""
@@ -112,6 +115,8 @@ def overfit(
     check_labels(fixed.grids, classes, ignore_index)
     check_labels(fixed.targets, classes, ignore_index)
     counts = fixed.counts(classes, ignore_index)
+    if (counts > 0).sum() == 1:
+        _log.warning(f"every cell that counts holds class {counts.argmax()}: whatever the verdict, it shows nothing")
     if weights is None:
         weights = ClassWeights.derive(recipe, counts, "batch")
     elif not isinstance(weights, ClassWeights):

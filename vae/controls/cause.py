@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..diagnosis import Cause, Control, Diagnosis, Finding
 from ..snapshot import Snapshot
@@ -12,6 +12,8 @@ from .patient import Patient
 from .probes import SAME, Spread
 from .rerun import OnControl, Overfit, Reruns
 
+HELPED = 0.3
+"""A change that lifts the worst class by so much alone has to do with the cause."""
 FALLING = 0.9
 """A loss that fell below this share of itself over the last quarter of the steps was not done."""
 
@@ -41,6 +43,8 @@ class _Search:
 
     patient: Patient
     reruns: Reruns
+    wrong: tuple[Change, ...]
+    """The settings that are not the default recipe's, put back."""
     findings: tuple[Finding, ...]
     blocked: tuple[str, ...]
     """Parameters that no gradient reaches under any initialisation."""
@@ -60,6 +64,7 @@ class _Search:
             probes.latent_finding(patient),
             probes.dead_units_finding(patient),
             probes.saturation_finding(patient),
+            probes.logits_finding(patient),
             probes.absent_finding(patient),
             pairs.contradiction_finding(
                 patient.batch, patient.adapter.classes, patient.ignore_index, patient.recipe.target
@@ -84,10 +89,12 @@ class _Search:
             found.insert(0, Finding("gradient", words, suspicious=True))
         else:
             found.insert(0, Finding("gradient", "it reaches every parameter", suspicious=False))
-        planned = len(list(deviations(patient))) + len(list(variations(patient, samples))) + 2
+        wrong = tuple(deviations(patient))
+        planned = len(wrong) + len(list(variations(patient, samples)))
         return cls(
             patient=patient,
             reruns=Reruns(patient, overfit, planned, on_control),
+            wrong=wrong,
             findings=tuple(f for f in found if f is not None),
             blocked=blocked,
             starts=(first, second),
@@ -101,8 +108,7 @@ class _Search:
         for finding in self.findings:
             if finding.name == "contradictions" and finding.suspicious:
                 return self._named("data problem", finding.found, "Remove the pairs that contradict one another.")
-        wrong = list(deviations(self.patient))
-        for change in wrong:
+        for change in self.wrong:
             if change.cause == "initialisation" and self.blocked:
                 continue  # a random encoder without a gradient may do for 32 grids, and hides that it cannot learn
             control = self.reruns.run(change)
@@ -111,7 +117,7 @@ class _Search:
         structural = self._structural()
         if structural is not None:
             return structural
-        several = self._several(wrong) if wrong else None
+        several = self._several(list(self.wrong)) if self.wrong else None
         if several is not None:
             return several
         for change in variations(self.patient, self.samples):
@@ -125,6 +131,10 @@ class _Search:
         if self.broken is not None:
             evidence = "the logits are not finite before the first update, 0 of two initialisations mend that"
             return self._named("unknown", evidence, "Look for a division, a logarithm or a root there.", self.broken)
+        squashed = next((f for f in self.findings if f.name == "logits" and f.suspicious and "?" in f.found), None)
+        if squashed is not None:
+            fix = "Return the logits as they are: the loss takes the softmax itself."
+            return self._named("loss or weights wrong", f"of the logits, {squashed.found.rstrip('?')}", fix)
         if len(self.patient.batch.grids) > 1 and not any(start.follows for start in self.starts):
             ignored = self._latent_ignored()
             if ignored is not None:
@@ -159,25 +169,40 @@ class _Search:
     def _several(self, wrong: list[Change]) -> Diagnosis | None:
         """Where no single setting mends it: the fewest that do together, found by taking each out of all of them.
 
-        The cause is the first of them; what was measured to matter least is taken out first.
+        What was measured to matter least is taken out first. The cause is the first of those without which the run
+        ends worst.
         """
         control = self.reruns.run(*wrong)
         if control is None or not control.mended:
             healthy = whole_recipe(self.patient)
             control = self.reruns.run(healthy)
-            return self._mended(healthy, control) if control is not None and control.mended else None
-        needed = wrong
+            return self._recipe_mends(healthy, control) if control is not None and control.mended else None
+        needed, lost = wrong, dict.fromkeys((change.name for change in wrong), "LEARNING")
         for change in reversed(wrong):
             fewer = [c for c in needed if c is not change]
             without = self.reruns.run(*fewer) if fewer else None
             if without is not None and without.mended:
                 needed, control = fewer, without
+            elif without is not None:
+                lost[change.name] = without.verdict
         result = self.patient.result
         evidence = (
             f"worst class {result.accuracies.worst:.3f} as it was, {control.worst_class:.3f} after {control.updates} "
             f"updates with {control.name}"
         )
-        return self._named(needed[0].cause, evidence, control.option)
+        first = next((c for c in needed if lost[c.name] != "LEARNING"), needed[0])
+        return self._named(first.cause, evidence, control.option)
+
+    def _recipe_mends(self, healthy: Change, control: Control) -> Diagnosis:
+        """The default recipe as a whole mends it, what was told apart does not: the cause is what helped most."""
+        helped = max(self.wrong, key=lambda change: self._gain(change))
+        cause = helped.cause if self._gain(helped) >= HELPED else healthy.cause
+        return replace(self._mended(healthy, control), cause=cause)
+
+    def _gain(self, change: Change) -> float:
+        """How far the change alone lifted the worst class; 0 where it was not tried."""
+        control = self.reruns.known(change)
+        return 0.0 if control is None else control.worst_class - self.patient.result.accuracies.worst
 
     def _left_over(self) -> Diagnosis:
         """Nothing mended it."""
@@ -186,15 +211,19 @@ class _Search:
             return ignored
         result = self.patient.result
         alone = one_grid(self.patient)
-        control = None if alone is None else self.reruns.run(alone)
+        control = None if alone is None else self.reruns.run_last(alone)
         if alone is not None and control is not None and not control.mended:
-            control = self.reruns.run(alone, faster(self.patient))
+            control = self.reruns.run_last(alone, faster(self.patient))
         if control is not None and control.mended and result.verdict != "DIVERGED":
             evidence = (
                 f"one grid alone reaches worst class {control.worst_class:.3f}, "
                 f"{len(self.patient.batch.grids)} grids {result.accuracies.worst:.3f}"
             )
             return self._named("too little capacity", evidence, "Widen the model, its latent first.")
+        faint = next((f for f in self.findings if f.name == "logits" and f.suspicious), None)
+        if faint is not None:
+            fix = "Scale them up: all classes are as good as equally likely."
+            return self._named("loss or weights wrong", f"the logits go {faint.found}", fix)
         losses = [record.loss for record in result.history]
         before = losses[-1 - len(losses) // 4]
         if before > 0 and losses[-1] < FALLING * before:

@@ -62,7 +62,7 @@ def deviations(patient: Patient) -> Iterator[Change]:
     if recipe.gamma > LARGE_GAMMA:
         gamma = Recipe.gamma
         yield Change(f"gamma {gamma:g}", f"--gamma {gamma:g}", "loss or weights wrong", {"gamma": gamma})
-    if _is_far(recipe):
+    if _is_far(recipe) and not _tested(patient):
         yield _rate(recipe, DEFAULT_LR)
     schedule = _schedule(recipe)
     if schedule is not None:
@@ -70,7 +70,7 @@ def deviations(patient: Patient) -> Iterator[Change]:
         knobs = {name: getattr(default, name) for name in SCHEDULE}
         yield Change("the recipe's schedule", schedule, "learning rate", knobs)
     if recipe.init not in ("rescaled", None) or (recipe.init is None and patient.adapter.ours):
-        yield _rescaled()
+        yield _rescaled(patient)
     if recipe.resample:
         yield Change("the same grids every step", "--no-resample", "data problem", {"resample": False})
 
@@ -85,16 +85,17 @@ def variations(patient: Patient, samples: bool) -> Iterator[Change]:
         latent = patient.adapter.gives.latent
         option = "Feed the decoder mu while fitting, or less noise." if latent else "Turn dropout off for this check."
         cause: Cause = "latent ignored" if latent else "too little capacity"
-        yield Change("nothing drawn in training", option, cause, as_evaluated=True)
+        yield Change("nothing drawn in training", option, cause, _tested_anew(patient), as_evaluated=True)
     if isinstance(patient.model, BetaVAE) and patient.model.latent_dim < DEFAULT_LATENT:
         option = f"--latent-dim {DEFAULT_LATENT}"
         yield Change(f"latent {DEFAULT_LATENT}", option, "too little capacity", latent_dim=DEFAULT_LATENT)
-    if not _is_far(recipe) or recipe.rate < DEFAULT_LR:
+    tried = _is_far(recipe) and not _tested(patient)
+    if not tried or recipe.rate < DEFAULT_LR:
         yield _rate(recipe, recipe.rate / FACTOR)
-    if not _is_far(recipe) or recipe.rate > DEFAULT_LR:
+    if not tried or recipe.rate > DEFAULT_LR:
         yield _rate(recipe, recipe.rate * FACTOR)
     if recipe.init is None and not patient.adapter.ours:
-        yield _rescaled()
+        yield _rescaled(patient)
     if patient.weights.source != "none":
         ones = ClassWeights(np.ones(patient.weights.values.size), "none", "none")
         yield Change("unit weights", "--weights none", "loss or weights wrong", {"weights": "none"}, weights=ones)
@@ -123,6 +124,8 @@ def whole_recipe(patient: Patient) -> Change:
     kept: tuple[str, ...] = ("iterations", "target", "stop_when")
     if not patient.adapter.ours and patient.recipe.init is None:
         kept = (*kept, "init")
+    if _tested(patient):
+        kept = (*kept, "lr")
     knobs = {name: value for name, value in vars(RECIPES["default"]).items() if name not in kept}
     option = "--recipe default --weights global"
     return Change("the default recipe", option, "learning rate", knobs, derived_weights(patient))
@@ -152,8 +155,19 @@ def _rate(recipe: Recipe, rate: float) -> Change:
     return Change(name, f"--lr {rate:.3g}", "learning rate", {"lr": rate})
 
 
-def _rescaled() -> Change:
-    return Change("rescaled initialisation", "--init rescaled", "initialisation", {"init": "rescaled"})
+def _rescaled(patient: Patient) -> Change:
+    knobs = {"init": "rescaled", **_tested_anew(patient)}
+    return Change("rescaled initialisation", "--init rescaled", "initialisation", knobs)
+
+
+def _tested(patient: Patient) -> bool:
+    """A range test chose the rate, which is then no deviation, however far it is from our own network's."""
+    return patient.result.start.range_test is not None
+
+
+def _tested_anew(patient: Patient) -> dict[str, Any]:
+    """The rate of a range test was chosen for the model as it was: what changes that chooses again."""
+    return {"lr": "auto"} if _tested(patient) else {}
 
 
 def _schedule(recipe: Recipe) -> str | None:
@@ -166,6 +180,6 @@ def _schedule(recipe: Recipe) -> str | None:
         options.append(f"--clip {default.clip:g}")
     if max(recipe.betas) > 0.9995:
         options.append(f"--betas {default.betas[0]:g},{default.betas[1]:g}")
-    if recipe.lr_decay == "isqrt" and recipe.decay_steps < default.decay_steps / 4:
+    if recipe.lr_decay == "isqrt" and recipe.decay_steps < default.decay_steps / 10:
         options.append(f"--decay-steps {default.decay_steps}")
     return " ".join(options) or None

@@ -20,6 +20,9 @@ SAME = 1e-6
 """Logits that differ by less than this share of their size are the same."""
 TRACE = 1e-3
 """Logits that follow mu by less than this are fed something else."""
+SUM_TO_1 = 1e-4
+FAINT = 1e-2
+"""Logits of this size tell nothing apart: every class has the same probability."""
 SATURATED = 0.5
 DEAD = 0.5
 """Shares of units from which on they are suspicious."""
@@ -130,6 +133,21 @@ def saturation_finding(patient: Patient) -> Finding | None:
         mu, _ = patient.model.encode(patient.inputs())
     share = float((mu.abs() >= MU_LIMIT).float().mean())
     return Finding("saturated mu", f"{100 * share:.1f} % of mu is at its limit of {MU_LIMIT:g}", share > SATURATED)
+
+
+def logits_finding(patient: Patient) -> Finding:
+    """Whether the logits look like something else: probabilities, what a ReLU left, or next to nothing."""
+    logits = _logits(patient).double()
+    name, size = "logits", float(logits.square().mean().sqrt())
+    low, high = float(logits.min()), float(logits.max())
+    if low >= 0 and bool(((logits.sum(dim=1) - 1).abs() < SUM_TO_1).all()):
+        return Finding(name, f"they sum to 1 over the classes, from {low:.2g} to {high:.2g}: a softmax?", True)
+    if low >= 0 and high <= 1:
+        return Finding(name, f"they all lie between 0 and 1, from {low:.2g} to {high:.2g}: a sigmoid?", True)
+    zeros = float((logits == 0).double().mean())
+    if low >= 0 and zeros > 0.5:
+        return Finding(name, f"none is negative, and {100 * zeros:.0f} % of them are 0: a ReLU?", True)
+    return Finding(name, f"from {low:.3g} to {high:.3g}, root mean square {size:.2g}", size < FAINT)
 
 
 def dead_units_finding(patient: Patient) -> Finding | None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..diagnosis import Control
 from ..errors import RunError
 from ..model import BetaVAE
+from ..range_test import RATES, STEPS
 from ..result import OverfitResult, Record
 from .changes import Change
 from .patient import Patient
@@ -26,6 +27,10 @@ SHORT = 200
 """The budget of a shorter check is that of one of so many updates."""
 LEAST = 40
 """Fewer updates say nothing: the default recipe needs some 20 to 60."""
+OVERHEAD = 10
+"""What a rerun costs beside its updates, in updates: initialisation, preflight, the last look."""
+RESERVED = 2
+"""Shares of the budget that are kept for the reruns on one grid, which come last and are cheap."""
 
 Overfit = Callable[..., OverfitResult]
 OnControl = Callable[[str, Record], None]
@@ -60,9 +65,20 @@ class Reruns:
     skipped: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._left = int(TIMES * max(self.patient.recipe.iterations, SHORT))
-        self._share = max(LEAST, self._left // max(self.planned, 1))
+        left = int(TIMES * max(self.patient.recipe.iterations, SHORT))
+        self._share = max(LEAST, left // (max(self.planned, 1) + RESERVED))
+        self._kept = RESERVED * self._share
+        self._left = left - self._kept
         self._known: dict[tuple[str, ...], Control] = {}
+
+    def known(self, *changes: Change) -> Control | None:
+        """How the changes ran together; None where they have not."""
+        return self._known.get(tuple(change.name for change in changes))
+
+    def run_last(self, *changes: Change) -> Control | None:
+        """As `run`, with what was kept of the budget as well."""
+        self._left, self._kept = self._left + self._kept, 0
+        return self.run(*changes)
 
     def run(self, *changes: Change) -> Control | None:
         """Run the changes together, or remember how they ran; None where the budget is spent or they cannot run."""
@@ -70,7 +86,7 @@ class Reruns:
         if key not in self._known:
             control = self._run(changes)
             if control is None:
-                self.skipped.append(" and ".join(key))
+                self.skipped.append(", ".join(key))
                 return None
             self._known[key] = control
             self.controls.append(control)
@@ -80,6 +96,7 @@ class Reruns:
         patient, name = self.patient, ", ".join(change.name for change in changes)
         knobs = {name: value for change in changes for name, value in change.knobs.items()}
         recipe = replace(patient.recipe, **knobs)
+        overhead = OVERHEAD + (len(RATES) * STEPS if recipe.lr == "auto" else 0)
         limit = min(recipe.iterations, self._share, self._left)
         if limit < min(LEAST, recipe.iterations):
             return None
@@ -106,7 +123,7 @@ class Reruns:
             )
         except RunError:
             return None
-        self._left -= result.iterations
+        self._left -= result.iterations + overhead
         return Control(
             name=name,
             option=" ".join(change.option for change in changes),
