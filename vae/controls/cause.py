@@ -209,7 +209,11 @@ class _Search:
         ignored = self._latent_ignored()
         if ignored is not None:
             return ignored
-        result = self.patient.result
+        result, target = self.patient.result, self.patient.recipe.target
+        faint = next((f for f in self.findings if f.name == "logits" and f.suspicious), None)
+        if faint is not None:
+            fix = "Scale them up: all classes are as good as equally likely."
+            return self._named("loss or weights wrong", f"the logits go {faint.found}", fix)
         alone = one_grid(self.patient)
         control = None if alone is None else self.reruns.run_last(alone)
         if alone is not None and control is not None and not control.mended:
@@ -220,10 +224,6 @@ class _Search:
                 f"{len(self.patient.batch.grids)} grids {result.accuracies.worst:.3f}"
             )
             return self._named("too little capacity", evidence, "Widen the model, its latent first.")
-        faint = next((f for f in self.findings if f.name == "logits" and f.suspicious), None)
-        if faint is not None:
-            fix = "Scale them up: all classes are as good as equally likely."
-            return self._named("loss or weights wrong", f"the logits go {faint.found}", fix)
         losses = [record.loss for record in result.history]
         before = losses[-1 - len(losses) // 4]
         if before > 0 and losses[-1] < FALLING * before:
@@ -232,6 +232,9 @@ class _Search:
         if result.verdict == "COLLAPSED":
             evidence = f"skill {_number(result.skill)}, retrieval {_number(result.retrieval)}; no control mended it"
             return self._named("output collapse", evidence, None)
+        if control is not None and result.verdict == "LEARNING":
+            evidence = f"one grid alone reaches worst class {control.worst_class:.3f}, {target:g} is needed"
+            return self._named("too little capacity", evidence, "Widen the model, its last layers first.")
         evidence = f"worst class {result.accuracies.worst:.3f}, at best {self._best():.3f} in a control"
         return self._named("unknown", evidence, None)
 
