@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vaefit.cache.errors import DataError
 from vaefit.cache.histogram import outside_classes
 
+from .adapter import Adapter
 from .batch import Batch
 from .errors import RunError
 from .signals import Labels
@@ -52,6 +53,15 @@ def device_of(model: nn.Module) -> torch.device:
         do = "Pass a model with parameters that require a gradient."
         raise RunError("the model has no parameter that can learn", type(model).__name__, do=do)
     return parameter.device
+
+
+def first_logits(model: nn.Module, adapter: Adapter, inputs: Tensor) -> Tensor:
+    """The logits of the model as it is, without their graph; RunError where they have no gradient at all."""
+    logits, _, _ = adapter.outputs(model, inputs)
+    if not logits.requires_grad:
+        do = "Look for an argmax, a detach or torch.no_grad in its forward."
+        raise RunError("no gradient leads from the logits to any parameter", type(model).__name__, do=do)
+    return logits.detach()
 
 
 def described_model(model: nn.Module) -> str:

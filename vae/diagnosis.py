@@ -74,9 +74,9 @@ class Diagnosis:
 
     @property
     def advice(self) -> str:
-        """The fix as a sentence; empty where there is none."""
+        """The fix as a sentence; where none was found, how to go on."""
         if self.fix is None:
-            return ""
+            return "Nothing that was tried mended it: look at what is marked above, and try --batch-size 1."
         return f"Try {self.fix}." if self.fix.startswith("--") else self.fix
 
     def __str__(self) -> str:

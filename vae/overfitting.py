@@ -18,7 +18,7 @@ from vaefit.kernels import Backend, choose_backend
 from .adapter import find_adapter
 from .advice import Clues
 from .batch import Batch
-from .compatibility import as_batch, check_labels, described_model, device_of
+from .compatibility import as_batch, check_labels, described_model, device_of, first_logits
 from .controls.cause import find_cause
 from .controls.patient import Patient
 from .controls.rerun import OnControl
@@ -108,8 +108,7 @@ def overfit(
         inputs = adapter.inputs(labels, model)
         if recipe.init is not None:
             initialise(model, recipe.init, lambda: model(inputs))
-        with torch.no_grad():
-            logits, _, _ = adapter.outputs(model, inputs)
+        logits = first_logits(model, adapter, inputs)
 
     classes = adapter.classes
     check_labels(fixed.grids, classes, ignore_index)
@@ -187,10 +186,15 @@ def overfit(
     if before is None or result.passed:
         return result
     patient = Patient(model, adapter, fixed, weights, recipe, ignore_index, seed, backend, before, result)
-    diagnosis = find_cause(patient, overfit, on_control)
-    judgement = result.judgement
-    if diagnosis.fix is not None:
-        judgement = replace(judgement, next=diagnosis.advice)
+    try:
+        diagnosis = find_cause(patient, overfit, on_control)
+    except Exception as error:
+        if adapter.ours:
+            raise
+        # a model of one's own may raise wherever it is looked at; the run itself must not be lost by it
+        _log.warning(f"the cause could not be looked for: {type(error).__name__}: {error}")
+        return result
+    judgement = replace(result.judgement, next=diagnosis.advice)
     return replace(result, judgement=judgement, diagnosis=diagnosis, seconds=time.perf_counter() - start)
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from ..diagnosis import Cause, Control, Diagnosis, Finding
 from ..snapshot import Snapshot
 from . import gradients, pairs, probes
-from .changes import Change, deviations, faster, one_grid, variations, whole_recipe
+from .changes import Change, deviations, faster, longer, one_grid, variations, whole_recipe
 from .patient import Patient
 from .probes import SAME, Spread
-from .rerun import OnControl, Overfit, Reruns
+from .rerun import SHORT, OnControl, Overfit, Reruns
 
+WORTH_MORE = 0.1
+"""A change that lifts the worst class by so much in a short rerun is worth a longer one."""
 HELPED = 0.3
 """A change that lifts the worst class by so much alone has to do with the cause."""
 FALLING = 0.9
@@ -56,6 +58,8 @@ class _Search:
     """Other z give other logits; None where that cannot be tried."""
     samples: bool
     """The model draws something in training."""
+    always: tuple[Change, ...] = ()
+    """What every rerun changes: a run that was too short to show anything is run for longer."""
 
     @classmethod
     def begin(cls, patient: Patient, overfit: Overfit, on_control: OnControl | None) -> _Search:
@@ -108,23 +112,50 @@ class _Search:
         for finding in self.findings:
             if finding.name == "contradictions" and finding.suspicious:
                 return self._named("data problem", finding.found, "Remove the pairs that contradict one another.")
+        more = longer(self.patient)
+        if more is not None:
+            control = self.reruns.run(more, share=SHORT)
+            if control is not None and control.mended:
+                return self._mended((more,), control)
+            self.always = (more,)  # in a few steps nothing else could mend it either
         for change in self.wrong:
             if change.cause == "initialisation" and self.blocked:
                 continue  # a random encoder without a gradient may do for 32 grids, and hides that it cannot learn
-            control = self.reruns.run(change)
+            control = self._run(change)
             if control is not None and control.mended:
-                return self._mended(change, control)
-        structural = self._structural()
-        if structural is not None:
-            return structural
-        several = self._several(list(self.wrong)) if self.wrong else None
-        if several is not None:
-            return several
-        for change in variations(self.patient, self.samples):
-            control = self.reruns.run(change)
+                return self._mended((change,), control)
+        return (
+            self._structural()
+            or self._most_helpful(self.wrong)
+            or self._several()
+            or self._varied()
+            or self._left_over()
+        )
+
+    def _run(self, *changes: Change) -> Control | None:
+        return self.reruns.run(*self.always, *changes)
+
+    def _most_helpful(self, tried: tuple[Change, ...]) -> Diagnosis | None:
+        """The change that helped most, for as long as the run itself was: a shorter rerun may have ended too soon."""
+        helped = max(tried, key=self._gain, default=None)
+        if helped is None or self._gain(helped) < WORTH_MORE or self.always:
+            return None
+        control = self.reruns.run_on(helped)
+        return self._mended((helped,), control) if control is not None and control.mended else None
+
+    def _varied(self) -> Diagnosis | None:
+        """Other settings than the default recipe's, one by one, and the best of them together with those put back."""
+        tried = tuple(variations(self.patient, self.samples))
+        for change in tried:
+            control = self._run(change)
             if control is not None and control.mended:
-                return self._mended(change, control)
-        return self._left_over()
+                return self._mended((change,), control)
+        best = max(tried, key=self._gain, default=None)
+        if best is not None and self.wrong and self._gain(best) >= WORTH_MORE:
+            control = self._run(*self.wrong, best)
+            if control is not None and control.mended:
+                return self._mended((best, *self.wrong), control)
+        return self._most_helpful(tried)
 
     def _structural(self) -> Diagnosis | None:
         """What no setting can mend, for it is the model's own."""
@@ -166,42 +197,38 @@ class _Search:
         )
         return self._named("latent ignored", evidence, "Let the decoder read the z of each grid.")
 
-    def _several(self, wrong: list[Change]) -> Diagnosis | None:
+    def _several(self) -> Diagnosis | None:
         """Where no single setting mends it: the fewest that do together, found by taking each out of all of them.
 
         What was measured to matter least is taken out first. The cause is the first of those without which the run
         ends worst.
         """
-        control = self.reruns.run(*wrong)
+        wrong = list(self.wrong)
+        control = self._run(*wrong) if len(wrong) > 1 else None
         if control is None or not control.mended:
             healthy = whole_recipe(self.patient)
-            control = self.reruns.run(healthy)
+            control = self._run(healthy) if wrong else None
             return self._recipe_mends(healthy, control) if control is not None and control.mended else None
         needed, lost = wrong, dict.fromkeys((change.name for change in wrong), "LEARNING")
         for change in reversed(wrong):
             fewer = [c for c in needed if c is not change]
-            without = self.reruns.run(*fewer) if fewer else None
+            without = self._run(*fewer) if fewer else None
             if without is not None and without.mended:
                 needed, control = fewer, without
             elif without is not None:
                 lost[change.name] = without.verdict
-        result = self.patient.result
-        evidence = (
-            f"worst class {result.accuracies.worst:.3f} as it was, {control.worst_class:.3f} after {control.updates} "
-            f"updates with {control.name}"
-        )
         first = next((c for c in needed if lost[c.name] != "LEARNING"), needed[0])
-        return self._named(first.cause, evidence, control.option)
+        return self._mended((first, *(c for c in needed if c is not first)), control)
 
     def _recipe_mends(self, healthy: Change, control: Control) -> Diagnosis:
         """The default recipe as a whole mends it, what was told apart does not: the cause is what helped most."""
-        helped = max(self.wrong, key=lambda change: self._gain(change))
+        helped = max(self.wrong, key=self._gain)
         cause = helped.cause if self._gain(helped) >= HELPED else healthy.cause
-        return replace(self._mended(healthy, control), cause=cause)
+        return replace(self._mended((healthy,), control), cause=cause)
 
     def _gain(self, change: Change) -> float:
         """How far the change alone lifted the worst class; 0 where it was not tried."""
-        control = self.reruns.known(change)
+        control = self.reruns.known(*self.always, change)
         return 0.0 if control is None else control.worst_class - self.patient.result.accuracies.worst
 
     def _left_over(self) -> Diagnosis:
@@ -214,10 +241,15 @@ class _Search:
         if faint is not None:
             fix = "Scale them up: all classes are as good as equally likely."
             return self._named("loss or weights wrong", f"the logits go {faint.found}", fix)
+        helped = max(self.wrong, key=self._gain, default=None)
+        if helped is not None and self._gain(helped) >= HELPED:
+            after = result.accuracies.worst + self._gain(helped)
+            evidence = f"worst class {result.accuracies.worst:.3f} as it was, {after:.3f} with {helped.name}"
+            return self._named(helped.cause, f"{evidence}, which helped most and does not suffice", helped.option)
         alone = one_grid(self.patient)
-        control = None if alone is None else self.reruns.run_last(alone)
+        control = None if alone is None else self.reruns.run_last(*self.always, alone)
         if alone is not None and control is not None and not control.mended:
-            control = self.reruns.run_last(alone, faster(self.patient))
+            control = self.reruns.run_last(*self.always, alone, faster(self.patient))
         if control is not None and control.mended and result.verdict != "DIVERGED":
             evidence = (
                 f"one grid alone reaches worst class {control.worst_class:.3f}, "
@@ -242,14 +274,15 @@ class _Search:
         found = [c.worst_class for c in self.reruns.controls if not c.name.startswith("one grid")]
         return max(found, default=self.patient.result.accuracies.worst)
 
-    def _mended(self, change: Change, control: Control) -> Diagnosis:
+    def _mended(self, changes: tuple[Change, ...], control: Control) -> Diagnosis:
+        """The changes mended it; the first names the cause."""
         result = self.patient.result
         before, after = result.accuracies.worst, control.worst_class
         name = "worst class"
         if before >= self.patient.recipe.target and result.skill is not None and control.skill is not None:
             name, before, after = "skill", result.skill, control.skill
-        evidence = f"{name} {before:.3f} as it was, {after:.3f} after {control.updates} updates with {change.name}"
-        return self._named(change.cause, evidence, change.option)
+        evidence = f"{name} {before:.3f} as it was, {after:.3f} after {control.updates} updates with {control.name}"
+        return self._named(changes[0].cause, evidence, control.option)
 
     def _named(self, cause: Cause, evidence: str, fix: str | None, where: str | None = None) -> Diagnosis:
         return Diagnosis(

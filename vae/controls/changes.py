@@ -23,6 +23,11 @@ FAR = 4.0
 """A rate this many times off the recipe's is taken there, not a factor further; weights as far off are others."""
 FEW_UPDATES = 60
 """Healthy runs of the default recipe need 20 to 60; one that was shorter may just be short."""
+WITHOUT_DRAWING: dict[bool, tuple[str, Cause]] = {
+    True: ("Feed the decoder mu while fitting, or less noise.", "latent ignored"),
+    False: ("Turn off for this check what draws in training, as dropout does.", "too little capacity"),
+}
+"""For a model with a latent, and for one without: what nobody can turn off from outside."""
 SCHEDULE = ("warmup", "clip", "betas", "lr_decay", "decay_steps")
 
 
@@ -48,9 +53,6 @@ class Change:
 def deviations(patient: Patient) -> Iterator[Change]:
     """Each setting that is not the default recipe's, put back. What was measured to matter most comes first."""
     recipe = patient.recipe
-    if recipe.iterations < FEW_UPDATES:
-        option = f"--iterations {Recipe.iterations}"
-        yield Change("more steps", option, "too few steps", {"iterations": Recipe.iterations})
     if largest_beta(recipe) > 0:
         option = "--beta 0" if recipe.beta_ramp is None else "--beta-ramp 0,0,0"
         yield Change("beta 0", option, "KL too strong", {"beta": 0.0, "beta_ramp": None})
@@ -58,7 +60,8 @@ def deviations(patient: Patient) -> Iterator[Change]:
         yield Change("z = mu", "--z mu", "latent ignored", {"z": "mu"})
     derived = derived_weights(patient)
     if _differ(patient, derived):
-        yield Change("weights from the counts", "--weights global", "loss or weights wrong", weights=derived)
+        option = "--weights global" + (" (without --weights-file)" if patient.weights.source == "file" else "")
+        yield Change("weights from the counts", option, "loss or weights wrong", weights=derived)
     if recipe.gamma > LARGE_GAMMA:
         gamma = Recipe.gamma
         yield Change(f"gamma {gamma:g}", f"--gamma {gamma:g}", "loss or weights wrong", {"gamma": gamma})
@@ -75,16 +78,22 @@ def deviations(patient: Patient) -> Iterator[Change]:
         yield Change("the same grids every step", "--no-resample", "data problem", {"resample": False})
 
 
+def longer(patient: Patient) -> Change | None:
+    """More steps, for a run that may just have been short; None for others."""
+    if patient.recipe.iterations >= FEW_UPDATES:
+        return None
+    option = f"--iterations {Recipe.iterations}"
+    return Change("more steps", option, "too few steps", {"iterations": Recipe.iterations})
+
+
 def variations(patient: Patient, samples: bool) -> Iterator[Change]:
     """Other settings than the default recipe's, for a run that fails under it as well.
 
-    `samples`: the model draws something in training, which nobody can turn off from outside.
+    `samples`: the model draws something in training.
     """
     recipe = patient.recipe
     if samples and not patient.adapter.ours:
-        latent = patient.adapter.gives.latent
-        option = "Feed the decoder mu while fitting, or less noise." if latent else "Turn dropout off for this check."
-        cause: Cause = "latent ignored" if latent else "too little capacity"
+        option, cause = WITHOUT_DRAWING[patient.adapter.gives.latent]
         yield Change("nothing drawn in training", option, cause, _tested_anew(patient), as_evaluated=True)
     if isinstance(patient.model, BetaVAE) and patient.model.latent_dim < DEFAULT_LATENT:
         option = f"--latent-dim {DEFAULT_LATENT}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from ..diagnosis import Control
-from ..errors import RunError
 from ..model import BetaVAE
 from ..range_test import RATES, STEPS
 from ..result import OverfitResult, Record
@@ -34,6 +34,11 @@ RESERVED = 2
 
 Overfit = Callable[..., OverfitResult]
 OnControl = Callable[[str, Record], None]
+_log = logging.getLogger("vaefit")
+
+
+def _key(changes: tuple[Change, ...]) -> tuple[str, ...]:
+    return tuple(change.name for change in changes)
 
 
 class _AsEvaluated(nn.Module):
@@ -73,18 +78,23 @@ class Reruns:
 
     def known(self, *changes: Change) -> Control | None:
         """How the changes ran together; None where they have not."""
-        return self._known.get(tuple(change.name for change in changes))
+        return self._known.get(_key(changes))
 
     def run_last(self, *changes: Change) -> Control | None:
         """As `run`, with what was kept of the budget as well."""
         self._left, self._kept = self._left + self._kept, 0
         return self.run(*changes)
 
-    def run(self, *changes: Change) -> Control | None:
+    def run_on(self, *changes: Change) -> Control | None:
+        """Run changes, which a shorter rerun has shown to help, for as long as the run itself was."""
+        self._known.pop(_key(changes), None)
+        return self.run(*changes, share=max(self._share, self.patient.recipe.iterations))
+
+    def run(self, *changes: Change, share: int | None = None) -> Control | None:
         """Run the changes together, or remember how they ran; None where the budget is spent or they cannot run."""
-        key = tuple(change.name for change in changes)
+        key = _key(changes)
         if key not in self._known:
-            control = self._run(changes)
+            control = self._run(changes, share or self._share)
             if control is None:
                 self.skipped.append(", ".join(key))
                 return None
@@ -92,12 +102,12 @@ class Reruns:
             self.controls.append(control)
         return self._known[key]
 
-    def _run(self, changes: tuple[Change, ...]) -> Control | None:
+    def _run(self, changes: tuple[Change, ...], share: int) -> Control | None:
         patient, name = self.patient, ", ".join(change.name for change in changes)
         knobs = {name: value for change in changes for name, value in change.knobs.items()}
         recipe = replace(patient.recipe, **knobs)
         overhead = OVERHEAD + (len(RATES) * STEPS if recipe.lr == "auto" else 0)
-        limit = min(recipe.iterations, self._share, self._left)
+        limit = min(recipe.iterations, share, self._left)
         if limit < min(LEAST, recipe.iterations):
             return None
         patient.before.restore(patient.model)
@@ -121,7 +131,8 @@ class Reruns:
                 backend=patient.backend,
                 on_step=None if self.on_control is None else partial(self.on_control, name),
             )
-        except RunError:
+        except Exception as error:  # a model of one's own may raise anything; the run itself must not be lost by it
+            _log.warning(f"the rerun with {name} could not be made: {error}")
             return None
         self._left -= result.iterations + overhead
         return Control(
