@@ -12,7 +12,6 @@ from typing import Any, get_args
 
 import pytest
 import typer
-from conftest import Outcome
 from markdown_commands import ROOT, anchors, check, file_blocks, fill, links, python_blocks, run_block, shell_commands
 
 import vaefit.cache
@@ -115,7 +114,7 @@ def test_the_reference_has_every_command_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_options_are_those_of_the_help(name: str, vaefit_cli: Callable[..., Outcome]) -> None:
+def test_options_are_those_of_the_help(name: str, vaefit_cli: Callable[..., Any]) -> None:
     shown = vaefit_cli(*name.split()[1:], "--help").out
     offered = [
         option
@@ -177,7 +176,7 @@ def keys(value: Any, path: str = "") -> Iterator[str]:
                 yield from keys(inside, f"{path}[]")
 
 
-def test_keys_of_overfit(workplace: Path, tmp_path: Path, vaefit_cli: Callable[..., Outcome]) -> None:
+def test_keys_of_overfit(workplace: Path, tmp_path: Path, vaefit_cli: Callable[..., Any]) -> None:
     run = tmp_path / "run"
     done = vaefit_cli(
         "overfit", f"{workplace}/shards/*.h5", "--iterations", 8, "--diagnose", "--out", run, "--json", "--quiet"
@@ -190,7 +189,7 @@ def test_keys_of_overfit(workplace: Path, tmp_path: Path, vaefit_cli: Callable[.
     assert {path.name for path in run.iterdir()} <= set(first_cells("Files"))
 
 
-def test_keys_of_weights(workplace: Path, vaefit_cli: Callable[..., Outcome]) -> None:
+def test_keys_of_weights(workplace: Path, vaefit_cli: Callable[..., Any]) -> None:
     found: set[str] = set()
     vaefit_cli("weights", workplace / "grids.h5", "--quiet")
     for data in (workplace / "grids.h5", f"{workplace}/shards/*.h5"):
@@ -202,7 +201,7 @@ def test_keys_of_weights(workplace: Path, vaefit_cli: Callable[..., Outcome]) ->
 
 
 @pytest.mark.parametrize(("code", "arguments"), [(2, ["--iterations", "-3"]), (3, ["none.h5"])])
-def test_keys_of_an_error(code: int, arguments: list[str], vaefit_cli: Callable[..., Outcome]) -> None:
+def test_keys_of_an_error(code: int, arguments: list[str], vaefit_cli: Callable[..., Any]) -> None:
     done = vaefit_cli("overfit", *arguments, "--json")
     assert done.code == done.json["exit"] == code
     assert sorted(first_cells("Keys of an error")) == sorted(keys(done.json))
