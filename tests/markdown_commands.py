@@ -1,0 +1,98 @@
+"""Markdown read as tests: its shell commands, its python blocks and its links, and a folder in which they run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = ("vaefit-cli ", "python ", "echo ")
+
+
+def shell_commands(text: str) -> list[str]:
+    """The commands of the `sh` blocks that start one of our programs, without their comments."""
+    return [
+        line.split("  #")[0].strip()
+        for block in re.findall(r"```sh\n(.*?)```", text, flags=re.S)
+        for line in block.splitlines()
+        if line.startswith(PROGRAMS)
+    ]
+
+
+def python_blocks(text: str) -> list[str]:
+    """The `python` blocks."""
+    return re.findall(r"```python\n(.*?)```", text, flags=re.S)
+
+
+def file_blocks(text: str) -> dict[str, str]:
+    """Those of the `python` blocks whose first line is a file's name, by that name."""
+    named = {re.match(r"# (\w+\.py)\n", block): block for block in python_blocks(text)}
+    return {match[1]: block for match, block in named.items() if match}
+
+
+def links(text: str) -> list[str]:
+    """The targets of links and pictures that lead to no other site."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.S)
+    return [target for target in re.findall(r"\]\(([^)]+)\)", prose) if "://" not in target]
+
+
+def anchors(text: str) -> set[str]:
+    """What a link to a heading is called."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.S), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def fill(folder: Path) -> Path:
+    """Put the files that the commands name into a folder."""
+    rng = np.random.default_rng(0)
+    cells = rng.integers(0, 10, (300, 8, 8), dtype=np.uint8)
+    cells[:, 2:] = 0
+    (folder / "arc").mkdir()
+    for number in range(10):
+        pairs = [{"input": a.tolist(), "output": b.tolist()} for a, b in cells[8 * number :][:8].reshape(4, 2, 8, 8)]
+        (folder / "arc" / f"{number}.json").write_text(json.dumps({"train": pairs[:3], "test": pairs[3:]}))
+    np.savez(folder / "grids.npz", grids=cells, names=np.arange(300))
+    with h5py.File(folder / "grids.h5", "w") as file:
+        file["grids"] = cells
+    (folder / "shards").mkdir()
+    for number in (2, 10):
+        with h5py.File(folder / "shards" / f"train-{number}.h5", "w") as file:
+            file["grids"] = cells[number:]
+    (folder / "examples").symlink_to(ROOT / "examples")
+    return folder
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command as it stands, with this interpreter for `python` and for `vaefit-cli`."""
+    if command.startswith("echo "):
+        return subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)
+    program, *words = shlex.split(command)
+    if program == "vaefit-cli":
+        words = ["-m", "vaefit.cli", *words]
+    elif words[0] == "train_vae.py":
+        words[0] = str(ROOT / "train_vae.py")
+    return subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def check(command: str, folder: Path) -> None:
+    """Run a command and hold what it prints against what every command promises."""
+    done = run(command, folder)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    if "overfit" in command:  # whatever the verdict on this data, there is one
+        assert re.search("MEMORISED|LEARNING|COLLAPSED", done.stdout)
+    else:
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout or ">" in command
+
+
+def run_block(block: str) -> None:
+    """Run a python block as a program of its own would."""
+    exec(compile(block, "markdown", "exec"), {"__name__": "markdown"})
