@@ -52,7 +52,7 @@ def test_nothing_of_a_grid_passes_the_transformer_beside_its_latent():
     torch.testing.assert_close(logits[0], logits[1])
 
 
-@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.py")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [FOLDER / "transformer.py", FOLDER / "unet.py"], ids=lambda file: file.stem)
 def test_each_example_says_how_to_check_it(file):
     text = file.read_text()
     (stem, name, knob) = re.search(r"--model examples/(\w+)\.py:(\w+) --model-arg (\w+)=\d+", text).groups()
