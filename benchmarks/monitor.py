@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import platform
 import statistics
 import sys
@@ -93,9 +92,8 @@ class Loop:
 
 def measure(batch: int, every: int, rounds: int) -> MonitorCost:
     """Time `rounds` blocks of each kind, in turns."""
-    logging.getLogger("vaefit").setLevel(logging.ERROR)
     loop = Loop(batch)
-    watching, alone = (CollapseMonitor(CLASSES, every=every, warmup=0) for _ in range(2))
+    watching, alone = (CollapseMonitor(CLASSES, every=every, warmup=0, on_warning=lambda _: None) for _ in range(2))
     for _ in range(WARM_UP):
         kept = loop.step()
     plain, watched, calls = [], [], []

@@ -38,6 +38,15 @@ settings.register_profile("same", derandomize=True, deadline=None, suppress_heal
 settings.load_profile("same")
 
 
+LONG = ("test_triton.py", "test_readme.py", "test_docs.py", "test_offline.py", "test_advice.py")
+"""Files that take a minute or more: with a file a process, one that starts last would be waited for alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the long files first."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What one command left: its exit code, and what it printed."""

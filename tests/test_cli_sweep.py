@@ -155,7 +155,7 @@ def test_data_is_a_knob_too_and_a_varied_seed_is_not_raised(vaefit_cli, dataset,
 @pytest.mark.parametrize(
     ("arguments", "wording"),
     [
-        (("--vary", "lr=0.1,abc"), "'--lr'"),
+        (("--vary", "lr=0.1,abc"), "--lr: 'abc' is not a number, nor auto"),
         (("--vary", "lr=0.1,-1"), "a finite number > 0"),
         (("--vary", "speed=1"), "no option --speed"),
         (("--vary", "out=a,b"), "no option --out"),
