@@ -55,7 +55,7 @@ class Net(nn.Module):
     [
         (lambda a, m, v: a, False, "logits, no mu"),
         (lambda a, m, v: (a,), False, "logits at 0 of a tuple, no mu"),
-        (lambda a, m, v: (a, m, v), True, "mu at 1 and logvar at 2"),
+        (lambda a, m, v: (a, m, v), True, "-> (logits, mu, logvar)"),
         (lambda a, m, v: [m, v, a], True, "logits at 2 of a list, mu at 0"),
         (lambda a, m, v: (a, m), False, "no mu"),
         (lambda a, m, v: (a, m, v, m + v), False, "no mu"),

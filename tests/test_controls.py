@@ -17,9 +17,11 @@ from vaefit.vae import RECIPES, BetaVAE, OverfitResult, Recipe, assert_memorises
 from vaefit.vae.adapter import find_adapter
 from vaefit.vae.batch import Batch
 from vaefit.vae.controls import gradients, pairs, probes
+from vaefit.vae.controls.cause import find_cause
 from vaefit.vae.controls.patient import Patient
 from vaefit.vae.controls.rerun import TIMES
 from vaefit.vae.diagnosis import Diagnosis
+from vaefit.vae.errors import RunError
 from vaefit.vae.grids.synthetic import SyntheticSpec, synthesise
 from vaefit.vae.snapshot import Snapshot
 
@@ -210,6 +212,89 @@ def test_drawing_in_training_is_seen() -> None:
     model = dropout
     assert not probes.samples_in_training(_patient(quiet, Recipe(init=None, iterations=1)))
     assert probes.samples_in_training(_patient(dropout, Recipe(init=None, iterations=1)))
+
+
+@pytest.mark.parametrize(
+    ("squash", "words"),
+    [
+        (lambda x: torch.softmax(x, dim=1), "they sum to 1 over the classes"),
+        (torch.sigmoid, "they all lie between 0 and 1"),
+        (lambda x: torch.relu(4 * x - 4), "a ReLU?"),
+        (lambda x: 1e-4 * x, "root mean square"),
+        (lambda x: x, ""),
+    ],
+)
+def test_logits_that_look_like_something_else(squash: Callable[[Tensor], Tensor], words: str) -> None:
+    class Squashed(Tiny):
+        def forward(self, x: Tensor) -> Tensor:
+            return squash(super().forward(x))
+
+    found = probes.logits_finding(_patient(Squashed(), Recipe(init=None, iterations=0)))
+    assert words in found.found
+    assert found.suspicious == bool(words)
+
+
+def test_squashed_logits_are_the_cause() -> None:
+    class Squashed(Tiny):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.softmax(super().forward(x), dim=1)
+
+    result = overfit(Squashed(), GRIDS, recipe=Recipe(init=None, lr=1e-4, iterations=40), diagnose=True)
+    assert result.diagnosis is not None
+    assert result.diagnosis.cause == "loss or weights wrong"
+    assert "softmax" in result.judgement.next
+
+
+def test_a_change_that_helps_is_run_for_as_long_as_the_run_itself() -> None:
+    """With beta 0 alone the run memorises, but not within a share of the budget."""
+    recipe = Recipe(beta=1.0, init="kaiming", gamma=50.0, lr=1.0, iterations=300)
+    patient = replace(_patient(BetaVAE(4, 8, 8)), recipe=recipe)
+    assert not patient.result.passed
+    lengths = []
+
+    def slow(*_: object, recipe: Recipe, **__: object) -> OverfitResult:
+        helps = recipe.beta == 0 and (recipe.init, recipe.gamma, recipe.lr) == ("kaiming", 50.0, 1.0)
+        if helps:
+            lengths.append(recipe.iterations)
+        done = helps and recipe.iterations == 300
+        judgement = replace(patient.result.judgement, verdict="MEMORISED" if done else "LEARNING")
+        accuracies = replace(patient.result.accuracies, worst=1.0 if done else 0.4 if helps else 0.0)
+        return replace(patient.result, judgement=judgement, accuracies=accuracies, iterations=recipe.iterations)
+
+    found = find_cause(patient, slow)
+    assert (found.cause, found.fix) == ("KL too strong", "--beta 0")
+    assert len(lengths) == 2
+    assert lengths[0] < lengths[1] == 300
+
+
+def test_a_model_that_raises_in_a_rerun_costs_no_result(said: Callable[[], str]) -> None:
+    class Tired(Tiny):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            if self.calls > 60:
+                raise RuntimeError("cache exhausted")
+            return super().forward(x)
+
+    result = overfit(Tired(), GRIDS, recipe=Recipe(init=None, lr=1e-8, iterations=20), diagnose=True)
+    assert result.iterations == 20
+    assert result.verdict == "COLLAPSED"
+    assert "cache exhausted" in said()
+
+
+def test_logits_without_any_gradient_are_told_before_the_first_step() -> None:
+    class Hard(Tiny):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.one_hot(super().forward(x).argmax(1), 4).permute(0, 3, 1, 2).float()
+
+    with pytest.raises(RunError, match=r"no gradient leads from the logits to any parameter.*argmax"):
+        overfit(Hard(), GRIDS)
+
+
+def test_a_batch_of_one_class_is_told_aloud(said: Callable[[], str]) -> None:
+    overfit(BetaVAE(4, 8, 8), np.zeros((3, 8, 8), dtype=int), recipe=SHORT)
+    assert "every cell that counts holds class 0: whatever the verdict, it shows nothing" in said()
 
 
 def test_pairs_that_contradict_one_another_bound_what_any_model_can_reach() -> None:

@@ -35,6 +35,8 @@ class OutputForm:
         return _part(output, self.logits), _part(output, self.mu), _part(output, self.logvar)
 
     def __str__(self) -> str:
+        if (self.logits, self.mu, self.logvar) == (0, 1, 2):
+            return "(logits, mu, logvar)"
         logits = "logits" if self.logits is None else f"logits at {self.logits!r} of a {self.kind}"
         latent = f", mu at {self.mu!r} and logvar at {self.logvar!r}" if self.latent else ", no mu and logvar"
         return logits + latent

@@ -142,11 +142,11 @@ def logits_finding(patient: Patient) -> Finding:
     low, high = float(logits.min()), float(logits.max())
     if low >= 0 and bool(((logits.sum(dim=1) - 1).abs() < SUM_TO_1).all()):
         return Finding(name, f"they sum to 1 over the classes, from {low:.2g} to {high:.2g}: a softmax?", True)
-    if low >= 0 and high <= 1:
-        return Finding(name, f"they all lie between 0 and 1, from {low:.2g} to {high:.2g}: a sigmoid?", True)
     zeros = float((logits == 0).double().mean())
     if low >= 0 and zeros > 0.5:
         return Finding(name, f"none is negative, and {100 * zeros:.0f} % of them are 0: a ReLU?", True)
+    if low >= 0 and high <= 1:
+        return Finding(name, f"they all lie between 0 and 1, from {low:.2g} to {high:.2g}: a sigmoid?", True)
     return Finding(name, f"from {low:.3g} to {high:.3g}, root mean square {size:.2g}", size < FAINT)
 
 
