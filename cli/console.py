@@ -44,8 +44,8 @@ class Terminal:
         # rich would drop the colours only, and keep bold
         self._colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
         width = None if sys.stdout.isatty() else PIPE_WIDTH
-        self.out = _Console(color_system=self._colours, highlight=False, width=width)
-        self.err = _Console(color_system=self._colours, stderr=True, highlight=False, soft_wrap=True)
+        self.out = _Console(color_system=self._colours, highlight=False, markup=False, width=width)
+        self.err = _Console(color_system=self._colours, stderr=True, highlight=False, markup=False, soft_wrap=True)
         self._progress = ProgressLine(None)
         logger = logging.getLogger("vaefit")
         for old in [h for h in logger.handlers if isinstance(h, _Notes)]:
@@ -69,7 +69,7 @@ class Terminal:
             out = self.out
             least = Measurement.get(out, room, table).minimum + len(table.columns)  # it counts no separators
             if least > out.width:
-                out = _Console(color_system=self._colours, highlight=False, width=least)
+                out = _Console(color_system=self._colours, highlight=False, markup=False, width=least)
             out.print(table)
             self.out.print()
 

@@ -155,3 +155,20 @@ def test_a_model_in_half_precision_gets_its_own_dtype() -> None:
     model = Net().to(torch.bfloat16)
     adapter = find_adapter(model, LABELS, C)
     assert adapter.inputs(LABELS, model).dtype == torch.bfloat16
+
+
+def test_an_ignored_label_is_no_class_and_parts_keep_their_modes() -> None:
+    labels = LABELS.clone()
+    labels[0, 0, 0] = 255
+    model = Net()
+    model.conv.eval()
+    assert find_adapter(model, labels, None, ignore_index=255).classes == C
+    assert (model.training, model.conv.training) == (True, False)
+    assert overfit(Net(), labels, ignore_index=255, recipe=Recipe(init=None, iterations=1)).iterations == 1
+
+
+@pytest.mark.parametrize("name", ["num_classes", "n_classes", "classes"])
+def test_a_model_may_say_how_many_classes_it_has(name: str) -> None:
+    model = nn.Sequential(nn.Conv2d(9, 9, 1))
+    setattr(model, name, 9)
+    assert find_adapter(model, LABELS, None).classes == 9

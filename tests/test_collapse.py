@@ -102,3 +102,11 @@ def test_logits_are_looked_at_like_predictions(dtype):
             found += monitor.update(confusion_counts(predictions, targets, num_classes=10), output, targets.int())
     assert len(found) == 2
     assert found[0] == found[1]
+
+
+def test_cells_without_a_class_count_nowhere():
+    targets = torch.randint(0, 4, (4, 6, 6))
+    targets[:, 0] = -100
+    monitor = CollapseMonitor(4, every=1)
+    logits = torch.randn(4, 4, 6, 6)
+    assert monitor.update(confusion_counts(logits, targets), logits, targets) == ()

@@ -364,3 +364,59 @@ def test_the_command_names_the_cause(vaefit_cli, dataset, tmp_path) -> None:
     passed = vaefit_cli("overfit", dataset, "--diagnose", "--json", "--out", tmp_path / "well")
     assert passed.code == 0
     assert passed.json["diagnosis"] is None
+
+
+def test_a_frozen_table_is_no_cause() -> None:
+    class Placed(Tiny):
+        def __init__(self) -> None:
+            super().__init__()
+            self.places = nn.Parameter(torch.randn(256), requires_grad=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward((x.flatten(1) + self.places).view_as(x))
+
+    torch.manual_seed(0)
+    found = overfit(Placed(), GRIDS, recipe=Recipe(init=None, lr=1e-5, iterations=80), diagnose=True).diagnosis
+    assert found is not None
+    assert found.cause == "learning rate"
+    assert "places" in found.findings[0].found
+
+
+def test_what_a_caller_raises_in_a_rerun_reaches_the_caller() -> None:
+    def stop(change: str, record: object) -> None:
+        raise KeyError(change)
+
+    with pytest.raises(KeyError, match="more steps"):
+        overfit(Tiny(), GRIDS, recipe=Recipe(init=None, lr=1e-8, iterations=20), diagnose=True, on_control=stop)
+
+
+def test_drawing_models_leave_the_callers_random_state_alone() -> None:
+    model = Tiny(lambda x: nn.functional.dropout(x, 0.5, training=model.training))
+    state = torch.get_rng_state()
+    assert overfit(model, GRIDS, recipe=Recipe(init=None, lr=1e-8, iterations=5), diagnose=True).diagnosis is not None
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_snapshot_holds_what_state_dict_leaves_out() -> None:
+    class Partial(Tiny):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(()), persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen += 1
+            return super().forward(x)
+
+        def state_dict(self, *args: object, **kwargs: object) -> dict[str, Tensor]:  # type: ignore[override]
+            return {"first.bias": self.first.bias}
+
+    model = Partial()
+    model.first.eval()
+    before = Snapshot.of(model)
+    weight = model.second.weight.detach().clone()
+    overfit(model, GRIDS)
+    assert not torch.equal(model.second.weight, weight)
+    before.restore(model)
+    assert torch.equal(model.second.weight, weight)
+    assert model.seen == 0
+    assert (model.training, model.first.training) == (True, False)

@@ -36,7 +36,7 @@ def changed(**changes):
     return Case(**{**vars(PLAIN), **changes})
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(cases())
 def test_parity(case):
     check(case)

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from vaefit.cache.histogram import MAX_CLASSES
+
 from .errors import RunError
+from .mode import evaluating
 from .model import BetaVAE
 from .output import OutputForm, described, output_form
 
@@ -46,15 +49,22 @@ class Adapter:
         return f"{takes} -> {self.gives}"
 
 
-def find_adapter(model: nn.Module, labels: Tensor, classes: int | None, likely: int | None = None) -> Adapter:
+def find_adapter(
+    model: nn.Module,
+    labels: Tensor,
+    classes: int | None,
+    likely: int | None = None,
+    ignore_index: int | None = None,
+) -> Adapter:
     """Try a model on labels (B, H, W) int64, then on their one-hot form, and keep what gives logits (B, C, H, W).
 
     The model is tried as for evaluation and without gradients; it is left in the mode in which it came.
 
     Args:
         classes: C; None takes the channels of the logits.
-        likely: C of the one-hot form where `classes` is None; None takes what the model has as `num_classes`, or else
-            the largest label + 1.
+        likely: C of the one-hot form where `classes` is None; None takes what the model has as `num_classes`,
+            `n_classes` or `classes`, or else the largest label + 1.
+        ignore_index: a label that is no class.
 
     Raises:
         RunError: neither form gives logits of this batch's shape, or there are not C channels. It says what came.
@@ -62,7 +72,7 @@ def find_adapter(model: nn.Module, labels: Tensor, classes: int | None, likely: 
     if isinstance(model, BetaVAE):
         found = OutputForm("tuple", 0, 1, 2, latent=True)
         return Adapter("one-hot", found, model.num_classes, ours=True)
-    known = classes or likely or _stated_classes(model) or int(labels.max()) + 1
+    known = classes or likely or _stated_classes(model) or _largest(labels, ignore_index) + 1
     # a lazy layer takes the size of its first input, which must not be one that is only tried
     lazy = any(is_lazy(p) for p in model.parameters())
     tries = [_try(copy.deepcopy(model) if lazy else model, labels, form, known) for form in FORMS]
@@ -115,16 +125,12 @@ class _Failed:
 
 def _try(model: nn.Module, labels: Tensor, form: InputForm, classes: int) -> Adapter | _Failed:
     inputs = fed(labels, form, classes, _dtype(model))
-    before = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             output = model(inputs)
     except Exception as error:
         first = str(error).strip().partition("\n")[0]
         return _Failed(f"{type(error).__name__} from {form} {tuple(inputs.shape)}: {first}")
-    finally:
-        model.train(before)
     b, h, w = labels.shape
     found = output_form(output, (b, h, w))
     if found is None:
@@ -153,5 +159,11 @@ def _dtype(model: nn.Module) -> torch.dtype:
 
 
 def _stated_classes(model: nn.Module) -> int | None:
-    found = next((getattr(model, name, None) for name in ("num_classes", "n_classes", "classes")), None)
-    return found if isinstance(found, int) and found > 1 else None
+    stated = (getattr(model, name, None) for name in ("num_classes", "n_classes", "classes"))
+    return next((value for value in stated if type(value) is int and 1 < value <= MAX_CLASSES), None)
+
+
+def _largest(labels: Tensor, ignore_index: int | None) -> int:
+    """The largest label that is a class, at most the largest that one can be."""
+    kept = labels if ignore_index is None else labels[labels != ignore_index]
+    return min(int(kept.max()), MAX_CLASSES - 1) if kept.numel() else 1

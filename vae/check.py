@@ -32,6 +32,7 @@ from .overfitting import overfit
 from .report.event_files import require_tensorboard
 from .report.folder import RunFolder
 from .result import OverfitResult, Record
+from .seeded import seeded
 from .settings import CheckSettings, known_backend, known_device
 from .start import Start
 from .weighting import ClassWeights
@@ -167,8 +168,7 @@ def _model(settings: CheckSettings, loaded: LoadedModel | None, prepared: Prepar
         model = BetaVAE(classes, height, width, settings.latent_dim or DEFAULT_LATENT)
         # channels last lets the CPU's convolutions run without repacking
         return model.to(prepared.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with seeded(settings.seed, prepared.device):
         return loaded.build(classes, height, width, settings.latent_dim).to(prepared.device)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .class_watch import HELD_CELLS, ClassRows
+from .objective import NO_LABEL
 from .signals import Labels, Shares, retrieval
 from .training_warning import Collapsed, TrainingWarning
 from .verdict import COLLAPSE_RETRIEVAL, COLLAPSE_SKILL, ONE_CLASS
@@ -70,11 +71,14 @@ class CollapseWatch:
 
     def _measure(self, predictions: Labels, targets: Labels) -> tuple[float | None, float | None, _Cover | None]:
         """Skill, retrieval and cover of a batch (B, H, W); None for each that this batch cannot show."""
-        kept = np.ones(targets.shape, dtype=bool) if self.ignore_index is None else targets != self.ignore_index
+        kept = (targets >= 0) & (targets < self.num_classes)  # the counts leave other labels out, -100 among them
+        if self.ignore_index is not None:
+            kept &= targets != self.ignore_index
         if not kept.any():
             return None, None, None
+        targets = np.where(kept, targets, NO_LABEL)
         held = np.bincount(targets[kept], minlength=self.num_classes)
         predicted = np.bincount(predictions[kept], minlength=self.num_classes)
         cover = _Cover.of(held, int((predictions == targets)[kept].sum()), predicted)
-        skill = Shares.of(targets, self.num_classes, self.ignore_index).skill(cover.accuracy)
-        return skill, retrieval(predictions, targets, self.ignore_index), cover
+        skill = Shares.of(targets, self.num_classes, NO_LABEL).skill(cover.accuracy)
+        return skill, retrieval(predictions, targets, NO_LABEL), cover

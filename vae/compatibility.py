@@ -57,8 +57,9 @@ def device_of(model: nn.Module) -> torch.device:
 
 def first_logits(model: nn.Module, adapter: Adapter, inputs: Tensor) -> Tensor:
     """The logits of the model as it is, without their graph; RunError where they have no gradient at all."""
-    logits, _, _ = adapter.outputs(model, inputs)
-    if not logits.requires_grad:
+    with torch.set_grad_enabled(not adapter.ours):
+        logits, _, _ = adapter.outputs(model, inputs)
+    if not (adapter.ours or logits.requires_grad):
         do = "Look for an argmax, a detach or torch.no_grad in its forward."
         raise RunError("no gradient leads from the logits to any parameter", type(model).__name__, do=do)
     return logits.detach()

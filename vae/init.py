@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from .recipe import Init
 
@@ -57,8 +58,8 @@ def _rescale(model: nn.Module, run: Callable[[], object]) -> None:
 
     def correct(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
         assert isinstance(layer, _LAYERS)
-        if layer in seen:  # a shared layer is scaled for its first use
-            return output
+        if layer in seen or is_parametrized(layer):
+            return output  # a shared layer is scaled for its first use, a weight made of others not at all
         seen.add(layer)
         rows = output.flatten(0, -2) if output.dim() > 1 else output
         # of a layer that serves many places of a grid, as the tokens of a transformer are, those count as well

@@ -93,14 +93,18 @@ class LoadedModel:
     def build(self, classes: int, height: int, width: int, latent_dim: int | None) -> nn.Module:
         """Build the model; a module is taken as it is.
 
-        A class or function gets the arguments, and `num_classes`, `height` and `width` where it has parameters of these
-        names and they were not given; `latent_dim`, where it was asked for or has no default there.
+        A class or function gets the arguments, and `num_classes` (or `n_classes` or `classes`), `height` and `width`
+        where it has such parameters, without a default or with a number, and they were not given; `latent_dim`, where
+        it was asked for or has no default there.
 
         Raises:
             RunError: it cannot be built, or it is no `nn.Module`.
         """
         source, found = self.source, self.found
         if isinstance(found, nn.Module):
+            if source.arguments:
+                do = "Name its class, or a function that builds it."
+                raise RunError("a ready module takes no arguments", str(source), ", ".join(source.arguments), do)
             return found
         sizes = {**dict.fromkeys(CLASSES_NAMES, classes), "height": height, "width": width}
         given = {**_taken(found, sizes, latent_dim), **source.arguments}
@@ -153,7 +157,12 @@ def _taken(built: Any, sizes: Mapping[str, int], latent_dim: int | None) -> dict
         parameters = inspect.signature(built).parameters
     except (TypeError, ValueError):
         return {}
-    given: dict[str, Any] = {name: value for name, value in sizes.items() if name in parameters}
+    given: dict[str, Any] = {
+        name: value
+        for name, value in sizes.items()
+        # a default of another type says that the name means something else, as the names of the classes
+        if name in parameters and type(parameters[name].default) in (int, type(None), type)
+    }
     latent = parameters.get("latent_dim")
     if latent is not None and latent_dim is not None:
         given["latent_dim"] = latent_dim

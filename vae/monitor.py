@@ -203,9 +203,9 @@ class CollapseMonitor:
         classes, collapse = self._classes, self._collapse
         self.step, self._not_finite = state["step"], state["not_finite"]
         collapse.blind, collapse.collapsed = state["blind"], state["collapsed"]
-        classes.rows = ClassRows(*state["rows"].numpy().copy())
+        classes.rows = ClassRows(*state["rows"].cpu().numpy().copy())
         for name in ("dead", "shortest", "missing", "last_alive", "missed"):
-            setattr(classes, name, state[name].numpy().copy())
+            setattr(classes, name, state[name].cpu().numpy().copy())
         self._counts, self._losses = state["counts"].clone(), state["losses"].clone()
 
 

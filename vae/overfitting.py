@@ -13,6 +13,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from vaefit.cache.errors import require_range
+from vaefit.cache.histogram import MAX_CLASSES
 from vaefit.kernels import Backend, choose_backend
 
 from .adapter import find_adapter
@@ -32,6 +34,7 @@ from .preflight import preflight
 from .range_test import range_test
 from .recipe import Recipe
 from .result import OverfitResult, Reached, Record
+from .seeded import seeded
 from .signals import Accuracies, Labels, Shares, distinct, retrieval
 from .snapshot import Snapshot
 from .start import Start
@@ -102,8 +105,8 @@ def overfit(
     labels = torch.from_numpy(fixed.grids).to(device)
     wanted = torch.from_numpy(fixed.targets).to(device)
     generator = torch.Generator().manual_seed(seed)
-    with _seeded(seed, device):
-        adapter = find_adapter(model, labels, classes, _count_of(weights))
+    with seeded(seed, device):
+        adapter = find_adapter(model, labels, classes, _count_of(weights), ignore_index)
         before = Snapshot.of(model) if diagnose else None
         inputs = adapter.inputs(labels, model)
         if recipe.init is not None:
@@ -111,6 +114,7 @@ def overfit(
         logits = first_logits(model, adapter, inputs)
 
     classes = adapter.classes
+    require_range("classes", classes, 2, MAX_CLASSES)
     check_labels(fixed.grids, classes, ignore_index)
     check_labels(fixed.targets, classes, ignore_index)
     counts = fixed.counts(classes, ignore_index)
@@ -133,12 +137,16 @@ def overfit(
             return step, Windowed(step, of, inputs, wanted)
         return step, Stepwise(step, of, inputs, wanted, generator)
 
-    with _reproducible(), _seeded(seed, device):
+    with _reproducible(), seeded(seed, device):
         tested = None
         if recipe.lr == "auto":
-            tested = range_test(model, recipe, lambda of: motion(of)[1])
+
+            def reseed() -> None:
+                torch.manual_seed(seed)
+                generator.manual_seed(seed)
+
+            tested = range_test(model, recipe, lambda of: motion(of)[1], reseed)
             recipe = replace(recipe, lr=tested.rate)
-            generator.manual_seed(seed)
         started = Start(agreement, steps, described_model(model), adapter, tested)
         if on_start is not None:
             on_start(started)
@@ -186,10 +194,21 @@ def overfit(
     if before is None or result.passed:
         return result
     patient = Patient(model, adapter, fixed, weights, recipe, ignore_index, seed, backend, before, result)
+    told: list[Exception] = []
+
+    def on_rerun(change: str, record: Record) -> None:
+        try:
+            if on_control is not None:
+                on_control(change, record)
+        except Exception as error:
+            told.append(error)
+            raise
+
     try:
-        diagnosis = find_cause(patient, overfit, on_control)
+        with _reproducible(), seeded(seed, device):
+            diagnosis = find_cause(patient, overfit, on_rerun)
     except Exception as error:
-        if adapter.ours:
+        if adapter.ours or told:
             raise
         # a model of one's own may raise wherever it is looked at; the run itself must not be lost by it
         _log.warning(f"the cause could not be looked for: {type(error).__name__}: {error}")
@@ -203,14 +222,6 @@ def _count_of(weights: ClassWeights | ArrayLike | None) -> int | None:
     if weights is None:
         return None
     return np.asarray(weights.values if isinstance(weights, ClassWeights) else weights).size
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from torch's generators as seeded, and put the caller's state back."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 @contextmanager

@@ -33,7 +33,9 @@ class RangeTest:
         return f"{self.rate:g} of {len(self.losses)} rates from {low:g} to {high:g}, by the loss after {STEPS} updates"
 
 
-def range_test(model: nn.Module, recipe: Recipe, motion: Callable[[Recipe], Motion]) -> RangeTest:
+def range_test(
+    model: nn.Module, recipe: Recipe, motion: Callable[[Recipe], Motion], reseed: Callable[[], None]
+) -> RangeTest:
     """Make the first steps at each rate and choose one; the model is left as it was.
 
     The range test of Smith 2017, "Cyclical learning rates for training neural networks" (section 3.3), raises the rate
@@ -42,13 +44,16 @@ def range_test(model: nn.Module, recipe: Recipe, motion: Callable[[Recipe], Moti
 
     Args:
         motion: makes the steps of the model under a recipe.
+        reseed: puts the random numbers back to where the run starts: every rate sees the same, and so does the run.
     """
     start = Snapshot.of(model)
     losses = []
     for rate in RATES:
         trial = replace(recipe, lr=rate)
-        losses.append((rate, _loss(motion(trial))))
+        reseed()
+        losses.append((rate, _loss(motion(trial), min(STEPS, recipe.iterations))))
         start.restore(model)
+    reseed()
     finite = [(rate, loss) for rate, loss in losses if loss is not None]
     if not finite:
         return RangeTest(RATES[0], tuple(losses))
@@ -56,11 +61,11 @@ def range_test(model: nn.Module, recipe: Recipe, motion: Callable[[Recipe], Moti
     return RangeTest(next(rate for rate, loss in finite if loss <= NEAR * least), tuple(losses))
 
 
-def _loss(motion: Motion) -> float | None:
-    for updates in range(STEPS):
+def _loss(motion: Motion, steps: int) -> float | None:
+    for updates in range(steps):
         motion.measure(updates)
         _, norm = motion.update(updates)
         if not math.isfinite(norm):
             return None
-    loss = motion.measure(STEPS).loss
+    loss = motion.measure(steps).loss
     return loss if math.isfinite(loss) else None

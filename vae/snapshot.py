@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
+from .mode import modes, set_modes
+
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What `state_dict` gave at one moment, in memory of its own, and the mode of the model."""
+    """Every parameter and buffer at one moment, those that `state_dict` leaves out too, and the modes of the parts."""
 
-    state: dict[str, Any]
-    training: bool
+    tensors: dict[str, Tensor]
+    modes: dict[str, bool]
 
     @classmethod
     def of(cls, model: nn.Module) -> Snapshot:
-        """Copy the model's state; what is no tensor in it is kept as it is."""
-        state = {
-            name: value.detach().clone() if isinstance(value, Tensor) else value
-            for name, value in model.state_dict().items()
-        }
-        return cls(state, model.training)
+        """Copy the model's tensors. What a model keeps elsewhere is not seen."""
+        return cls({name: tensor.detach().clone() for name, tensor in _tensors(model).items()}, modes(model))
 
     def restore(self, model: nn.Module) -> None:
-        """Give the model, in place, the state that it had, without gradients."""
+        """Give the model, in place, the tensors that it had, without gradients."""
         with torch.no_grad():
-            model.load_state_dict(self.state)
-        model.train(self.training)
+            for name, tensor in _tensors(model).items():
+                if name in self.tensors:
+                    tensor.copy_(self.tensors[name])
+        set_modes(model, self.modes)
         for parameter in model.parameters():
             parameter.grad = None
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return dict(chain(model.named_parameters(), model.named_buffers()))

@@ -12,6 +12,8 @@ from .patient import Patient
 from .probes import SAME, Spread
 from .rerun import SHORT, OnControl, Overfit, Reruns
 
+GOOD_PART = 0.05
+"""Share of the parameters."""
 WORTH_MORE = 0.1
 """A change that lifts the worst class by so much in a short rerun is worth a longer one."""
 HELPED = 0.3
@@ -129,6 +131,7 @@ class _Search:
             or self._most_helpful(self.wrong)
             or self._several()
             or self._varied()
+            or self._no_gradient()
             or self._left_over()
         )
 
@@ -145,7 +148,8 @@ class _Search:
 
     def _varied(self) -> Diagnosis | None:
         """Other settings than the default recipe's, one by one, and the best of them together with those put back."""
-        tried = tuple(variations(self.patient, self.samples))
+        hidden = "initialisation" if self.blocked else None  # see `diagnosis`
+        tried = tuple(change for change in variations(self.patient, self.samples) if change.cause != hidden)
         for change in tried:
             control = self._run(change)
             if control is not None and control.mended:
@@ -170,15 +174,18 @@ class _Search:
             ignored = self._latent_ignored()
             if ignored is not None:
                 return ignored
-            if (self.starts[0].mu or 0.0) > SAME:
+            if (self.starts[0].mu or 0.0) > SAME and self.blocked:
                 return self._no_gradient()
             evidence = f"{len(self.patient.batch.grids)} inputs give 1 picture, under two initialisations as well"
             return self._named("output collapse", evidence, "Let the output depend on the input.")
-        return self._no_gradient() if self.blocked else None
+        return None
 
-    def _no_gradient(self) -> Diagnosis:
-        """Some layers have no gradient under any initialisation."""
+    def _no_gradient(self) -> Diagnosis | None:
+        """A good part of the model has no gradient under any initialisation; a table that is frozen is none."""
         model, blocked = self.patient.model, self.blocked
+        sizes = {name: p.numel() for name, p in model.named_parameters()}
+        if sum(sizes[name] for name in blocked) < GOOD_PART * sum(sizes.values()):
+            return None
         frozen = any(not p.requires_grad for name, p in model.named_parameters() if name in blocked)
         total = sum(1 for _ in model.parameters())
         evidence = f"the gradient is 0 for {len(blocked)} of {total} parameters, under two initialisations"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..diagnosis import Finding
+from ..mode import evaluating
 from ..model import MU_LIMIT, BetaVAE
 from ..signals import Labels
 from .patient import Patient
@@ -44,7 +44,7 @@ class Spread:
 
 def spread(patient: Patient) -> Spread:
     """How far mu and the logits of the model as it is tell the grids of the batch apart."""
-    with _evaluating(patient.model):
+    with evaluating(patient.model), torch.no_grad():
         logits, mu, _ = patient.adapter.outputs(patient.model, patient.inputs())
     return Spread(None if mu is None else _relative_spread(mu), _relative_spread(logits))
 
@@ -72,7 +72,7 @@ def latent_use(patient: Patient) -> tuple[float, float] | None:
     decode = getattr(patient.model, "decode", None)
     if not callable(decode) or not patient.adapter.gives.latent or len(patient.batch.grids) < 2:
         return None
-    with _evaluating(patient.model):
+    with evaluating(patient.model), torch.no_grad():
         logits, mu, _ = patient.adapter.outputs(patient.model, patient.inputs())
         assert mu is not None  # the form has a latent
         try:
@@ -97,7 +97,7 @@ def decoder_reads(patient: Patient) -> bool | None:
     decode = getattr(patient.model, "decode", None)
     if not callable(decode) or not patient.adapter.gives.latent:
         return None
-    with _evaluating(patient.model):
+    with evaluating(patient.model), torch.no_grad():
         _, mu, _ = patient.adapter.outputs(patient.model, patient.inputs())
         assert mu is not None  # the form has a latent
         try:
@@ -115,21 +115,19 @@ def samples_in_training(patient: Patient) -> bool:
             first, second = (patient.adapter.outputs(patient.model, inputs)[0] for _ in range(2))
         return not torch.equal(first, second)
 
-    inputs, before = patient.inputs(), patient.model.training
-    try:
-        patient.model.train()
-        drawn = twice()
-        patient.model.eval()
-        return drawn and not twice()
-    finally:
-        patient.model.train(before)
+    inputs = patient.inputs()
+    with evaluating(patient.model):
+        if not twice():
+            patient.model.train()
+            return twice()
+    return False
 
 
 def saturation_finding(patient: Patient) -> Finding | None:
     """How much of mu stands at its limits, where our own network clamps it."""
     if not isinstance(patient.model, BetaVAE):
         return None
-    with _evaluating(patient.model):
+    with evaluating(patient.model), torch.no_grad():
         mu, _ = patient.model.encode(patient.inputs())
     share = float((mu.abs() >= MU_LIMIT).float().mean())
     return Finding("saturated mu", f"{100 * share:.1f} % of mu is at its limit of {MU_LIMIT:g}", share > SATURATED)
@@ -192,9 +190,9 @@ def first_not_finite(patient: Patient) -> str | None:
     finally:
         for hook in hooks:
             hook.remove()
-    if found:
-        return found[0]
-    return None if bool(torch.isfinite(logits).all()) else "forward"
+    if bool(torch.isfinite(logits).all()):
+        return None  # a mask may be infinite on the way
+    return found[0] if found else "forward"
 
 
 def predictions(patient: Patient) -> Labels:
@@ -212,16 +210,5 @@ def absent_finding(patient: Patient) -> Finding:
 
 
 def _logits(patient: Patient) -> Tensor:
-    with _evaluating(patient.model):
+    with evaluating(patient.model), torch.no_grad():
         return patient.adapter.outputs(patient.model, patient.inputs())[0]
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    before = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(before)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -119,6 +118,16 @@ class Reruns:
             recipe = replace(recipe, init=recipe.init or "default")
         if any(change.as_evaluated for change in changes):
             model = _AsEvaluated(model)
+        raised: list[Exception] = []
+
+        def on_step(record: Record) -> None:
+            try:
+                if self.on_control is not None:
+                    self.on_control(name, record)
+            except Exception as error:
+                raised.append(error)  # the caller's own, not the model's
+                raise
+
         try:
             result = self.overfit(
                 model,
@@ -129,9 +138,11 @@ class Reruns:
                 ignore_index=patient.ignore_index,
                 seed=patient.seed,
                 backend=patient.backend,
-                on_step=None if self.on_control is None else partial(self.on_control, name),
+                on_step=on_step,
             )
         except Exception as error:  # a model of one's own may raise anything; the run itself must not be lost by it
+            if raised:
+                raise
             _log.warning(f"the rerun with {name} could not be made: {error}")
             return None
         self._left -= result.iterations + overhead
