@@ -284,9 +284,6 @@ def test_a_weights_file_that_is_not_there(fails, dataset, tmp_path):
     assert "absent.npy" in parts["where"]
 
 
-# it could not run: device, folder
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there(fails, dataset):
     parts = fails(COULD_NOT_RUN, "overfit", dataset, "--device", "cuda")

@@ -263,7 +263,7 @@ def test_a_change_that_helps_is_run_for_as_long_as_the_run_itself() -> None:
 
     found = find_cause(patient, slow)
     assert (found.cause, found.fix) == ("KL too strong", "--beta 0")
-    assert len(lengths) == 2
+    assert len(lengths) == 2, "a share of the budget first, then the whole length"
     assert lengths[0] < lengths[1] == 300
 
 

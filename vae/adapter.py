@@ -128,7 +128,7 @@ def _try(model: nn.Module, labels: Tensor, form: InputForm, classes: int) -> Ada
     try:
         with evaluating(model), torch.no_grad():
             output = model(inputs)
-    except Exception as error:
+    except Exception as error:  # whatever a model says of an input that it does not take, it is shown
         first = str(error).strip().partition("\n")[0]
         return _Failed(f"{type(error).__name__} from {form} {tuple(inputs.shape)}: {first}")
     b, h, w = labels.shape

@@ -65,12 +65,13 @@ class Diagnosis:
     evidence: str
     """Two numbers and what they are of: with what failed, and with what mended it."""
     fix: str | None
-    """The change that mended it, as an option to paste or a sentence; None where none was found."""
+    """The change that mended it, as an option to paste; a sentence, where it is the model's own; None where none was
+    found."""
     findings: tuple[Finding, ...] = ()
     controls: tuple[Control, ...] = ()
     """In the order in which they ran."""
     skipped: tuple[str, ...] = ()
-    """Controls that were not run because the budget of updates was spent."""
+    """Controls that were not run: the budget of updates was spent, or they could not be made."""
 
     @property
     def advice(self) -> str:

@@ -26,9 +26,9 @@ def find_cause(patient: Patient, overfit: Overfit, on_control: OnControl | None 
     """Name the cause of a failed run, with two numbers and the change that mended it.
 
     In this order: pairs that no model can learn; a setting that mends the run when it alone is put back; logits that
-    are no numbers, an input or a latent that is never read, layers that no gradient reaches; the fewest settings that
-    mend it together; other settings than the recipe's that do; too little capacity. The model is left as the run left
-    it.
+    are no numbers or squashed, an input or a latent that is never read; the fewest settings that mend it together;
+    other settings than the recipe's that do; layers that no gradient reaches; too little capacity. The model is left
+    as the run left it.
 
     Args:
         overfit: runs the model again; `vaefit.vae.overfit`.

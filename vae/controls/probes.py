@@ -77,8 +77,8 @@ def latent_use(patient: Patient) -> tuple[float, float] | None:
         assert mu is not None  # the form has a latent
         try:
             tries = [decode(z) for z in (mu, torch.zeros_like(mu), mu.roll(1, dims=0))]
-        except Exception:
-            return None  # it is decoded from something else
+        except Exception:  # a `decode` that takes something else than z may raise anything, and shows nothing
+            return None
     if not all(isinstance(t, Tensor) and t.shape == logits.shape for t in tries):
         return None
     if not torch.allclose(tries[0], logits, rtol=1e-4, atol=1e-4 * float(logits.abs().max())):
@@ -102,8 +102,8 @@ def decoder_reads(patient: Patient) -> bool | None:
         assert mu is not None  # the form has a latent
         try:
             found = decode(torch.randn(mu.shape, generator=torch.Generator().manual_seed(0)).to(mu))
-        except Exception:
-            return None  # it is decoded from something else
+        except Exception:  # a `decode` that takes something else than z may raise anything, and shows nothing
+            return None
     return isinstance(found, Tensor) and _relative_spread(found) > SAME
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from ..diagnosis import Control
+from ..errors import RunError
 from ..model import BetaVAE
 from ..range_test import RATES, STEPS
 from ..result import OverfitResult, Record
@@ -86,8 +87,11 @@ class Reruns:
 
     def run_on(self, *changes: Change) -> Control | None:
         """Run changes, which a shorter rerun has shown to help, for as long as the run itself was."""
-        self._known.pop(_key(changes), None)
-        return self.run(*changes, share=max(self._share, self.patient.recipe.iterations))
+        shorter = self._known.pop(_key(changes), None)
+        control = self.run(*changes, share=max(self._share, self.patient.recipe.iterations))
+        if control is None and shorter is not None:
+            self._known[_key(changes)] = shorter  # what it showed stays true
+        return control
 
     def run(self, *changes: Change, share: int | None = None) -> Control | None:
         """Run the changes together, or remember how they ran; None where the budget is spent or they cannot run."""
@@ -124,8 +128,8 @@ class Reruns:
             try:
                 if self.on_control is not None:
                     self.on_control(name, record)
-            except Exception as error:
-                raised.append(error)  # the caller's own, not the model's
+            except Exception as error:  # the caller's own, not the model's: it goes on to the caller
+                raised.append(error)
                 raise
 
         try:
@@ -141,7 +145,7 @@ class Reruns:
                 on_step=on_step,
             )
         except Exception as error:  # a model of one's own may raise anything; the run itself must not be lost by it
-            if raised:
+            if raised or (patient.adapter.ours and not isinstance(error, RunError)):
                 raise
             _log.warning(f"the rerun with {name} could not be made: {error}")
             return None
