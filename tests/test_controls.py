@@ -378,3 +378,16 @@ def test_a_snapshot_holds_what_state_dict_leaves_out() -> None:
     assert torch.equal(model.second.weight, weight)
     assert model.seen == 0
     assert (model.training, model.first.training) == (True, False)
+
+
+def test_a_cut_encoder_is_the_cause_though_a_rate_may_hide_it() -> None:
+    model = Tiny(torch.detach)
+    found = gradients.blocked_parameters(_patient(model, Recipe(init=None, iterations=1)))
+    patient = _patient(model, Recipe(init=None, iterations=1))
+    assert set(gradients.cut_off(patient, found)) == {"first.weight", "first.bias"}  # not those of `unused`
+    model.first.requires_grad_(False)
+    assert gradients.cut_off(patient, found) == ()
+    result = overfit(Tiny(torch.detach), GRIDS, recipe=Recipe(init=None, lr=1e-3, iterations=60), diagnose=True)
+    assert result.diagnosis is not None
+    assert result.diagnosis.cause == "no gradient"
+    assert result.diagnosis.controls == ()

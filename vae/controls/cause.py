@@ -26,9 +26,9 @@ def find_cause(patient: Patient, overfit: Overfit, on_control: OnControl | None 
     """Name the cause of a failed run, with two numbers and the change that mended it.
 
     In this order: pairs that no model can learn; a setting that mends the run when it alone is put back; logits that
-    are no numbers or squashed, an input or a latent that is never read; the fewest settings that mend it together;
-    other settings than the recipe's that do; layers that no gradient reaches; too little capacity. The model is left
-    as the run left it.
+    are no numbers or squashed, an input or a latent that is never read, layers that a gradient should reach; the fewest
+    settings that mend it together; other settings than the recipe's that do; layers that are frozen or not called; too
+    little capacity. The model is left as the run left it.
 
     Args:
         overfit: runs the model again; `vaefit.vae.overfit`.
@@ -52,6 +52,8 @@ class _Search:
     findings: tuple[Finding, ...]
     blocked: tuple[str, ...]
     """Parameters that no gradient reaches under any initialisation."""
+    cut: bool
+    """Some of them should have one: they are not frozen, and their layer is called."""
     starts: tuple[Spread, Spread]
     """What tells the grids apart at the start, and after another initialisation."""
     broken: str | None
@@ -82,6 +84,7 @@ class _Search:
         reads = probes.decoder_reads(patient)
         broken = probes.first_not_finite(patient)
         blocked = gradients.blocked_parameters(patient)
+        cut = bool(blocked) and bool(gradients.cut_off(patient, blocked))
         patient.start("rescaled")
         second = probes.spread(patient)
         broken = broken and probes.first_not_finite(patient)
@@ -103,6 +106,7 @@ class _Search:
             wrong=wrong,
             findings=tuple(f for f in found if f is not None),
             blocked=blocked,
+            cut=cut,
             starts=(first, second),
             broken=broken,
             decoder_reads=reads,
@@ -178,7 +182,8 @@ class _Search:
                 return self._no_gradient()
             evidence = f"{len(self.patient.batch.grids)} inputs give 1 picture, under two initialisations as well"
             return self._named("output collapse", evidence, "Let the output depend on the input.")
-        return None
+        # what is frozen or not called may be meant so, and something else the cause
+        return self._no_gradient() if self.cut else None
 
     def _no_gradient(self) -> Diagnosis | None:
         """A good part of the model has no gradient under any initialisation; a table that is frozen is none."""

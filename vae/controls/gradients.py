@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..mode import evaluating
 from ..objective import NO_LABEL, Objective
 from .patient import Patient
 
@@ -24,6 +25,21 @@ def blocked_parameters(patient: Patient) -> tuple[str, ...]:
         patient.start("rescaled")
         blocked &= _without_gradient(patient)
     return tuple(name for name, _ in patient.model.named_parameters() if name in blocked)
+
+
+def cut_off(patient: Patient, blocked: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the blocked parameters that are neither frozen nor of a layer that is never called: a mistake."""
+    called: set[str] = set()
+    modules = dict(patient.model.named_modules())
+    hooks = [m.register_forward_hook(lambda *_, name=name: called.add(name)) for name, m in modules.items()]
+    try:
+        with evaluating(patient.model), torch.no_grad():
+            patient.adapter.outputs(patient.model, patient.inputs())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    learning = {name for name, p in patient.model.named_parameters() if p.requires_grad}
+    return tuple(name for name in blocked if name in learning and name.rpartition(".")[0] in called)
 
 
 def layers_of(parameters: tuple[str, ...], model: nn.Module) -> str:
