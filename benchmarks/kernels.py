@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from vaefit.kernels import BackendChoice
-from vaefit.vae.check import choose_device, preferred_backend
+from vaefit.vae.compute import choose_device, preferred_backend
 from vaefit.vae.errors import RunError
 from vaefit.vae.machine import cpu_name
 

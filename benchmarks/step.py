@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from vaefit.cache.errors import require_range
-from vaefit.vae.check import choose_device
+from vaefit.vae.compute import choose_device
 from vaefit.vae.machine import cpu_name
 from vaefit.vae.settings import known_device
 

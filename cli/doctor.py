@@ -18,7 +18,7 @@ def doctor(device: Device = "auto", backend: Backend = "auto", as_json: AsJson =
     """Show versions, device, memory, backend and cache folder, and run a small self-test; exit 1 where it fails."""
     from dataclasses import asdict
 
-    from vaefit.vae.check import choose_device, preferred_backend
+    from vaefit.vae.compute import choose_device, preferred_backend
     from vaefit.vae.doctor import examine
 
     from .console import Terminal

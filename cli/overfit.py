@@ -52,6 +52,9 @@ def overfit(
     beta_ramp: Annotated[
         str | None, typer.Option(metavar="WARMUP,RAMP,MAX", help="beta over epochs of 10 steps.")
     ] = None,
+    free_bits: Annotated[
+        float | None, typer.Option(metavar="NATS", help="KL of a latent dimension that costs nothing (0).")
+    ] = None,
     z: Annotated[str | None, typer.Option(metavar="mu|sample", help="What the decoder is fed while fitting.")] = None,
     init: Annotated[
         str | None, typer.Option(metavar="kaiming|rescaled|default", help="Initialisation of the network.")

@@ -25,9 +25,10 @@ def check_settings(options: Mapping[str, Any], announce: Callable[[str], None]) 
         options: parameter name to value, as typer parsed them.
         announce: told where the embedded corpus has to be made first.
     """
+    from vaefit.vae.beta import BetaRamp
     from vaefit.vae.grids.corpus import embedded_corpus
     from vaefit.vae.model_source import DEFAULT_LATENT
-    from vaefit.vae.recipe import BetaRamp, Recipe, for_foreign, recipe_with
+    from vaefit.vae.recipe import Recipe, for_foreign, recipe_with
     from vaefit.vae.settings import CheckSettings
 
     given = {name: value for name, value in options.items() if name not in ONLY_PRINTING}

@@ -10,9 +10,10 @@ from dataclasses import replace
 import pytest
 
 from vaefit.vae.advice import Clues, after_divergence, after_failure
+from vaefit.vae.beta import BetaRamp
 from vaefit.vae.grids.synthetic import SyntheticSpec, synthesise
 from vaefit.vae.grids.write import write_grids
-from vaefit.vae.recipe import RECIPES, BetaRamp, Recipe
+from vaefit.vae.recipe import RECIPES, Recipe
 
 CLASSIC = RECIPES["classic"]
 

@@ -30,6 +30,7 @@ OUT_OF_RANGE = {
     "--betas": "1,2 x 0.5",
     "--beta": "-0.5",
     "--beta-ramp": "1,2 1,2,-3",
+    "--free-bits": "-1 nan",
     "--batch-size": "0 x",
     "--target": "2 0",
     "--indices": "3,x",

@@ -56,6 +56,7 @@ KNOBS = {
     "--z sample": "",
     "--beta 0.1": "",
     "--beta-ramp 0,1,0.5": "",
+    "--beta 1 --free-bits 2": "--beta 1",
     "--gamma 1": "",
     "--weights batch": "",
     "--weights none": "--weights batch",

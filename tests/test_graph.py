@@ -19,11 +19,11 @@ import vaefit.vae.graph
 import vaefit.vae.overfitting
 from vaefit.vae import RECIPES, BetaVAE, OverfitResult, Recipe, overfit
 from vaefit.vae.adapter import find_adapter
+from vaefit.vae.beta import BetaRamp
 from vaefit.vae.errors import RunError
 from vaefit.vae.graph import capture, choose_steps
 from vaefit.vae.grids.synthetic import SyntheticSpec, synthesise
 from vaefit.vae.objective import Objective
-from vaefit.vae.recipe import BetaRamp
 from vaefit.vae.step import Step
 from vaefit.vae.windowed import Ring, Windowed
 

@@ -12,7 +12,8 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from vaefit.vae.advice import Clues
-from vaefit.vae.recipe import RECIPES, BetaRamp, Recipe
+from vaefit.vae.beta import BetaRamp
+from vaefit.vae.recipe import RECIPES, Recipe
 from vaefit.vae.signals import Accuracies, Shares, retrieval
 from vaefit.vae.verdict import Evidence, judge
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from vaefit.cache.errors import SettingError
-from vaefit.vae.recipe import RECIPES, BetaRamp, Recipe, recipe_with
+from vaefit.vae.beta import BetaRamp
+from vaefit.vae.recipe import RECIPES, Recipe, recipe_with
 
 
 def test_the_recipes_are_those_that_were_measured() -> None:
@@ -49,7 +50,7 @@ def test_beta_ramps_in_epochs_of_ten_steps() -> None:
         {"init": "xavier"}, {"z": "mean"}, {"weights": "local"}, {"scheme": "log"}, {"reduction": "none"},
         {"lr_decay": "step"}, {"optimiser": "sgd"}, {"decay_steps": 0}, {"stop_when": "done"}, {"beta": -1.0},
         {"gamma": float("nan")}, {"lr": 0.0}, {"betas": (0.9, 1.0)}, {"warmup": -1}, {"iterations": -1},
-        {"target": 0.0}, {"target": 1.1}, {"beta_ramp": BetaRamp(1, 2, -1)}, {"clip": -0.1}, {"smooth": float("inf")},
+        {"target": 0.0}, {"target": 1.1}, {"free_bits": -0.1}, {"clip": -0.1}, {"smooth": float("inf")},
     ],
 )  # fmt: skip
 def test_a_wrong_value_names_its_option(change: dict[str, Any]) -> None:

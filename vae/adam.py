@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
 EPS = 1e-8
+_KEPT = ("average", "square", "steps")
 
 
 class Adam:
@@ -58,3 +59,14 @@ class Adam:
     def state(self) -> list[Tensor]:
         """What is kept from step to step and changed in place."""
         return [kept for part in self._state.values() for kept in part]
+
+    def kept(self) -> dict[nn.Parameter, dict[str, Tensor]]:
+        """The same by parameter and by name, to be written to a file; as they are, not copied."""
+        return {p: dict(zip(_KEPT, part, strict=True)) for p, part in self._state.items()}
+
+    @torch.no_grad()
+    def load(self, kept: Mapping[nn.Parameter, Mapping[str, Tensor]]) -> None:
+        """Go on from what `kept` gave: for every parameter, tensors of its names and shapes."""
+        for parameter, part in self._state.items():
+            for name, tensor in zip(_KEPT, part, strict=True):
+                tensor.copy_(kept[parameter][name])

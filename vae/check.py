@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,37 +13,30 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vaefit.cache import ShardCounts, count_shards
+from vaefit.cache import ShardCounts
 from vaefit.cache.counts import Progress
-from vaefit.cache.errors import DataError
 from vaefit.cache.weights import listed
-from vaefit.kernels import Backend, BackendChoice, choose_backend
-from vaefit.kernels.compiled import BuildError, build
+from vaefit.kernels import Backend, BackendChoice
 
 from .batch import Batch, batch_at, choose_batch
 from .compatibility import check_labels
+from .compute import choose_device, cpu_threads, fitting_memory, preferred_backend
 from .controls.rerun import OnControl
-from .errors import RunError
+from .counted import counted
 from .graph import choose_steps
-from .model import BetaVAE
-from .model_source import DEFAULT_LATENT, LoadedModel
+from .model_source import LoadedModel
+from .network import build_network
 from .overfitting import overfit
 from .report.event_files import require_tensorboard
 from .report.folder import RunFolder
 from .result import OverfitResult, Record
-from .seeded import seeded
-from .settings import CheckSettings, known_backend, known_device
+from .settings import CheckSettings
 from .start import Start
 from .weighting import ClassWeights
 
 Counts = NDArray[np.int64]
 
-
 _log = logging.getLogger(__name__)
-
-ONE_THREAD_CELLS = 1 << 15
-"""A batch of up to this many cells is fitted on one thread. Two save a tenth of the whole command's time on an idle
-machine, and cost several times as much on a busy one: the threads of a short step mostly wait for one another."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +91,7 @@ def run_check(settings: CheckSettings, watcher: Watcher | None = None) -> Check:
     folder = RunFolder.claim(settings.out, settings.overwrite)
     try:
         prepared = _prepare(settings, watcher, device, choice)
-        with _threads(settings.threads, prepared.batch):
+        with cpu_threads(settings.threads, prepared.batch.grids.size):
             model, result = _fit(settings, loaded, watcher, prepared, backend, folder)
         check = Check(settings, prepared, result, folder.path, time.perf_counter() - start)
         folder.write_result(check, model)
@@ -120,8 +112,9 @@ def _fit(
     """Fit the model, with every step on disk as it happens; nothing is written before there is one."""
     classes = prepared.dataset.classes
     _, height, width = prepared.dataset.shape
-    try:
-        model = _model(settings, loaded, prepared)
+    what = f"{prepared.batch.grids.shape[0]} grids of {height} x {width}, {classes} classes"
+    with fitting_memory(what):
+        model = build_network(loaded, classes, height, width, settings.latent_dim, settings.seed, prepared.device)
         with folder.recording(settings, prepared) as write:
 
             def on_start(start: Start) -> None:
@@ -148,84 +141,17 @@ def _fit(
                 on_step=on_step,
                 on_control=watcher.control,
             )
-    except (MemoryError, RuntimeError) as error:
-        # torch tells of a full memory in three ways
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
-            raise RunError(
-                "the model and the batch do not fit into memory",
-                f"{prepared.batch.grids.shape[0]} grids of {height} x {width}, {classes} classes",
-                do="Lower --batch-size or --latent-dim.",
-            ) from error
-        raise
     return model, result
-
-
-def _model(settings: CheckSettings, loaded: LoadedModel | None, prepared: Prepared) -> nn.Module:
-    """The network under test, on its device; one of the user's draws its parameters by the run's seed."""
-    classes = prepared.dataset.classes
-    _, height, width = prepared.dataset.shape
-    if loaded is None:
-        model = BetaVAE(classes, height, width, settings.latent_dim or DEFAULT_LATENT)
-        # channels last lets the CPU's convolutions run without repacking
-        return model.to(prepared.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-    with seeded(settings.seed, prepared.device):
-        return loaded.build(classes, height, width, settings.latent_dim).to(prepared.device)
 
 
 def _prepare(settings: CheckSettings, watcher: Watcher, device: torch.device, backend: BackendChoice) -> Prepared:
     """Count, choose the batch, and derive the weights."""
-    dataset = count_shards(
-        settings.data,
-        settings.classes,
-        settings.ignore_index,
-        settings.cache_dir,
-        may_scan=settings.may_scan,
-        progress=watcher.counting,
-    )
-    if dataset.classes < 2:
-        raise DataError(
-            "every counted cell holds one class, so there is nothing to learn",
-            dataset.name,
-            do="Check --ignore-index, or pass --classes.",
-        )
+    dataset = counted(settings, watcher.counting)
     batch = _batch(settings, dataset)
     check_labels(batch.grids, dataset.classes, settings.ignore_index)
     batch_counts = batch.counts(dataset.classes, settings.ignore_index)
-    weights = _weights(settings, dataset, batch_counts)
+    weights = ClassWeights.chosen(settings.recipe, settings.weights_file, dataset.counts, batch_counts)
     return Prepared(dataset, batch, batch_counts, weights, backend, device)
-
-
-@contextmanager
-def _threads(wanted: int | None, batch: Batch) -> Iterator[None]:
-    """Run with the threads asked for, or with what suits the batch, and put torch's number back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(wanted or (1 if batch.grids.size <= ONE_THREAD_CELLS else before))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` takes the GPU where there is one; RunError where the device asked for is not there."""
-    known_device(name)
-    if name == "cuda" and not torch.cuda.is_available():
-        build = "this torch is a CPU build" if torch.version.cuda is None else "torch sees no GPU"
-        raise RunError("there is no CUDA device", "--device", f"cuda; {build}", "Use --device cpu, or auto.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def preferred_backend(name: str, device: torch.device) -> tuple[Backend, BackendChoice]:
-    """The backend asked for and the one that runs; RunError where it cannot."""
-    asked = known_backend(name)
-    try:
-        choice = choose_backend(asked, device)
-        if choice.name == "compiled":
-            build()  # before anything is counted
-    except (ValueError, BuildError) as error:
-        what, _, do = str(error).partition(". ")
-        raise RunError(what, "--backend", name, do) from error
-    return asked, choice
 
 
 def _batch(settings: CheckSettings, dataset: ShardCounts) -> Batch:
@@ -251,14 +177,3 @@ def _batch(settings: CheckSettings, dataset: ShardCounts) -> Batch:
     if hidden.any():
         _log.warning(f"the batch cannot show class {listed(hidden)}, which the dataset holds")
     return batch
-
-
-def _weights(settings: CheckSettings, dataset: ShardCounts, batch_counts: Counts) -> ClassWeights:
-    if settings.weights_file is not None:
-        return ClassWeights.from_file(settings.weights_file, dataset.classes)
-    if settings.recipe.weights == "batch":
-        return ClassWeights.derive(settings.recipe, batch_counts, "batch")
-    weights = ClassWeights.derive(settings.recipe, dataset.counts, "global")
-    if weights.source == "none":
-        _log.warning("class weights are off: a rare class counts only as much as the few cells that it covers")
-    return weights

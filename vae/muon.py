@@ -14,6 +14,7 @@ After Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networ
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -151,3 +152,14 @@ class Muon:
     def state(self) -> list[Tensor]:
         """What is kept from step to step and changed in place; a parameter's begins with its first gradient, as 0."""
         return list(self._averages.values())
+
+    def kept(self) -> dict[nn.Parameter, dict[str, Tensor]]:
+        """The same by parameter and by name, to be written to a file; as they are, not copied."""
+        return {parameter: {"average": average} for parameter, average in self._averages.items()}
+
+    def load(self, kept: Mapping[nn.Parameter, Mapping[str, Tensor]]) -> None:
+        """Go on from what `kept` gave, for the parameters that are moved here."""
+        for parameter in self._layouts:
+            if parameter in kept:
+                average = kept[parameter]["average"]
+                self._averages[parameter] = average.to(parameter.device, copy=True)

@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from vaefit.kernels import Backend, focal_loss_with_counts
 
 from .errors import RunError
 from .motion import Measured
-from .recipe import FitReduction
+from .recipe import FitReduction, Recipe
 
 RELATIVE_TOLERANCE = 1e-4
 NO_LABEL = -100
@@ -49,7 +50,9 @@ class Objective:
     `weight` is (C,) on the device of the logits. The KL divergence from N(0, 1) (Kingma and Welling 2014, appendix B)
     is summed over dimensions and averaged over the batch, or summed with reduction `sum`. So with `batch` and `sum`
     beta is on the scale of the evidence lower bound; with `mean`, whose focal part is a mean over cells, it acts H * W
-    times stronger.
+    times stronger. Where a dimension's mean over the batch is below `free_bits` nats, those nats stand in its place in
+    what is minimised (Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow", appendix
+    C.8); what is recorded as the divergence is the divergence itself.
     """
 
     weight: Tensor
@@ -57,6 +60,16 @@ class Objective:
     reduction: FitReduction = "batch"
     ignore_index: int = NO_LABEL
     backend: Backend = "auto"
+    free_bits: float = 0.0
+
+    @classmethod
+    def build(
+        cls, weights: ArrayLike, recipe: Recipe, ignore_index: int | None, backend: Backend, device: torch.device
+    ) -> Objective:
+        """The objective of a recipe with class weights (C,)."""
+        weight = torch.tensor(weights, dtype=torch.float32, device=device)
+        ignored = NO_LABEL if ignore_index is None else ignore_index
+        return cls(weight, recipe.gamma, recipe.reduction, ignored, backend, recipe.free_bits)
 
     def __call__(
         self, logits: Tensor, targets: Tensor, mu: Tensor | None, logvar: Tensor | None, beta: float | Tensor
@@ -78,7 +91,11 @@ class Objective:
                 kl = kl_divergence(mu, logvar, self.reduction)
         total = focal
         if kl is not None and minimised:
-            total = focal + (beta.to(kl.dtype) if isinstance(beta, Tensor) else beta) * kl
+            cost = kl
+            if mu is not None and logvar is not None and self.free_bits > 0:
+                grids = mu.shape[0] if self.reduction == "sum" else 1
+                cost = grids * kl_per_dimension(mu, logvar).mean(dim=0).clamp_min(self.free_bits).sum()
+            total = focal + (beta.to(kl.dtype) if isinstance(beta, Tensor) else beta) * cost
         return Losses(total, focal, kl, counts, logits.detach())
 
 
@@ -89,8 +106,13 @@ def divisors(batch: int, cells: int) -> dict[str, int]:
 
 def kl_divergence(mu: Tensor, logvar: Tensor, reduction: FitReduction) -> Tensor:
     """KL(N(mu, exp(logvar)) || N(0, 1)) in nats: a sum over dimensions; over the batch a mean, with `sum` a sum."""
-    kl = 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar).sum(dim=1)
+    kl = kl_per_dimension(mu, logvar).sum(dim=1)
     return kl.sum() if reduction == "sum" else kl.mean()
+
+
+def kl_per_dimension(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mu, exp(logvar)) || N(0, 1)) in nats of each grid and dimension, (B, latent)."""
+    return 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar)
 
 
 def check_objective(objective: Objective, targets: Tensor) -> float:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,26 +16,25 @@ from vaefit.cache.errors import require_range
 from vaefit.cache.histogram import MAX_CLASSES
 from vaefit.kernels import Backend, choose_backend
 
-from .adapter import find_adapter
 from .advice import Clues
 from .batch import Batch
-from .compatibility import as_batch, check_labels, described_model, device_of, first_logits
+from .compatibility import as_batch, check_labels, described_model, device_of
+from .compute import reproducible
 from .controls.cause import find_cause
 from .controls.patient import Patient
 from .controls.rerun import OnControl
+from .first_look import FirstLook
 from .fit import Fit
 from .graph import choose_steps
-from .init import initialise
 from .model import BetaVAE
 from .motion import Motion
-from .objective import NO_LABEL, Objective, check_objective
+from .objective import Objective, check_objective
 from .preflight import preflight
 from .range_test import range_test
 from .recipe import Recipe
 from .result import OverfitResult, Reached, Record
 from .seeded import seeded
 from .signals import Accuracies, Labels, Shares, distinct, retrieval
-from .snapshot import Snapshot
 from .start import Start
 from .step import Step
 from .stepwise import Stepwise
@@ -105,13 +103,8 @@ def overfit(
     labels = torch.from_numpy(fixed.grids).to(device)
     wanted = torch.from_numpy(fixed.targets).to(device)
     generator = torch.Generator().manual_seed(seed)
-    with seeded(seed, device):
-        adapter = find_adapter(model, labels, classes, _count_of(weights), ignore_index)
-        before = Snapshot.of(model) if diagnose else None
-        inputs = adapter.inputs(labels, model)
-        if recipe.init is not None:
-            initialise(model, recipe.init, lambda: model(inputs))
-        logits = first_logits(model, adapter, inputs)
+    look = FirstLook.take(model, labels, recipe, seed, classes, _count_of(weights), ignore_index, keep=diagnose)
+    adapter, inputs, before = look.adapter, look.inputs, look.before
 
     classes = adapter.classes
     require_range("classes", classes, 2, MAX_CLASSES)
@@ -124,12 +117,10 @@ def overfit(
         weights = ClassWeights.derive(recipe, counts, "batch")
     elif not isinstance(weights, ClassWeights):
         weights = ClassWeights.given(weights, classes, "weights")
-    ignored = NO_LABEL if ignore_index is None else ignore_index
-    weight = torch.tensor(weights.values, dtype=torch.float32, device=device)
-    objective = Objective(weight, recipe.gamma, recipe.reduction, ignored, backend)
+    objective = Objective.build(weights.values, recipe, ignore_index, backend, device)
     check_objective(objective, wanted)
-    agreement = preflight(objective, logits, wanted)
-    del logits
+    agreement = preflight(objective, look.logits, wanted)
+    del look
 
     def motion(of: Recipe) -> tuple[Step, Motion]:
         step = Step.build(model, adapter, objective, of)
@@ -137,7 +128,7 @@ def overfit(
             return step, Windowed(step, of, inputs, wanted)
         return step, Stepwise(step, of, inputs, wanted, generator)
 
-    with _reproducible(), seeded(seed, device):
+    with reproducible(), seeded(seed, device):
         tested = None
         if recipe.lr == "auto":
 
@@ -205,7 +196,7 @@ def overfit(
             raise
 
     try:
-        with _reproducible(), seeded(seed, device):
+        with reproducible(), seeded(seed, device):
             diagnosis = find_cause(patient, overfit, on_rerun)
     except Exception as error:
         if adapter.ours or told:
@@ -222,18 +213,6 @@ def _count_of(weights: ClassWeights | ArrayLike | None) -> int | None:
     if weights is None:
         return None
     return np.asarray(weights.values if isinstance(weights, ClassWeights) else weights).size
-
-
-@contextmanager
-def _reproducible() -> Iterator[None]:
-    """Have cuDNN choose no algorithm by its time, and none that adds up in another order at each call."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.benchmark, cudnn.deterministic
-    cudnn.benchmark, cudnn.deterministic = False, True
-    try:
-        yield
-    finally:
-        cudnn.benchmark, cudnn.deterministic = before
 
 
 def _counts(

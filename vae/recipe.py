@@ -9,6 +9,8 @@ from typing import Any, Literal, get_args
 from vaefit.cache.errors import require, require_range
 from vaefit.cache.weights import Scheme, check_scheme
 
+from .beta import BetaCycles, BetaRamp
+
 Init = Literal["kaiming", "rescaled", "default"]
 LatentMode = Literal["mu", "sample"]
 WeightSource = Literal["global", "batch", "none"]
@@ -17,8 +19,6 @@ Optimiser = Literal["adam", "muon"]
 LrDecay = Literal["isqrt", "none", "cosine"]
 StopWhen = Literal["exact", "target", "never"]
 
-STEPS_PER_EPOCH = 10
-"""What an epoch means in `beta_ramp`."""
 DEFAULT_LR = 2e-3
 MAX_STEPS = 1_000_000_000
 MAX_SEED = 2**63 - 1
@@ -27,22 +27,6 @@ MAX_SEED = 2**63 - 1
 def _one_of(option: str, value: object, choices: tuple[object, ...]) -> None:
     words = ", ".join(str(choice) for choice in choices if choice is not None)
     require(value in choices, option, value, f"one of {words}")
-
-
-@dataclass(frozen=True)
-class BetaRamp:
-    """beta over the steps: 0 for `warmup` epochs of 10 steps, then linear over `ramp` epochs to `maximum`."""
-
-    warmup: float
-    ramp: float
-    maximum: float
-
-    def at(self, step: int) -> float:
-        """beta of the update that follows `step` updates."""
-        epochs = step / STEPS_PER_EPOCH - self.warmup
-        if epochs <= 0:
-            return 0.0
-        return self.maximum * min(1.0, epochs / self.ramp) if self.ramp > 0 else self.maximum
 
 
 @dataclass(frozen=True)
@@ -58,7 +42,10 @@ class Recipe:
     """Draw the B grids of each step from 50 shuffled repeats of the batch, instead of taking all B every step."""
     z: LatentMode = "mu"
     beta: float = 0.0
-    beta_ramp: BetaRamp | None = None
+    beta_ramp: BetaRamp | BetaCycles | None = None
+    """How beta changes over the steps; takes the place of `beta`."""
+    free_bits: float = 0.0
+    """Nats of KL a latent dimension that cost nothing; with `beta` 0 it means nothing."""
     gamma: float = 2.0
     weights: WeightSource = "global"
     scheme: Scheme = "sqrt_inverse"
@@ -93,7 +80,8 @@ class Recipe:
         _one_of("--optimiser", self.optimiser, get_args(Optimiser))
         _one_of("--lr-decay", self.lr_decay, get_args(LrDecay))
         _one_of("--stop-when", self.stop_when, get_args(StopWhen))
-        for option, value in (("--beta", self.beta), ("--gamma", self.gamma), ("--clip", self.clip)):
+        numbers = {"--beta": self.beta, "--free-bits": self.free_bits, "--gamma": self.gamma, "--clip": self.clip}
+        for option, value in numbers.items():
             require(math.isfinite(value) and value >= 0, option, value, "a finite number >= 0")
         number = not isinstance(self.lr, str) and math.isfinite(self.lr) and self.lr > 0
         require(number or self.lr == "auto", "--lr", self.lr, "a finite number > 0, or auto")
@@ -102,10 +90,6 @@ class Recipe:
         require_range("--decay-steps", self.decay_steps, 1, MAX_STEPS)
         require_range("--iterations", self.iterations, 0, MAX_STEPS)
         require(0 < self.target <= 1, "--target", self.target, "a share in (0, 1]")
-        if self.beta_ramp is not None:
-            ramp = (self.beta_ramp.warmup, self.beta_ramp.ramp, self.beta_ramp.maximum)
-            ok = all(math.isfinite(v) and v >= 0 for v in ramp)
-            require(ok, "--beta-ramp", ramp, "three finite numbers >= 0: warm-up epochs, ramp epochs, largest beta")
 
     def beta_at(self, step: int) -> float:
         """beta of the update that follows `step` updates."""

@@ -1,4 +1,4 @@
-"""Everything that one check is told."""
+"""Everything that a run is told."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MAX_THREADS = 1024
 
 
 @dataclass(frozen=True)
-class CheckSettings:
-    """The settings of `vaefit-cli overfit`; the names are those of its options.
+class RunSettings:
+    """What every run is told, a check as well as training; the names are those of the options.
 
     Raises SettingError for a value that is wrong by itself.
     """
@@ -29,15 +29,11 @@ class CheckSettings:
     data: Path | str
     recipe: Recipe = field(default_factory=Recipe)
     batch_size: int = 32
-    batch_seed: int = 0
-    indices: tuple[int, ...] | None = None
-    allow_duplicates: bool = False
     seed: int = 0
     model: ModelSource | None = None
-    """None checks our own network."""
+    """None takes our own network."""
     latent_dim: int | None = DEFAULT_LATENT
     """None leaves it to the model."""
-    diagnose: bool = False
     classes: int | None = None
     ignore_index: int | None = None
     weights_file: Path | None = None
@@ -45,15 +41,12 @@ class CheckSettings:
     may_scan: bool = True
     device: str = "auto"
     backend: str = "auto"
-    graph: bool | None = None
     threads: int | None = None
     out: Path | None = None
     overwrite: bool = False
-    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         require_range("--batch-size", self.batch_size, 1, MAX_BATCH)
-        require_range("--batch-seed", self.batch_seed, 0, MAX_SEED)
         require_range("--seed", self.seed, 0, MAX_SEED)
         if self.latent_dim is not None:
             require_range("--latent-dim", self.latent_dim, 1, MAX_LATENT)
@@ -65,6 +58,22 @@ class CheckSettings:
             require_range("--threads", self.threads, 1, MAX_THREADS)
         known_device(self.device)
         known_backend(self.backend)
+
+
+@dataclass(frozen=True)
+class CheckSettings(RunSettings):
+    """The settings of `vaefit-cli overfit`."""
+
+    batch_seed: int = 0
+    indices: tuple[int, ...] | None = None
+    allow_duplicates: bool = False
+    diagnose: bool = False
+    graph: bool | None = None
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_range("--batch-seed", self.batch_seed, 0, MAX_SEED)
 
 
 def known_device(name: str) -> str:

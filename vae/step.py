@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,19 +28,34 @@ class Step:
     parameters: tuple[nn.Parameter, ...]
     """Those of the model that learn; looked up once, for a walk over the modules costs as much as clipping."""
     clip: float
+    autocast: torch.dtype | None = None
+    """What the model computes in where that is narrower than its parameters; None leaves it to the model."""
 
     @classmethod
-    def build(cls, model: nn.Module, adapter: Adapter, objective: Objective, recipe: Recipe) -> Step:
+    def build(
+        cls,
+        model: nn.Module,
+        adapter: Adapter,
+        objective: Objective,
+        recipe: Recipe,
+        autocast: torch.dtype | None = None,
+    ) -> Step:
         """A step with the recipe's optimiser. Muon moves matrices only, so Adam moves the other parameters."""
         matrices = layouts(model) if recipe.optimiser == "muon" else {}
         others = [p for p in model.parameters() if p not in matrices]
         optimisers = (Muon(matrices, recipe.betas[0]), Adam(others, recipe.betas))
         learning = tuple(p for p in model.parameters() if p.requires_grad)
-        return cls(model, adapter, objective, optimisers, learning, recipe.clip)
+        return cls(model, adapter, objective, optimisers, learning, recipe.clip, autocast)
 
     def forward(self, inputs: Tensor, targets: Tensor, beta: float | Tensor, noise: Tensor | None = None) -> Losses:
         """Losses and confusion counts of a batch; `noise` (B, latent) samples z, None takes z = mu."""
-        logits, mu, logvar = self.adapter.outputs(self.model, inputs, noise)
+        if self.autocast is None:
+            logits, mu, logvar = self.adapter.outputs(self.model, inputs, noise)
+        else:
+            with torch.autocast(inputs.device.type, self.autocast):
+                logits, mu, logvar = self.adapter.outputs(self.model, inputs, noise)
+            # a divergence of narrow numbers would be off by more than a dimension's share of it
+            mu, logvar = (None if part is None else part.float() for part in (mu, logvar))
         return self.objective(logits, targets, mu, logvar, beta)
 
     def update(self, losses: Losses, lr: float) -> float:
@@ -76,3 +92,23 @@ class Step:
     def state(self) -> list[Tensor]:
         """Every tensor that a step changes in place: parameters and what the optimisers keep."""
         return [*self.parameters, *(kept for optimiser in self.optimisers for kept in optimiser.state())]
+
+    def kept(self) -> dict[str, Tensor]:
+        """What the optimisers keep, by `parameter.what`, to be written to a file; as it is, not copied."""
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        return {
+            f"{names[parameter]}.{what}": tensor
+            for optimiser in self.optimisers
+            for parameter, part in optimiser.kept().items()
+            for what, tensor in part.items()
+        }
+
+    def load(self, kept: Mapping[str, Tensor]) -> None:
+        """Go on from what `kept` gave for the same model and recipe."""
+        parameters = dict(self.model.named_parameters())
+        found: dict[nn.Parameter, dict[str, Tensor]] = {}
+        for name, tensor in kept.items():
+            parameter, _, what = name.rpartition(".")
+            found.setdefault(parameters[parameter], {})[what] = tensor
+        for optimiser in self.optimisers:
+            optimiser.load(found)

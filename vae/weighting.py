@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vaefit.cache import class_weights, weight_ratio
-from vaefit.cache.errors import SettingError
+from vaefit.cache.errors import SettingError, require
 
 from .recipe import Recipe
 from .weights_file import read_weights
 
 Source = Literal["global", "batch", "none", "file"]
+_log = logging.getLogger("vaefit")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,24 @@ class ClassWeights:
         if recipe.weights == "none" or recipe.scheme == "none":
             return cls(np.ones(np.asarray(counts).size), "none", "none")
         return cls(class_weights(counts, recipe.scheme, recipe.smooth, recipe.effective_b), source, recipe.scheme)
+
+    @classmethod
+    def chosen(
+        cls, recipe: Recipe, file: Path | None, counts: ArrayLike, batch_counts: ArrayLike | None = None
+    ) -> ClassWeights:
+        """The weights of a run: those in the file, else of the dataset's counts, or of the batch's if the recipe says.
+
+        Raises SettingError where it does and there is no fixed batch.
+        """
+        if file is not None:
+            return cls.from_file(file, np.asarray(counts).size)
+        if recipe.weights == "batch":
+            require(batch_counts is not None, "--weights", "batch", "global or none: training has no fixed batch")
+            return cls.derive(recipe, np.asarray(batch_counts), "batch")
+        weights = cls.derive(recipe, counts, "global")
+        if weights.source == "none":
+            _log.warning("class weights are off: a rare class counts only as much as the few cells that it covers")
+        return weights
 
     @classmethod
     def given(cls, values: ArrayLike, num_classes: int, where: str) -> ClassWeights:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from vaefit.vae.beta import BetaRamp
 from vaefit.vae.model import BetaVAE
-from vaefit.vae.recipe import RECIPES, BetaRamp, Recipe
+from vaefit.vae.recipe import RECIPES, Recipe
 
 from .case import Build, Case, subject
 from .examples import transformer

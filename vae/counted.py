@@ -1,0 +1,31 @@
+"""The dataset of a run, counted: the one way in which every run comes to its counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vaefit.cache import ShardCounts, count_shards
+from vaefit.cache.counts import Progress
+from vaefit.cache.errors import DataError
+
+if TYPE_CHECKING:
+    from .settings import RunSettings
+
+
+def counted(settings: RunSettings, progress: Progress | None) -> ShardCounts:
+    """Counts of the whole dataset, cached ones where they are true; DataError as `count_shards`, and for one class."""
+    dataset = count_shards(
+        settings.data,
+        settings.classes,
+        settings.ignore_index,
+        settings.cache_dir,
+        may_scan=settings.may_scan,
+        progress=progress,
+    )
+    if dataset.classes < 2:
+        raise DataError(
+            "every counted cell holds one class, so there is nothing to learn",
+            dataset.name,
+            do="Check --ignore-index, or pass --classes.",
+        )
+    return dataset
