@@ -32,6 +32,9 @@ class Losses:
     """Confusion counts (C, C) int64 of the logits that the loss was taken of."""
     logits: Tensor
     """(B, C, H, W), detached."""
+    mu: Tensor | None = None
+    """(B, latent), detached, like the next."""
+    logvar: Tensor | None = None
 
     def measured(self) -> Measured:
         """The same as numbers; waits for the device."""
@@ -96,7 +99,8 @@ class Objective:
                 grids = mu.shape[0] if self.reduction == "sum" else 1
                 cost = grids * kl_per_dimension(mu, logvar).mean(dim=0).clamp_min(self.free_bits).sum()
             total = focal + (beta.to(kl.dtype) if isinstance(beta, Tensor) else beta) * cost
-        return Losses(total, focal, kl, counts, logits.detach())
+        latent = (None if part is None else part.detach() for part in (mu, logvar))
+        return Losses(total, focal, kl, counts, logits.detach(), *latent)
 
 
 def divisors(batch: int, cells: int) -> dict[str, int]:

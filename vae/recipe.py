@@ -24,7 +24,8 @@ MAX_STEPS = 1_000_000_000
 MAX_SEED = 2**63 - 1
 
 
-def _one_of(option: str, value: object, choices: tuple[object, ...]) -> None:
+def one_of(option: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raise the SettingError of an option whose value is none of the choices."""
     words = ", ".join(str(choice) for choice in choices if choice is not None)
     require(value in choices, option, value, f"one of {words}")
 
@@ -72,14 +73,14 @@ class Recipe:
     """Worst class accuracy that MEMORISED asks for."""
 
     def __post_init__(self) -> None:
-        _one_of("--init", self.init, (None, *get_args(Init)))
-        _one_of("--z", self.z, get_args(LatentMode))
-        _one_of("--weights", self.weights, get_args(WeightSource))
+        one_of("--init", self.init, (None, *get_args(Init)))
+        one_of("--z", self.z, get_args(LatentMode))
+        one_of("--weights", self.weights, get_args(WeightSource))
         check_scheme(self.scheme, self.smooth, self.effective_b)
-        _one_of("--reduction", self.reduction, get_args(FitReduction))
-        _one_of("--optimiser", self.optimiser, get_args(Optimiser))
-        _one_of("--lr-decay", self.lr_decay, get_args(LrDecay))
-        _one_of("--stop-when", self.stop_when, get_args(StopWhen))
+        one_of("--reduction", self.reduction, get_args(FitReduction))
+        one_of("--optimiser", self.optimiser, get_args(Optimiser))
+        one_of("--lr-decay", self.lr_decay, get_args(LrDecay))
+        one_of("--stop-when", self.stop_when, get_args(StopWhen))
         numbers = {"--beta": self.beta, "--free-bits": self.free_bits, "--gamma": self.gamma, "--clip": self.clip}
         for option, value in numbers.items():
             require(math.isfinite(value) and value >= 0, option, value, "a finite number >= 0")
@@ -140,5 +141,5 @@ def for_foreign(recipe: Recipe, init: Init | None = None, lr: float | str | None
 
 def recipe_with(name: str, **changes: Any) -> Recipe:
     """The recipe `name` with the changes that are not None; SettingError for an unknown name or a wrong value."""
-    _one_of("--recipe", name, tuple(RECIPES))
+    one_of("--recipe", name, tuple(RECIPES))
     return replace(RECIPES[name], **{k: v for k, v in changes.items() if v is not None})

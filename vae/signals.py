@@ -62,9 +62,12 @@ class Shares:
     def of(cls, targets: Labels, num_classes: int, ignore_index: int | None) -> Shares:
         """Take them from the targets; at least one cell must not be ignored."""
         kept = _kept(targets, ignore_index)
-        # (C, H, W): how many of the batch's grids hold class c at a position
-        held = np.stack([((targets == c) & kept).sum(axis=0) for c in range(num_classes)])
-        total = int(kept.sum())
+        return cls.of_positions(np.stack([((targets == c) & kept).sum(axis=0) for c in range(num_classes)]))
+
+    @classmethod
+    def of_positions(cls, held: NDArray[np.int64]) -> Shares:
+        """Take them from (C, H, W), how many grids hold class c at a position; at least one must."""
+        total = int(held.sum())
         return cls(int(held.max(axis=0).sum()) / total, int(held.sum(axis=(1, 2)).max()) / total, total)
 
     def skill(self, pixel_accuracy: float) -> float | None:

@@ -1,0 +1,1 @@
+"""Normal training: the step of the check over a whole dataset, with validation and checkpoints."""

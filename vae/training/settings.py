@@ -1,0 +1,72 @@
+"""Everything that a training run is told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from vaefit.cache.errors import require, require_range
+
+from ..recipe import MAX_SEED, MAX_STEPS, Recipe, one_of
+from ..settings import RunSettings
+from .recipes import RECIPES
+
+Precision = Literal["float32", "bfloat16"]
+LoaderMode = Literal["auto", "memory", "stream"]
+
+MAX_EPOCHS = 1_000_000
+MAX_WORKERS = 64
+WINDOW = 1 << 16
+
+
+@dataclass(frozen=True)
+class TrainSettings(RunSettings):
+    """The settings of `vaefit-cli train`; the names are those of its options.
+
+    The recipe's `iterations` and `beta_ramp` are worked out from the epochs, once it is known how many updates one has.
+    Raises SettingError for a value that is wrong by itself.
+    """
+
+    recipe: Recipe = field(default_factory=lambda: RECIPES["default"])
+    batch_size: int = 128
+    epochs: int = 5
+    limit: int | None = None
+    """Grids of the dataset that are used, drawn by `split_seed`; the weights still come from all of it."""
+    val_share: float = 0.1
+    test_share: float = 0.0
+    split_seed: int = 0
+    augment: tuple[str, ...] = ()
+    beta_warmup: float = 0.0
+    """Epochs over which beta rises linearly from 0."""
+    beta_cycles: int = 0
+    """How often beta rises from 0 over the whole run; 0 is never."""
+    patience: int | None = None
+    """Validations without a better macro accuracy after which training stops; None never does."""
+    validate_every: int | None = None
+    """Updates between two validations; None is an epoch."""
+    checkpoint_every: float = 60.0
+    """Seconds between two checkpoints, beside those after each validation."""
+    precision: Precision = "float32"
+    compile: bool = False
+    loader: LoaderMode = "auto"
+    workers: int = 2
+    window: int = WINDOW
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_range("--epochs", self.epochs, 1, MAX_EPOCHS)
+        require_range("--split-seed", self.split_seed, 0, MAX_SEED)
+        one_of("--precision", self.precision, get_args(Precision))
+        one_of("--loader", self.loader, get_args(LoaderMode))
+        require_range("--workers", self.workers, 1, MAX_WORKERS)
+        require_range("--window", self.window, 1, MAX_STEPS)
+        require_range("--beta-cycles", self.beta_cycles, 0, MAX_STEPS)
+        for option, value in (("--beta-warmup", self.beta_warmup), ("--checkpoint-every", self.checkpoint_every)):
+            require(math.isfinite(value) and value >= 0, option, value, "a finite number >= 0")
+        for option, count in (("--patience", self.patience), ("--validate-every", self.validate_every)):
+            if count is not None:
+                require_range(option, count, 1, MAX_STEPS)
+        both = self.beta_warmup > 0 and self.beta_cycles > 0
+        require(not both, "--beta-warmup", self.beta_warmup, "either --beta-warmup or --beta-cycles")
+        require(self.recipe.weights != "batch", "--weights", "batch", "global or none: training has no fixed batch")

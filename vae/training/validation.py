@@ -1,0 +1,167 @@
+"""What is measured on the grids of a split, reconstructed with z = mu."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaefit.cache.errors import DataError
+
+from ..mode import evaluating
+from ..objective import Losses, Objective, divisors, kl_per_dimension
+from ..signals import Accuracies, Labels, Shares
+from ..step import Step
+
+Grids = NDArray[np.integer]
+ACTIVE = 0.01
+"""A latent dimension is active where its mean varies by more than this over the grids (Burda et al. 2016, "Importance
+weighted autoencoders", section 5.2)."""
+SHOWN = 32
+"""Grids, evenly spread over the split, whose reconstructions are kept to be drawn."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A model measured on every grid of a split."""
+
+    grids: int
+    loss: float
+    focal: float
+    kl: float | None
+    """Nats a grid; None, as the next two, where the model gives no mu and logvar."""
+    kl_dimensions: tuple[float, ...] | None
+    """Nats a grid, of each latent dimension."""
+    active_dimensions: int | None
+    accuracies: Accuracies
+    confusion: NDArray[np.int64]
+    """(C, C), row = target."""
+    shares: Shares
+    skill: float | None
+    shown: tuple[int, ...]
+    """Numbers within the split of the grids that follow."""
+    targets: Labels
+    """(n, H, W)."""
+    predictions: Labels
+    """Their reconstructions."""
+
+
+class Validator:
+    """Measures a model on one split, as often as asked; the split is the same each time."""
+
+    def __init__(
+        self, step: Step, split: Callable[[], Iterator[Grids]], size: int, ignore_index: int | None
+    ) -> None:
+        """`split` gives the grids, batch after batch and always in the same order; `size` is how many there are."""
+        self._step, self._split, self._size, self._ignore_index = step, split, size, ignore_index
+        self._shares: Shares | None = None
+
+    def measure(self, beta: float) -> Validation:
+        """Reconstruct every grid with z = mu; DataError where every cell is ignored, or the data cannot be read."""
+        step, classes = self._step, self._step.adapter.classes
+        device = step.parameters[0].device
+        sums, shown = _Sums(classes, step.objective), _Shown(self._size)
+        held: NDArray[np.int64] | None = None
+        with torch.no_grad(), evaluating(step.model):
+            for grids in self._split():
+                cells = grids.astype(np.int64)
+                labels = torch.from_numpy(cells).to(device)
+                losses = step.forward(step.adapter.inputs(labels, step.model), labels, beta)
+                sums.add(losses, cells.shape[0])
+                shown.add(cells, losses.logits)
+                if self._shares is None:
+                    here = _positions(cells, classes, self._ignore_index)
+                    held = here if held is None else held + here
+        if held is not None:
+            if not held.any():
+                raise DataError("every cell of the split is ignored", got=f"--ignore-index {self._ignore_index}")
+            self._shares = Shares.of_positions(held)
+        assert self._shares is not None  # a split has at least one grid
+        return sums.validation(self._shares, shown)
+
+
+class _Shown:
+    """The reconstructions that are kept."""
+
+    def __init__(self, size: int) -> None:
+        self.numbers = [place * size // SHOWN for place in range(SHOWN)] if size > SHOWN else list(range(size))
+        self._first = 0
+        self._targets: list[Labels] = []
+        self._predictions: list[Labels] = []
+
+    def add(self, cells: Labels, logits: Tensor) -> None:
+        rows = [n - self._first for n in self.numbers if 0 <= n - self._first < len(cells)]
+        self._first += len(cells)
+        if rows:
+            self._targets.append(cells[rows])
+            self._predictions.append(logits[rows].argmax(dim=1).cpu().numpy())
+
+    @property
+    def targets(self) -> Labels:
+        return np.concatenate(self._targets)
+
+    @property
+    def predictions(self) -> Labels:
+        return np.concatenate(self._predictions)
+
+
+class _Sums:
+    """Sums over the batches of a split."""
+
+    def __init__(self, classes: int, objective: Objective) -> None:
+        self._reduction = objective.reduction
+        self._counts = np.zeros((classes, classes), np.int64)
+        self._grids, self._divisor = 0, 0
+        self._losses = np.zeros(2)
+        self._latent: NDArray[np.float64] | None = None
+        """(3, latent): sums over the grids of the divergence, of mu, and of its square."""
+
+    def add(self, losses: Losses, grids: int) -> None:
+        counts = losses.counts.cpu().numpy()
+        divisor = divisors(grids, int(counts.sum()))[self._reduction]
+        self._counts += counts
+        self._grids += grids
+        self._divisor += divisor
+        self._losses += divisor * np.array([losses.total.item(), losses.focal.item()])
+        if losses.mu is not None and losses.logvar is not None:
+            mu = losses.mu.double()
+            each = kl_per_dimension(mu, losses.logvar.double())
+            rows = torch.stack([each.sum(0), mu.sum(0), mu.square().sum(0)]).cpu().numpy()
+            self._latent = rows if self._latent is None else self._latent + rows
+
+    def validation(self, shares: Shares, shown: _Shown) -> Validation:
+        accuracies = Accuracies.of(self._counts)
+        loss, focal = (self._losses / self._divisor).tolist()
+        dimensions = active = None
+        if self._latent is not None:
+            divergence, mean, square = self._latent / self._grids
+            dimensions, active = tuple(divergence.tolist()), int((square - mean**2 > ACTIVE).sum())
+        return Validation(
+            grids=self._grids,
+            loss=loss,
+            focal=focal,
+            kl=None if dimensions is None else math.fsum(dimensions),
+            kl_dimensions=dimensions,
+            active_dimensions=active,
+            accuracies=accuracies,
+            confusion=self._counts,
+            shares=shares,
+            skill=shares.skill(accuracies.pixel),
+            shown=tuple(shown.numbers),
+            targets=shown.targets,
+            predictions=shown.predictions,
+        )
+
+
+def _positions(cells: Labels, classes: int, ignore_index: int | None) -> NDArray[np.int64]:
+    """(C, H, W): how many of the grids (B, H, W) hold class c at a position."""
+    _, height, width = cells.shape
+    place = np.arange(height * width).reshape(height, width)
+    kept = np.ones(cells.shape, bool) if ignore_index is None else cells != ignore_index
+    found = np.bincount((cells * (height * width) + place)[kept], minlength=classes * height * width)
+    return found.reshape(classes, height, width)
