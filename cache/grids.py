@@ -11,13 +11,17 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from .dataset import open_grids
 from .errors import DataError
 from .shard_counts import Shape, agree
 from .shards import Data, describe, find_shards
-from .stream import Labels, whole_grids
+from .stream import Labels, Origin, Tiles, read, whole_grids
 
+PIECE_BYTES = 1 << 20
+"""Bytes of a block that is read in an order of its own, unless one row of chunks has more: the fewer grids lie in a
+block, the better are those of several mixed, and so many bytes are read at nearly the speed of more."""
 MAX_OPEN = 32
 """Most files that are open at once: there may be more shards than a process may open."""
 
@@ -29,12 +33,14 @@ class Grids:
         """Open each shard once; DataError as `find_shards`, as `open_grids`, or where they differ in H or W."""
         self._shards = find_shards(data)
         self._open: OrderedDict[int, tuple[ExitStack, h5py.Dataset]] = OrderedDict()
+        self._tiles: list[Tiles] = []
         shapes: list[Shape] = []
         dtypes: set[np.dtype[Any]] = set()
         try:
             for number in range(len(self._shards)):
                 dataset = self._dataset(number)
                 shapes.append(dataset.shape)
+                self._tiles.append(Tiles.of(dataset, PIECE_BYTES))
                 dtypes.add(dataset.dtype)
             agree(zip(self._shards, shapes, strict=True))
         except BaseException:
@@ -81,6 +87,25 @@ class Grids:
             with self._readable(number, "some of the grids cannot be read"), open_grids(shard) as dataset:
                 for first, block in whole_grids(dataset):
                     yield self._offset(number) + first, block.astype(self.dtype, copy=False)
+
+    def cuts(self) -> NDArray[np.int64]:
+        """(M + 1,), where blocks of whole rows of chunks begin, none of which lies in two shards, and at last N."""
+        begins = [np.arange(self._offset(n), self._ends[n], tiles.rows) for n, tiles in enumerate(self._tiles)]
+        return np.concatenate([*begins, self._ends[-1:]]).astype(np.int64)
+
+    def pieces(self, first: int, stop: int) -> Iterator[tuple[Origin, Labels]]:
+        """Yield (origin in the shard, labels (stop - first, h, w)): parts of the grids from one cut to the next.
+
+        Each stored chunk is read once, and one part at a time; DataError where that fails.
+        """
+        number, inside = self._place(first)
+        for where in self._tiles[number].across(inside, inside + stop - first):
+            block = read(self._dataset(number), where)
+            yield (inside, where[1].start, where[2].start), block.astype(self.dtype, copy=False)
+
+    def shard_of(self, index: int) -> str:
+        """The name of the shard that a grid lies in."""
+        return str(self._shards[self._place(index)[0]])
 
     def close(self) -> None:
         """Close every file."""

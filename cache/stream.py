@@ -21,6 +21,9 @@ BLOCK_BYTES = 4 << 20
 ROW_BYTES = 64 << 20
 """Upper bound of the grids that one row of chunks holds, where whole grids are wanted: (131072, 1, 1) chunks, as h5py
 chooses for a million grids of 16 x 16, take 32 MiB and are inflated once."""
+ROW_CELLS = 256 << 20
+"""The same bound where the grids are put together tile by tile, a byte a cell: h5py chooses such chunks for a billion
+grids."""
 
 Labels = NDArray[np.integer]
 Origin = tuple[int, int, int]
@@ -51,6 +54,21 @@ class Tiles:
         for axis in (2, 1, 0):
             rest, place[axis] = divmod(rest, self._across[axis])
         return tuple(slice(p * t, min(s, (p + 1) * t)) for p, t, s in zip(place, self.tile, self.shape, strict=True))
+
+    @property
+    def rows(self) -> int:
+        """Grids of a block of whole rows of chunks; of a part of one where it would hold more than ROW_CELLS."""
+        return min(self.tile[0], max(1, ROW_CELLS // math.prod(self.shape[1:])))
+
+    def across(self, first: int, stop: int) -> Iterator[tuple[slice, slice, slice]]:
+        """The parts that grids first..stop-1 are read by: whole chunks in H and W, in row-major order."""
+        _, height, width = self.tile
+        for y in range(0, self.shape[1], height):
+            for x in range(0, self.shape[2], width):
+                rows, columns = (
+                    slice(at, min(s, at + t)) for at, s, t in zip((y, x), self.shape[1:], (height, width), strict=True)
+                )
+                yield slice(first, stop), rows, columns
 
     @property
     def _across(self) -> tuple[int, ...]:

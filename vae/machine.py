@@ -14,6 +14,7 @@ import torch
 
 from vaefit.cache.store import user_cache_folder
 
+from .memory import free_memory, total_memory
 from .version import vaefit_version
 
 PACKAGES = ("torch", "triton", "numpy", "h5py", "typer", "rich", "safetensors", "msgspec", "matplotlib", "pillow")
@@ -33,6 +34,7 @@ class Machine:
     memory: int | None
     """Bytes of the machine; None where the system does not say."""
     memory_free: int | None
+    """Bytes that are free now, or would be if they were asked for."""
     gpu: str | None
     """Name and memory of the GPU; None without one."""
     cache_folder: str
@@ -45,7 +47,7 @@ class Machine:
     def look(cls) -> Machine:
         """Look at this machine; an answer that it does not give is None."""
         problem, free = _cache()
-        memory, memory_free = _memory()
+        memory, memory_free = total_memory(), free_memory()
         packages = {package: _version(package) for package in PACKAGES}
         return cls(
             versions={"vaefit": vaefit_version(), "python": platform.python_version(), **packages},
@@ -83,15 +85,6 @@ def _gpu() -> str | None:
         return None
     found = torch.cuda.get_device_properties(0)
     return f"{found.name}, {found.total_memory / 2**30:.0f} GiB"
-
-
-def _memory() -> tuple[int | None, int | None]:
-    """Bytes of memory, and of those free, where the system is a POSIX one that tells."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None, None
 
 
 def _cache() -> tuple[str | None, int | None]:

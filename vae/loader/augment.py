@@ -1,0 +1,72 @@
+"""Other grids that mean the same: turned, mirrored, and with their classes renamed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefit.cache.errors import SettingError
+
+WORDS = ("rotate", "flip", "colours")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done at random to each grid of a batch."""
+
+    rotate: bool
+    """By 0, 90, 180 or 270 degrees; where H and W differ, by 0 or 180."""
+    flip: bool
+    """Left to right, or not."""
+    colours: bool
+    """Rename the classes, all ways equally likely; background and ignored label keep their names."""
+    background: int
+    classes: int
+    ignore_index: int | None = None
+
+    @classmethod
+    def parse(cls, text: str, background: int, classes: int, ignore_index: int | None = None) -> Augmentation:
+        """From words separated by commas, as `rotate,flip,colours`, or `none`; SettingError for any other word."""
+        words = [] if text == "none" else [word.strip() for word in text.split(",")]
+        for word in words:
+            if word not in WORDS:
+                do = f"Use {', '.join(WORDS)}, separated by commas, or none."
+                raise SettingError("there is no such augmentation", "--augment", word or "an empty word", do)
+        rotate, flip, colours = (word in words for word in WORDS)
+        return cls(rotate, flip, colours, background, classes, ignore_index)
+
+    def __call__(self, grids: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:
+        """(B, H, W) of the same dtype, each grid by numbers of its own; `grids` is not written to."""
+        found = self._placed(grids, rng) if self.rotate or self.flip else grids.copy()
+        return self._renamed(found, rng) if self.colours else found
+
+    def _placed(self, grids: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:
+        size, height, width = grids.shape
+        turns = rng.integers(0, 4, size) if self.rotate else np.zeros(size, np.int64)
+        if height != width:
+            turns = turns // 2 * 2
+        mirrored = rng.integers(0, 2, size) == 1 if self.flip else np.zeros(size, bool)
+        found = np.empty_like(grids)
+        for turn in range(4):
+            for mirror in (False, True):
+                here = np.flatnonzero((turns == turn) & (mirrored == mirror))
+                if here.size:
+                    turned = np.rot90(grids[here], turn, axes=(1, 2))
+                    found[here] = turned[:, :, ::-1] if mirror else turned
+        return found
+
+    def _renamed(self, grids: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:
+        size = len(grids)
+        free = np.array([c for c in range(self.classes) if c not in (self.background, self.ignore_index)], np.int64)
+        names = np.tile(np.arange(self.classes, dtype=grids.dtype), (size, 1))
+        names[:, free] = rng.permuted(np.tile(free, (size, 1)), axis=1)
+        cells = grids.reshape(size, -1)
+        if self.ignore_index is None or 0 <= self.ignore_index < self.classes:
+            found = np.take_along_axis(names, cells.astype(np.int64), axis=1)
+        else:
+            ignored = cells == self.ignore_index
+            named = np.take_along_axis(names, np.where(ignored, self.background, cells).astype(np.int64), axis=1)
+            found = np.where(ignored, cells, named)
+        return found.reshape(grids.shape)

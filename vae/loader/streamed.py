@@ -1,0 +1,129 @@
+"""Grids that are read again each epoch, chunk by chunk in random order, and shuffled in windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefit.cache.grids import Grids
+from vaefit.cache.stream import Labels
+
+from .read_ahead import ReadAhead
+from .source import Goes, Source
+
+_BLOCKS, _WINDOWS = 0x57E4, 0x57E5
+"""Keep these random numbers apart from others of the same seed, and from each other."""
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Blocks that are read together."""
+
+    number: int
+    blocks: NDArray[np.int64]
+    first: int
+    """How many grids of the role the windows before it hold."""
+    stop: int
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The grids of a window, and the order in which they are to be taken."""
+
+    grids: Labels  # (n, H, W)
+    order: NDArray[np.int64]  # (n,)
+
+
+_Reading = Callable[[_Window, Goes], tuple[_Window, _Held]]
+
+
+class Streamed:
+    """A `Loader` that reads each stored chunk once an epoch, and holds `workers` + 1 windows at most."""
+
+    def __init__(self, source: Source, batch_size: int, seed: int, workers: int, window: int) -> None:
+        self._source, self._seed, self._workers, self._window = source, seed, workers, window
+        self._idle: list[Grids] = []
+        self._running: set[ReadAhead[_Window, tuple[_Window, _Held]]] = set()
+        self._closed = False
+        self.size, self.batch_size = source.size, batch_size
+        self.steps = self.size // batch_size
+        by = f"{workers} worker{'' if workers == 1 else 's'}"
+        self.how = f"streamed in chunk order by {by}, shuffled in windows of {window:,} grids"
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[NDArray[np.integer]]:
+        """Batches `first`.. of an epoch, each (B, H, W); the windows before them are not read."""
+        blocks = np.flatnonzero(self._source.sizes)
+        np.random.default_rng([self._seed, _BLOCKS, epoch]).shuffle(blocks)
+        start, stop = first * self.batch_size, self.steps * self.batch_size
+
+        def read(window: _Window, goes: Goes) -> tuple[_Window, _Held]:
+            rng = np.random.default_rng([self._seed, _WINDOWS, epoch, window.number])
+            return window, _Held(self._grids_of(window, goes), rng.permutation(window.stop - window.first))
+
+        yield from self._batches(read, blocks, self.batch_size, start, stop)
+
+    def in_order(self, batch_size: int) -> Iterator[NDArray[np.integer]]:
+        """Every grid once, in the order of the dataset."""
+
+        def read(window: _Window, goes: Goes) -> tuple[_Window, _Held]:
+            return window, _Held(self._grids_of(window, goes), np.arange(window.stop - window.first))
+
+        yield from self._batches(read, np.flatnonzero(self._source.sizes), batch_size, 0, self.size)
+
+    def close(self) -> None:
+        """Stop every worker and close every file; an iterator that needs another window is told so."""
+        self._closed = True
+        for ahead in tuple(self._running):
+            ahead.close()
+        while self._idle:
+            self._idle.pop().close()
+
+    def _batches(
+        self, read: _Reading, blocks: NDArray[np.int64], batch_size: int, start: int, stop: int
+    ) -> Iterator[NDArray[np.integer]]:
+        """Batches of the grids start..stop-1, counted through the windows that the blocks make in this order."""
+        if self._closed:
+            raise RuntimeError("the loader is closed")
+        windows = (window for window in self._windows(blocks) if start < window.stop and window.first < stop)
+        ahead = ReadAhead(read, windows, self._workers)
+        self._running.add(ahead)
+        parts: list[Labels] = []
+        at = start
+        try:
+            while (found := ahead.next()) is not None:
+                window, held = found
+                while at < min(window.stop, stop):
+                    # to the end of the batch, of the window, or of the epoch
+                    end = min(at + batch_size - sum(map(len, parts)), window.stop, stop)
+                    parts.append(held.grids[held.order[at - window.first : end - window.first]])
+                    at = end
+                    if at == stop or sum(map(len, parts)) == batch_size:
+                        yield parts[0] if len(parts) == 1 else np.concatenate(parts)
+                        parts = []
+                del found, held  # before another window comes into memory
+        finally:
+            ahead.close()
+            self._running.discard(ahead)
+
+    def _windows(self, blocks: NDArray[np.int64]) -> Iterator[_Window]:
+        """The blocks in this order, each window of as few as hold the grids that are wanted for one."""
+        ends = np.cumsum(self._source.sizes[blocks])
+        number = begin = first = 0
+        while begin < len(blocks):
+            end = min(int(np.searchsorted(ends, first + self._window)) + 1, len(blocks))
+            yield _Window(number, blocks[begin:end], first, int(ends[end - 1]))
+            number, begin, first = number + 1, end, int(ends[end - 1])
+
+    def _grids_of(self, window: _Window, goes: Goes) -> Labels:
+        """(n, H, W), the grids of a window in the order of its blocks, by files that no other thread uses."""
+        try:
+            grids = self._idle.pop()
+        except IndexError:
+            grids = Grids(self._source.data)
+        try:
+            return self._source.read(grids, window.blocks, goes)
+        finally:
+            self._idle.append(grids)
