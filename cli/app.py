@@ -12,6 +12,7 @@ from .doctor import doctor
 from .overfit import overfit
 from .show import compare, show
 from .sweep import PASS_ON, sweep
+from .train import train
 from .weights import weights
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ def _options(
 
 app.command()(overfit)
 app.command()(weights)
+app.command()(train)
 app.command(context_settings=PASS_ON)(sweep)
 app.command()(show)
 app.command()(compare)

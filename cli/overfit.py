@@ -10,6 +10,29 @@ from typing import Annotated
 import typer
 
 from .options import AsJson, Backend, CacheDir, Classes, Data, Device, EffectiveB, IgnoreIndex, Quiet
+from .recipe_options import (
+    Beta,
+    Betas,
+    Clip,
+    DecaySteps,
+    FreeBits,
+    Gamma,
+    Init,
+    LatentDim,
+    LatentMode,
+    Model,
+    ModelArguments,
+    NoScan,
+    Optimiser,
+    Overwrite,
+    Rate,
+    RateDecay,
+    Reduction,
+    Scheme,
+    Smooth,
+    Warmup,
+    WeightsFile,
+)
 from .settings import check_settings
 
 
@@ -32,56 +55,34 @@ def overfit(
     weights: Annotated[
         str | None, typer.Option(metavar="global|batch|none", help="Which counts the class weights come from.")
     ] = None,
-    scheme: Annotated[
-        str | None,
-        typer.Option(metavar="sqrt_inverse|inverse|balanced|effective|none", help="How counts become weights."),
-    ] = None,
-    smooth: Annotated[float | None, typer.Option(help="Added to each count (1).")] = None,
+    scheme: Scheme = None,
+    smooth: Smooth = None,
     effective_b: EffectiveB = None,
-    weights_file: Annotated[
-        Path | None, typer.Option(readable=False, help="Your own class weights: .json, .npy or .safetensors.")
-    ] = None,
-    no_scan: Annotated[
-        bool, typer.Option("--no-scan", help="Use cached counts only; exit 3 where there are none.")
-    ] = False,
-    gamma: Annotated[float | None, typer.Option(help="Focusing of the focal loss (2).")] = None,
-    reduction: Annotated[
-        str | None, typer.Option(metavar="batch|mean|sum", help="Loss per grid, per cell, or in all.")
-    ] = None,
-    beta: Annotated[float | None, typer.Option(help="Weight of the KL term (0).")] = None,
+    weights_file: WeightsFile = None,
+    no_scan: NoScan = False,
+    gamma: Gamma = None,
+    reduction: Reduction = None,
+    beta: Beta = None,
     beta_ramp: Annotated[
         str | None, typer.Option(metavar="WARMUP,RAMP,MAX", help="beta over epochs of 10 steps.")
     ] = None,
-    free_bits: Annotated[
-        float | None, typer.Option(metavar="NATS", help="KL of a latent dimension that costs nothing (0).")
-    ] = None,
-    z: Annotated[str | None, typer.Option(metavar="mu|sample", help="What the decoder is fed while fitting.")] = None,
-    init: Annotated[
-        str | None, typer.Option(metavar="kaiming|rescaled|default", help="Initialisation of the network.")
-    ] = None,
+    free_bits: FreeBits = None,
+    z: LatentMode = None,
+    init: Init = None,
     resample: Annotated[
         bool | None,
         typer.Option("--resample/--no-resample", help="Draw each step's grids from shuffled copies of the batch."),
     ] = None,
-    optimiser: Annotated[
-        str | None, typer.Option(metavar="adam|muon", help="What moves the weights; Muon leaves biases to Adam.")
-    ] = None,
-    lr: Annotated[
-        str | None, typer.Option(metavar="RATE|auto", help="Learning rate, on Adam's scale; auto tries six.")
-    ] = None,
-    betas: Annotated[str | None, typer.Option(metavar="B1,B2", help="Adam's betas; B1 is Muon's momentum.")] = None,
-    warmup: Annotated[int | None, typer.Option(help="Steps of linear warm-up.")] = None,
-    lr_decay: Annotated[str | None, typer.Option(metavar="isqrt|none|cosine", help="How the rate falls.")] = None,
-    decay_steps: Annotated[int | None, typer.Option(help="Steps after which isqrt has cost the rate 30 %.")] = None,
-    clip: Annotated[float | None, typer.Option(help="Largest gradient norm; 0 does not clip.")] = None,
-    latent_dim: Annotated[int | None, typer.Option(help="Dimensions of the latent vector (32).")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="WHERE:NAME", help="Your own network: package.module:Name or path/to/file.py:Name."),
-    ] = None,
-    model_arg: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of its constructor; may be repeated.")
-    ] = None,
+    optimiser: Optimiser = None,
+    lr: Rate = None,
+    betas: Betas = None,
+    warmup: Warmup = None,
+    lr_decay: RateDecay = None,
+    decay_steps: DecaySteps = None,
+    clip: Clip = None,
+    latent_dim: LatentDim = None,
+    model: Model = None,
+    model_arg: ModelArguments = None,
     diagnose: Annotated[
         bool, typer.Option("--diagnose", help="If it fails, find out why, by short reruns that change one thing each.")
     ] = False,
@@ -95,9 +96,7 @@ def overfit(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; a small batch takes one.")] = None,
     out: Annotated[Path | None, typer.Option(readable=False, help="The run folder (./runs/overfit-DATE-TIME).")] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run in a folder that is not empty.")
-    ] = False,
+    overwrite: Overwrite = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Event files too, in the run folder's tensorboard/.")
     ] = False,

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 if TYPE_CHECKING:
     from vaefit.vae.result import Record
+    from vaefit.vae.training.loop import Training
 
 LONG_SCAN = 64 << 20
 """Cells from which on a scan shows its progress."""
@@ -32,6 +33,19 @@ class ProgressLine:
     def fitting(self, record: Record, iterations: int) -> None:
         """Show the step, loss, pixel accuracy and worst class."""
         self._show("fitting", record.step, iterations, f"step {record.step}/{iterations}  {_numbers(record)}")
+
+    def training(self, run: Training) -> None:
+        """Show epoch, update, the training loss of the newest row, and the newest validation."""
+        done, plan, row, found = run.progress.step, run.plan, run.newest, run.validation
+        epoch = min(done // plan.epoch + 1, -(-plan.updates // plan.epoch))
+        text = f"epoch {epoch}/{-(-plan.updates // plan.epoch)}  update {done:,}/{plan.updates:,}"
+        text += "" if row is None else f"  loss {row.average.loss:.4g}"
+        text += (
+            ""
+            if found is None
+            else f"  validation: pixel {found.accuracies.pixel:.4f}  macro {found.accuracies.macro:.4f}"
+        )
+        self._show("training", done, plan.updates, text)
 
     def diagnosing(self, change: str, record: Record) -> None:
         """Show which change a failed run is run again with; how many will follow depends on what comes of them."""

@@ -1,10 +1,10 @@
-"""From the options of `overfit`, as they were typed, to the settings of a check."""
+"""From the options of a command that fits a model, as they were typed, to its settings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -12,10 +12,12 @@ from .options import numbers
 
 if TYPE_CHECKING:
     from vaefit.vae.model_source import ModelSource
-    from vaefit.vae.settings import CheckSettings
+    from vaefit.vae.recipe import Recipe
+    from vaefit.vae.settings import CheckSettings, RunSettings
 
+Settings = TypeVar("Settings", bound="RunSettings")
 ONLY_PRINTING = ("as_json", "quiet")
-"""Parameters of the command that the check does not know."""
+"""Parameters of a command that the run does not know."""
 
 
 def check_settings(options: Mapping[str, Any], announce: Callable[[str], None]) -> CheckSettings:
@@ -26,33 +28,49 @@ def check_settings(options: Mapping[str, Any], announce: Callable[[str], None]) 
         announce: told where the embedded corpus has to be made first.
     """
     from vaefit.vae.beta import BetaRamp
-    from vaefit.vae.grids.corpus import embedded_corpus
-    from vaefit.vae.model_source import DEFAULT_LATENT
-    from vaefit.vae.recipe import Recipe, for_foreign, recipe_with
+    from vaefit.vae.recipe import RECIPES
     from vaefit.vae.settings import CheckSettings
 
     given = {name: value for name, value in options.items() if name not in ONLY_PRINTING}
-    if given["weights_file"] is not None and given["weights"] is not None:
-        raise typer.BadParameter("--weights and --weights-file both say where the weights come from; pass one of them")
     ramp = numbers("--beta-ramp", given["beta_ramp"], 3)
     indices = numbers("--indices", given["indices"], None, whole=True)
     given["beta_ramp"] = None if ramp is None else BetaRamp(*ramp)
-    given["betas"] = numbers("--betas", given["betas"], 2)
     given["indices"] = None if indices is None else tuple(map(int, indices))
+    return with_data(CheckSettings, run_options(given, RECIPES), announce)
+
+
+def run_options(given: dict[str, Any], recipes: Mapping[str, Recipe]) -> dict[str, Any]:
+    """The fields of a run's settings, of those parameters that every command that fits a model has.
+
+    Args:
+        given: parameter name to value; those that are not known here stay as they are.
+        recipes: those that `--recipe` may name.
+    """
+    from vaefit.vae.model_source import DEFAULT_LATENT
+    from vaefit.vae.recipe import Recipe, for_foreign, recipe_with
+
+    given = dict(given)
+    if given["weights_file"] is not None and given["weights"] is not None:
+        raise typer.BadParameter("--weights and --weights-file both say where the weights come from; pass one of them")
+    given["betas"] = numbers("--betas", given["betas"], 2)
     given["may_scan"] = not given.pop("no_scan")
     given["model"] = model_source(given.pop("model"), tuple(given.pop("model_arg") or ()))
     given["lr"] = rate(given["lr"])
     if given["model"] is None and given["latent_dim"] is None:
         given["latent_dim"] = DEFAULT_LATENT
-    knobs = {field.name: given.pop(field.name) for field in fields(Recipe)}
-    recipe = recipe_with(given.pop("recipe"), **knobs)
-    if given["model"] is not None:
-        recipe = for_foreign(recipe, **knobs)
+    knobs = {field.name: given.pop(field.name) for field in fields(Recipe) if field.name in given}
+    recipe = recipe_with(given.pop("recipe"), recipes, **knobs)
+    return {**given, "recipe": recipe if given["model"] is None else for_foreign(recipe, **knobs)}
+
+
+def with_data(kind: type[Settings], given: dict[str, Any], announce: Callable[[str], None]) -> Settings:
+    """The settings; without data, those of the embedded corpus, made only once nothing is wrong with the others."""
+    from vaefit.vae.grids.corpus import embedded_corpus
+
     if given["data"] is None:
-        # made last: a wrong option must not cost a corpus
-        CheckSettings(**{**given, "data": "", "recipe": recipe})
-        given["data"] = embedded_corpus(announce)
-    return CheckSettings(**given, recipe=recipe)
+        kind(**{**given, "data": ""})
+        given = {**given, "data": embedded_corpus(announce)}
+    return kind(**given)
 
 
 def model_source(name: str | None, arguments: tuple[str, ...]) -> ModelSource | None:

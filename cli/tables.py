@@ -10,7 +10,8 @@ from .console import Terminal
 
 if TYPE_CHECKING:
     from vaefit.vae.diagnosis import Diagnosis
-    from vaefit.vae.report.summary import DatasetSummary, RunSummary, SetupSummary
+    from vaefit.vae.report.summary import DatasetSummary, RunSummary, SetupSummary, WeightsSummary
+    from vaefit.vae.start import Difference
 
 _STYLES = {"MEMORISED": "bold green", "LEARNING": "bold yellow", "COLLAPSED": "bold red", "DIVERGED": "bold red"}
 
@@ -18,33 +19,46 @@ _STYLES = {"MEMORISED": "bold green", "LEARNING": "bold yellow", "COLLAPSED": "b
 def print_setup(terminal: Terminal, setup: SetupSummary) -> None:
     """What is fitted: dataset, batch and weights, with both distributions side by side."""
     dataset, weights, batch = setup.dataset, setup.weights, setup.batch
-    shards = f" in {len(dataset.shards):,} shards" if dataset.shards else ""
-    size = f"{dataset.grids:,} grids of {dataset.height} x {dataset.width}{shards}, {dataset.classes} classes"
-    terminal.line(f"data        {dataset.path}: {size}")
-    terminal.line(f"counts      {_known(dataset)}")
+    print_dataset(terminal, dataset)
     swapped = f", {batch.swapped} swapped in for rare classes" if batch.swapped else ""
     terminal.line(f"batch       {len(batch.indices)} grids{swapped}, digest {batch.digest[:16]}")
     if setup.model is not None:
         terminal.line(f"model       {setup.model}: {setup.adapter}")
     terminal.line(f"focal loss  {setup.backend} ({setup.backend_reason})")
     if setup.steps is not None:
-        terminal.line(f"preflight   {_preflight(setup)}")
+        terminal.line(f"preflight   {agreement(setup.backend, setup.preflight)}")
         terminal.line(f"steps       {setup.steps} ({setup.steps_reason})")
     if setup.lr_reason is not None:
         terminal.line(f"rate        {setup.lr_reason}")
     terminal.line()
 
+    print_classes(terminal, dataset, weights, batch.counts)
+
+
+def print_dataset(terminal: Terminal, dataset: DatasetSummary) -> None:
+    """What is counted, and where the counts come from."""
+    shards = f" in {len(dataset.shards):,} shards" if dataset.shards else ""
+    size = f"{dataset.grids:,} grids of {dataset.height} x {dataset.width}{shards}, {dataset.classes} classes"
+    terminal.line(f"data        {dataset.path}: {size}")
+    terminal.line(f"counts      {_known(dataset)}")
+
+
+def print_classes(
+    terminal: Terminal, dataset: DatasetSummary, weights: WeightsSummary, batch: tuple[int, ...] | None
+) -> None:
+    """Count, share and weight of each class, beside those of a fixed batch, and the statistics of the weights."""
     table = Table(title="classes")
     table.add_column("class", justify="right")
-    for column in ("dataset", "share", "batch", "share ", "weight"):
+    for column in ("dataset", "share", *(() if batch is None else ("batch", "share ")), "weight"):
         table.add_column(column, justify="right")
     hidden = 0
-    for c, (whole, here, weight) in enumerate(zip(dataset.counts, batch.counts, weights.values, strict=True)):
-        if whole == 0 and here == 0:
+    for c, (whole, weight) in enumerate(zip(dataset.counts, weights.values, strict=True)):
+        here = None if batch is None else batch[c]
+        if whole == 0 and not here:
             hidden += 1
             continue
-        shares = _share(whole, dataset.counts), _share(here, batch.counts)
-        table.add_row(str(c), f"{whole:,}", shares[0], f"{here:,}", shares[1], f"{weight:.4f}")
+        beside = () if batch is None or here is None else (f"{here:,}", _share(here, batch))
+        table.add_row(str(c), f"{whole:,}", _share(whole, dataset.counts), *beside, f"{weight:.4f}")
     terminal.table(table)
     if hidden:
         terminal.line(f"{hidden} of {dataset.classes} classes never occur and are not listed")
@@ -66,10 +80,11 @@ def _known(dataset: DatasetSummary) -> str:
     return f"scanned in {dataset.seconds:.2f} s"
 
 
-def _preflight(setup: SetupSummary) -> str:
-    if setup.preflight is None:
-        return f"{setup.backend} cannot be compared: its loss or gradient is not finite"
-    return f"{setup.backend} agrees with the float64 reference: {setup.preflight}"
+def agreement(backend: str, found: Difference | None) -> str:
+    """How the loss compares with its reference, in words."""
+    if found is None:
+        return f"{backend} cannot be compared: its loss or gradient is not finite"
+    return f"{backend} agrees with the float64 reference: {found}"
 
 
 def describe_weights(scheme: str, source: str) -> str:

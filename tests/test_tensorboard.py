@@ -135,14 +135,14 @@ def test_a_file_in_the_place_of_the_folder(overfit, tmp_path):
 def test_events_that_are_removed_meanwhile(overfit, monkeypatch):
     from vaefit.vae.report import pictures
 
-    drawn = pictures.draw_reconstructions
+    drawn = pictures.draw_panels
 
     def remove(result, out):
         drawn(result, out)
         for file in (out.parent / "tensorboard").iterdir():
             file.unlink()
 
-    monkeypatch.setattr(pictures, "draw_reconstructions", remove)
+    monkeypatch.setattr(pictures, "draw_panels", remove)
     outcome, _ = overfit("--tensorboard")
     assert (outcome.code, outcome.json["error"]["got"]) == (3, "No such file or directory")
 

@@ -24,6 +24,7 @@ from .compute import choose_device, cpu_threads, fitting_memory, preferred_backe
 from .controls.rerun import OnControl
 from .counted import counted
 from .graph import choose_steps
+from .loader.named import find_named_splits
 from .model_source import LoadedModel
 from .network import build_network
 from .overfitting import overfit
@@ -146,7 +147,9 @@ def _fit(
 
 def _prepare(settings: CheckSettings, watcher: Watcher, device: torch.device, backend: BackendChoice) -> Prepared:
     """Count, choose the batch, and derive the weights."""
-    dataset = counted(settings, watcher.counting)
+    named = find_named_splits(settings.data)
+    data = settings.data if named is None else named  # splits included, as in training
+    dataset = counted(settings, watcher.counting, data)
     batch = _batch(settings, dataset)
     check_labels(batch.grids, dataset.classes, settings.ignore_index)
     batch_counts = batch.counts(dataset.classes, settings.ignore_index)

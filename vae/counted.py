@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 from vaefit.cache import ShardCounts, count_shards
 from vaefit.cache.counts import Progress
 from vaefit.cache.errors import DataError
+from vaefit.cache.shards import Data
 
 if TYPE_CHECKING:
     from .settings import RunSettings
 
 
-def counted(settings: RunSettings, progress: Progress | None) -> ShardCounts:
-    """Counts of the whole dataset, cached ones where they are true; DataError as `count_shards`, and for one class."""
+def counted(settings: RunSettings, progress: Progress | None, data: Data | None = None) -> ShardCounts:
+    """Counts of the whole dataset, cached ones where they are true; DataError as `count_shards`, and for one class.
+
+    `data` takes the place of the settings' own.
+    """
     dataset = count_shards(
-        settings.data,
+        settings.data if data is None else data,
         settings.classes,
         settings.ignore_index,
         settings.cache_dir,

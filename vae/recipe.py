@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -139,7 +140,7 @@ def for_foreign(recipe: Recipe, init: Init | None = None, lr: float | str | None
     return replace(recipe, init=recipe.init if init is not None else None, lr=rate)
 
 
-def recipe_with(name: str, **changes: Any) -> Recipe:
+def recipe_with(name: str, recipes: Mapping[str, Recipe] = RECIPES, **changes: Any) -> Recipe:
     """The recipe `name` with the changes that are not None; SettingError for an unknown name or a wrong value."""
-    one_of("--recipe", name, tuple(RECIPES))
-    return replace(RECIPES[name], **{k: v for k, v in changes.items() if v is not None})
+    one_of("--recipe", name, tuple(recipes))
+    return replace(recipes[name], **{k: v for k, v in changes.items() if v is not None})

@@ -21,12 +21,12 @@ class Snapshot:
     @classmethod
     def of(cls, model: nn.Module) -> Snapshot:
         """Copy the model's tensors. What a model keeps elsewhere is not seen."""
-        return cls({name: tensor.detach().clone() for name, tensor in _tensors(model).items()}, modes(model))
+        return cls({name: tensor.detach().clone() for name, tensor in all_tensors(model).items()}, modes(model))
 
     def restore(self, model: nn.Module) -> None:
         """Give the model, in place, the tensors that it had, without gradients."""
         with torch.no_grad():
-            for name, tensor in _tensors(model).items():
+            for name, tensor in all_tensors(model).items():
                 if name in self.tensors:
                     tensor.copy_(self.tensors[name])
         set_modes(model, self.modes)
@@ -34,5 +34,6 @@ class Snapshot:
             parameter.grad = None
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
+def all_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer by its name, those that `state_dict` leaves out too; the tensors themselves."""
     return dict(chain(model.named_parameters(), model.named_buffers()))

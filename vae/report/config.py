@@ -14,10 +14,11 @@ from .jsonable import plain
 
 if TYPE_CHECKING:
     from ..check import Prepared
-    from ..settings import CheckSettings
+    from ..settings import RunSettings
+    from ..training.prepare import PreparedTraining
 
 
-def config_json(settings: CheckSettings, prepared: Prepared) -> dict[str, Any]:
+def config_json(settings: RunSettings, prepared: Prepared | PreparedTraining) -> dict[str, Any]:
     """Every setting, and the versions that a rerun needs."""
     values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "recipe"}
     if settings.model is not None:

@@ -1,26 +1,22 @@
-"""The run folder: settings, metrics, result, weights and pictures of one run."""
+"""The folder of an overfit run: settings, metrics, result, weights and pictures."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from vaefit.cache.atomic import replacing, write_atomically
-
-from ..errors import RunError
 from ..result import Record
-from .claim import ClaimedFolder
 from .config import config_json
 from .event_files import FOLDER, EventFile, remove_event_files
 from .jsonable import json_file
 from .stored import read_json
 from .summary import RunSummary
+from .written import Rows, WrittenFolder, weights_file
 
 if TYPE_CHECKING:
     from ..check import Check, Prepared
@@ -33,7 +29,7 @@ FILES = (
 
 
 @dataclass(frozen=True)
-class RunFolder(ClaimedFolder):
+class RunFolder(WrittenFolder):
     """The folder of one overfit run."""
 
     kind: ClassVar[str] = "overfit"
@@ -48,89 +44,46 @@ class RunFolder(ClaimedFolder):
         A run that never gets to its first step leaves everything as it was.
         """
         with ExitStack() as stack:
-            write_row: Callable[[list[object]], None] | None = None
+            rows: Rows | None = None
             events: EventFile | None = None
 
             def write(record: Record) -> None:
-                nonlocal write_row, events
-                if write_row is None:
+                nonlocal rows, events
+                if rows is None:
                     self._begin(settings, prepared)
-                    write_row = stack.enter_context(self._rows("metrics.csv"))
+                    rows = stack.enter_context(self.rows("metrics.csv"))
                     classes = range(len(record.accuracies.classes))
-                    write_row([*_COLUMNS, *(f"class_{c}" for c in classes)])
+                    rows.write([*_COLUMNS, *(f"class_{c}" for c in classes)])
                     if settings.tensorboard:
-                        with self._failing(FOLDER):
+                        with self.failing(FOLDER):
                             events = stack.enter_context(EventFile.create(self.path))
-                write_row(_row(record))
+                rows.write(_row(record))
                 if events is not None:
-                    with self._failing(FOLDER):
+                    with self.failing(FOLDER):
                         events.step(record)
 
             yield write
 
     def _begin(self, settings: CheckSettings, prepared: Prepared) -> None:
-        for name in FILES:
-            with self._failing(name):
-                (self.path / name).unlink(missing_ok=True)
-        with self._failing(FOLDER):
+        self.remove(FILES)
+        with self.failing(FOLDER):
             remove_event_files(self.path)
-        self._write("config.json", json_file(config_json(settings, prepared)))
-
-    @contextmanager
-    def _rows(self, name: str) -> Iterator[Callable[[list[object]], None]]:
-        with self._failing(name):
-            stream = (self.path / name).open("w", newline="", encoding="utf-8", buffering=1)
-        rows = csv.writer(stream, lineterminator="\n")
-
-        def write(row: list[object]) -> None:
-            with self._failing(name):
-                rows.writerow(row)
-
-        try:
-            yield write
-        except BaseException:
-            with suppress(OSError):  # a full disk fails again here, and would hide what happened
-                stream.close()
-            raise
-        stream.close()
+        self.write("config.json", json_file(config_json(settings, prepared)))
 
     def write_result(self, check: Check, model: nn.Module) -> None:
         """Write the weights, the pictures, the page and, last, `result.json`: where that is there, all is."""
-        from safetensors.torch import save
-
         from .curves import draw_curves
         from .page.content import ReportContent
-        from .pictures import draw_reconstructions
+        from .pictures import Panels, draw_panels
 
-        # cloned: tensors that share memory, as tied weights do, are refused
-        state = {
-            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, value in model.state_dict().items()
-            if isinstance(value, Tensor)
-        }
-        self._write("model.safetensors", save(state))
-        for name, draw in (("reconstructions.png", draw_reconstructions), ("curves.png", draw_curves)):
-            with self._failing(name), replacing(self.path / name) as temporary:
-                draw(check.result, temporary)
+        self.write("model.safetensors", weights_file(model))
+        self.draw("reconstructions.png", partial(draw_panels, Panels.of_check(check.result)))
+        self.draw("curves.png", partial(draw_curves, check.result))
         if check.settings.tensorboard:
-            with self._failing(FOLDER), EventFile.reopen(self.path) as events:
+            with self.failing(FOLDER), EventFile.reopen(self.path) as events:
                 events.end(check.result, (self.path / "reconstructions.png").read_bytes())
-        self._write("report.html", ReportContent.of(check, read_json(self.path, "config.json")).page())
-        self._write("result.json", json_file(RunSummary.of(check).json()))
-
-    def _write(self, name: str, data: bytes) -> None:
-        with self._failing(name):
-            write_atomically(self.path / name, data)
-
-    @contextmanager
-    def _failing(self, name: str) -> Iterator[None]:
-        """Raise the RunError that an OSError means: `name` cannot be written."""
-        try:
-            yield
-        except OSError as error:
-            do = "Check the permissions and the free space there."
-            where = str(self.path / name)
-            raise RunError("the file cannot be written", where, error.strerror or str(error), do) from error
+        self.write("report.html", ReportContent.of(check, read_json(self.path, "config.json")).page())
+        self.write("result.json", json_file(RunSummary.of(check).json()))
 
 
 _COLUMNS = (
@@ -141,8 +94,7 @@ _COLUMNS = (
 
 def _row(record: Record) -> list[object]:
     a = record.accuracies
-    values = (
+    return [
         record.step, record.lr, record.beta, record.loss, record.focal, record.kl, record.train_loss, record.grad_norm,
         a.pixel, a.macro, a.worst, *a.classes,
-    )  # fmt: skip
-    return ["" if value is None else value for value in values]
+    ]  # fmt: skip

@@ -1,8 +1,10 @@
-"""`reconstructions.png`: each grid of the batch as target, reconstruction and error."""
+"""`reconstructions.png`: each grid as target, reconstruction and error."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 from ..result import OverfitResult
 from ..signals import Labels
 from .palette import Colour, palette
+
+if TYPE_CHECKING:
+    from ..training.validation import Validation
 
 SHOWN = 32
 """More grids than this make no picture to look at; those with most errors are shown."""
@@ -29,10 +34,62 @@ _RIGHT, _WRONG, _IGNORED = (235, 235, 235), (214, 39, 40), (190, 200, 215)
 _Pixels = NDArray[np.uint8]
 
 
-def draw_reconstructions(result: OverfitResult, out: Path) -> None:
+@dataclass(frozen=True)
+class Panels:
+    """Grids and their reconstructions, and what is written over and beside them."""
+
+    targets: Labels
+    """(n, H, W), like the next."""
+    predictions: Labels
+    names: tuple[str, ...]
+    """One for each grid."""
+    classes: int
+    ignore_index: int | None
+    title: str
+    line: str
+    all_drawn: str
+    """What is said of the grids where each of them is drawn."""
+
+    @classmethod
+    def of_check(cls, result: OverfitResult) -> Panels:
+        """Those of the fixed batch."""
+        accuracies, shares, batch = result.accuracies, result.shares, result.batch
+        skill = "none" if result.skill is None else f"{result.skill:.3f}"
+        names = [f"grid {i}" for i in batch.indices] or [f"number {i}" for i in range(len(batch.grids))]
+        line = (
+            f"after {result.iterations} updates: pixel {accuracies.pixel:.4f}"
+            f" (without looking at the input: {shares.background:.4f}),"
+            f" worst class {accuracies.worst:.4f}, skill {skill}"
+        )
+        return cls(
+            batch.targets,
+            result.predictions,
+            tuple(names),
+            len(result.class_accuracy),
+            result.ignore_index,
+            result.verdict,
+            line,
+            f"all {len(batch.grids)} grids",
+        )
+
+    @classmethod
+    def of_validation(cls, found: Validation, classes: int, ignore_index: int | None, title: str) -> Panels:
+        """Those of a split that are kept to be drawn."""
+        skill = "none" if found.skill is None else f"{found.skill:.3f}"
+        line = (
+            f"of all {found.grids:,} grids: pixel {found.accuracies.pixel:.4f}"
+            f" (without looking at the input: {found.shares.background:.4f}),"
+            f" macro {found.accuracies.macro:.4f}, worst class {found.accuracies.worst:.4f}, skill {skill}"
+        )
+        names = tuple(f"number {n}" for n in found.shown)
+        drawn = f"{len(names)} of the {found.grids:,} grids, evenly spread"
+        return cls(found.targets, found.predictions, names, classes, ignore_index, title, line, drawn)
+
+
+def draw_panels(panels: Panels, out: Path) -> None:
     """Write the picture as PNG to `out`."""
-    targets, predictions = result.batch.targets, result.predictions
-    kept = np.ones(targets.shape, dtype=bool) if result.ignore_index is None else targets != result.ignore_index
+    targets, predictions = panels.targets, panels.predictions
+    kept = np.ones(targets.shape, dtype=bool) if panels.ignore_index is None else targets != panels.ignore_index
     errors = ((targets != predictions) & kept).sum(axis=(1, 2))
     shown = np.arange(len(targets))
     if len(targets) > SHOWN:
@@ -49,40 +106,33 @@ def draw_reconstructions(result: OverfitResult, out: Path) -> None:
     page_w = max(columns * cell_w + 2 * GAP, 640)
     image = Image.new("RGB", (page_w, head + rows * cell_h + GAP), _PAPER)
     draw = ImageDraw.Draw(image)
-    _header(draw, result, len(shown), page_w)
+    _header(draw, panels, len(shown), page_w)
 
-    colours = np.array(palette(len(result.class_accuracy)), dtype=np.uint8)
+    colours = np.array(palette(panels.classes), dtype=np.uint8)
     small = ImageFont.load_default(12)
     for place, i in enumerate(shown.tolist()):
         x = 2 * GAP + (place % columns) * cell_w
         y = head + (place // columns) * cell_h
-        draw.text((x, y), _caption(result, i, int(errors[i])), fill=_FAINT, font=small)
-        panels = (
+        draw.text((x, y), _caption(panels.names[i], int(errors[i])), fill=_FAINT, font=small)
+        pictures = (
             _coloured(targets[i], kept[i], colours),
             _coloured(predictions[i], kept[i], colours),
             _error(targets[i], predictions[i], kept[i]),
         )
-        for number, panel in enumerate(panels):
+        for number, panel in enumerate(pictures):
             picture = Image.fromarray(_enlarge(panel, scale, _FAINT_RULE if number == 2 else _RULE))
             image.paste(picture, (x + number * (panel_w + GAP), y + 18))
     image.save(out, format="PNG", optimize=True)
 
 
-def _header(draw: ImageDraw.ImageDraw, result: OverfitResult, shown: int, width: int) -> None:
-    accuracies, shares = result.accuracies, result.shares
-    skill = "none" if result.skill is None else f"{result.skill:.3f}"
-    draw.text((2 * GAP, 8), result.verdict, fill=_INK, font=ImageFont.load_default(22))
-    line = (
-        f"after {result.iterations} updates: pixel {accuracies.pixel:.4f}"
-        f" (without looking at the input: {shares.background:.4f}),"
-        f" worst class {accuracies.worst:.4f}, skill {skill}"
-    )
-    draw.text((2 * GAP, 38), line, fill=_INK, font=ImageFont.load_default(14))
-    total = len(result.batch.grids)
-    which = f"all {total} grids" if shown == total else f"{shown} of {total} grids, most errors first chosen"
+def _header(draw: ImageDraw.ImageDraw, panels: Panels, shown: int, width: int) -> None:
+    draw.text((2 * GAP, 8), panels.title, fill=_INK, font=ImageFont.load_default(22))
+    draw.text((2 * GAP, 38), panels.line, fill=_INK, font=ImageFont.load_default(14))
+    total = len(panels.targets)
+    which = panels.all_drawn if shown == total else f"{shown} of {total} grids, most errors first chosen"
     font = ImageFont.load_default(12)
     draw.text((2 * GAP, 60), f"{which}: target | reconstruction | error (red: wrong cell)", fill=_FAINT, font=font)
-    _legend(draw, palette(len(result.class_accuracy)), width)
+    _legend(draw, palette(panels.classes), width)
 
 
 def _legend(draw: ImageDraw.ImageDraw, colours: list[Colour], width: int) -> None:
@@ -103,8 +153,7 @@ def _legend(draw: ImageDraw.ImageDraw, colours: list[Colour], width: int) -> Non
         draw.text((width - 2 * GAP, y + 18), f"class 0 to {len(colours) - 1}", fill=_FAINT, anchor="ra")
 
 
-def _caption(result: OverfitResult, i: int, errors: int) -> str:
-    name = f"grid {result.batch.indices[i]}" if result.batch.indices else f"number {i}"
+def _caption(name: str, errors: int) -> str:
     return f"{name}: {'exact' if errors == 0 else f'{errors} wrong'}"
 
 

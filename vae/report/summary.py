@@ -14,9 +14,10 @@ from ..verdict import Verdict
 from .jsonable import plain
 
 if TYPE_CHECKING:
-    from vaefit.cache import DatasetCounts
+    from vaefit.cache import DatasetCounts, ShardCounts
 
     from ..check import Check, Prepared
+    from ..weighting import ClassWeights
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,24 @@ class DatasetSummary:
     shards: tuple[ShardSummary, ...] = ()
     """In the order in which indices count through their grids; empty for a dataset in one file."""
 
+    @classmethod
+    def of(cls, dataset: ShardCounts) -> DatasetSummary:
+        """Summarise what was counted."""
+        _, height, width = dataset.shape
+        return cls(
+            dataset.name,
+            tuple(dataset.counts.tolist()),
+            dataset.grids,
+            height,
+            width,
+            dataset.classes,
+            dataset.source,
+            None if dataset.cache_file is None else str(dataset.cache_file),
+            dataset.digest,
+            dataset.seconds,
+            tuple(map(ShardSummary.of, dataset.shards)) if len(dataset.shards) > 1 else (),
+        )
+
 
 @dataclass(frozen=True)
 class BatchSummary:
@@ -77,6 +96,12 @@ class WeightsSummary:
     scheme: str
     ratio: float | None
     values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, weights: ClassWeights) -> WeightsSummary:
+        """Summarise weights."""
+        ratio = weights.ratio if math.isfinite(weights.ratio) else None
+        return cls(weights.source, weights.scheme, ratio, tuple(weights.values.tolist()))
 
 
 @dataclass(frozen=True)
@@ -106,28 +131,10 @@ class SetupSummary:
     def of(cls, prepared: Prepared, start: Start, recipe: Recipe) -> SetupSummary:
         """Summarise what was prepared, and found when the model was there."""
         dataset, batch, weights = prepared.dataset, prepared.batch, prepared.weights
-        _, height, width = dataset.shape
         return cls(
-            DatasetSummary(
-                dataset.name,
-                tuple(dataset.counts.tolist()),
-                dataset.grids,
-                height,
-                width,
-                dataset.classes,
-                dataset.source,
-                None if dataset.cache_file is None else str(dataset.cache_file),
-                dataset.digest,
-                dataset.seconds,
-                tuple(map(ShardSummary.of, dataset.shards)) if len(dataset.shards) > 1 else (),
-            ),
+            DatasetSummary.of(dataset),
             BatchSummary(batch.digest, batch.indices, batch.swapped, tuple(prepared.batch_counts.tolist())),
-            WeightsSummary(
-                weights.source,
-                weights.scheme,
-                weights.ratio if math.isfinite(weights.ratio) else None,
-                tuple(weights.values.tolist()),
-            ),
+            WeightsSummary.of(weights),
             prepared.backend.name,
             prepared.backend.reason,
             str(prepared.device),

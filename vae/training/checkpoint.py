@@ -1,7 +1,7 @@
 """One checkpoint: everything that a training run needs to go on as if it had never stopped, in one file.
 
-The file is a safetensors file: tensors, and text in its header. Nothing in it is code, and reading it runs none. A digest
-of all that it holds tells a whole file from a torn or damaged one.
+The file is a safetensors file: tensors, and text in its header. Nothing in it is code, and reading it runs none. A
+digest of all that it holds tells a whole file from a torn or damaged one.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ class TrainSettings(RunSettings):
     val_share: float = 0.1
     test_share: float = 0.0
     split_seed: int = 0
-    augment: tuple[str, ...] = ()
+    augment: str = "none"
+    """Words of `Augmentation.parse`."""
     beta_warmup: float = 0.0
     """Epochs over which beta rises linearly from 0."""
     beta_cycles: int = 0

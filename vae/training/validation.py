@@ -54,9 +54,7 @@ class Validation:
 class Validator:
     """Measures a model on one split, as often as asked; the split is the same each time."""
 
-    def __init__(
-        self, step: Step, split: Callable[[], Iterator[Grids]], size: int, ignore_index: int | None
-    ) -> None:
+    def __init__(self, step: Step, split: Callable[[], Iterator[Grids]], size: int, ignore_index: int | None) -> None:
         """`split` gives the grids, batch after batch and always in the same order; `size` is how many there are."""
         self._step, self._split, self._size, self._ignore_index = step, split, size, ignore_index
         self._shares: Shares | None = None

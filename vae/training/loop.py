@@ -1,0 +1,346 @@
+"""The training loop: update, and at its times measure, write and make a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..model import BetaVAE
+from ..monitor import CollapseMonitor
+from ..recipe import Recipe
+from ..snapshot import all_tensors
+from ..step import Step
+from ..training_warning import TrainingWarning
+from .checkpoint import Checkpoint
+from .draws import augmentation_generator, latent_noise, seed_torch
+from .stopping import StopRequest
+from .tally import Average, Tally
+from .validation import Validation, Validator
+
+ROW_EVERY = 50
+"""Updates that a row of `steps.csv` is the mean of."""
+
+_log = logging.getLogger("vaefit")
+Grids = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class StepsRow:
+    """A row of `steps.csv`: the mean of the updates since the row before."""
+
+    step: int
+    """Updates done."""
+    epoch: int
+    """The epoch of the last of them; the first one is 1."""
+    lr: float
+    """Of the last update, like the next."""
+    beta: float
+    average: Average
+
+
+@dataclass(frozen=True)
+class ValidationRow:
+    """A row of `metrics.csv`: the model after so many updates, measured on the validation split."""
+
+    step: int
+    epoch: int
+    """The epoch that was reached; 0 before the first update."""
+    lr: float | None
+    """Of the last update; None before the first one."""
+    beta: float
+    training: Average | None
+    """Of the updates since the row before; None before the first one."""
+    validation: Validation
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best validation so far, by macro accuracy."""
+
+    step: int
+    epoch: int
+    macro: float
+
+
+class Keeper(Protocol):
+    """Where a run's rows, weights and checkpoints go."""
+
+    def steps_row(self, row: StepsRow) -> None:
+        """Add a row to `steps.csv`."""
+
+    def validation_row(self, row: ValidationRow) -> None:
+        """Add a row to `metrics.csv`."""
+
+    def best(self, model: torch.nn.Module, best: Best) -> None:
+        """Keep the weights, which are the best so far."""
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Keep the state; a full disk is told, not raised, where an earlier state is kept."""
+
+
+class Batches(Protocol):
+    """Batches of an epoch, as a loader gives them."""
+
+    steps: int
+
+    def epoch(self, epoch: int, first: int = 0) -> Any:
+        """An iterator over the batches (B, H, W) from number `first` on."""
+
+
+@dataclass
+class Progress:
+    """How far a run is, and what it has found on the way."""
+
+    step: int = 0
+    """Updates done."""
+    stale: int = 0
+    """Validations since the best one."""
+    best: Best | None = None
+    seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    diverged: str | None = None
+    stopped: str | None = None
+    """Why training ended before its last update; None where it did not."""
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When things are done, in updates but for the last one."""
+
+    updates: int
+    """Of the whole run."""
+    epoch: int
+    """Of an epoch."""
+    validate_every: int
+    patience: int | None
+    checkpoint_seconds: float
+
+
+Heard = Callable[["Training"], None]
+
+
+class Training:
+    """One run: its model, where it stands, and how it goes on."""
+
+    def __init__(
+        self,
+        step: Step,
+        recipe: Recipe,
+        plan: Plan,
+        batches: Batches,
+        validator: Validator,
+        keeper: Keeper,
+        seed: int,
+        augment: Callable[[Grids, np.random.Generator], Grids] | None,
+        ignore_index: int | None,
+    ) -> None:
+        self.step, self.recipe, self.plan = step, recipe, plan
+        self.progress = Progress()
+        self.validation: Validation | None = None
+        """The newest one that was made here."""
+        self.newest: StepsRow | None = None
+        self._batches, self._validator, self._keeper = batches, validator, keeper
+        self._seed, self._augment = seed, augment
+        classes = step.adapter.classes
+        self._row, self._since = Tally.empty(classes), Tally.empty(classes)
+        self._monitor = CollapseMonitor(classes, ignore_index=ignore_index, on_warning=self._warned)
+        self._clock = time.monotonic()
+        self._saved = self._clock
+
+    def run(self, stop: StopRequest, heard: Heard | None = None) -> None:
+        """Train to the end of the plan, or until something ends it.
+
+        Raises KeyboardInterrupt, after a checkpoint, where it was asked to stop.
+
+        Args:
+            heard: called after every update, and after each validation.
+        """
+        progress, plan = self.progress, self.plan
+        if progress.finished:
+            return
+        if progress.step == 0:
+            self._validate()
+            self._save()
+            self._hear(heard)
+        while progress.step < plan.updates and self._goes_on():
+            epoch, first = divmod(progress.step, plan.epoch)
+            for grids in self._batches.epoch(epoch, first):
+                self._check_stop(stop)
+                self._update(grids)
+                if progress.diverged is not None:
+                    return
+                self._after(epoch + 1)
+                self._hear(heard)
+                if progress.step >= plan.updates or not self._goes_on():
+                    break
+        self._check_stop(stop)
+        if progress.step % plan.validate_every and progress.stopped is None:
+            self._validate()
+            self._hear(heard)
+        progress.finished = True
+        self._save()
+
+    def evaluate(self) -> Validation:
+        """The validation split as the model is now."""
+        return self._validator.measure(self.recipe.beta_at(self.progress.step))
+
+    def checkpoint(self) -> Checkpoint:
+        """All that the run needs to go on from here."""
+        progress = self.progress
+        self._tick()
+        monitor = self._monitor.state_dict()
+        tensors = {
+            **_prefixed("model", all_tensors(self.step.model)),
+            **_prefixed("optimiser", self.step.kept()),
+            **_prefixed("monitor", {name: value for name, value in monitor.items() if isinstance(value, Tensor)}),
+            "row.counts": torch.from_numpy(self._row.counts),
+            "since.counts": torch.from_numpy(self._since.counts),
+        }
+        best = progress.best
+        numbers = {
+            "monitor": {name: _plain(value) for name, value in monitor.items() if not isinstance(value, Tensor)},
+            "row": self._row.numbers(),
+            "since": self._since.numbers(),
+            "best": None if best is None else [best.step, best.epoch, best.macro],
+            "stale": progress.stale,
+            "seconds": progress.seconds,
+            "warnings": progress.warnings,
+            "stopped": progress.stopped,
+            "finished": progress.finished,
+        }
+        return Checkpoint(progress.step, tensors, numbers)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of this run; KeyError where it is of another model."""
+        tensors, numbers, progress = checkpoint.tensors, checkpoint.numbers, self.progress
+        model = _parts(tensors, "model")
+        with torch.no_grad():
+            for name, tensor in all_tensors(self.step.model).items():
+                tensor.copy_(model[name])
+        self.step.load(_parts(tensors, "optimiser"))
+        self._monitor.load_state_dict({**numbers["monitor"], **_parts(tensors, "monitor")})
+        self._row = Tally.of_numbers(tensors["row.counts"].numpy(), numbers["row"])
+        self._since = Tally.of_numbers(tensors["since.counts"].numpy(), numbers["since"])
+        progress.step, progress.stale, progress.seconds = checkpoint.step, numbers["stale"], numbers["seconds"]
+        progress.best = None if numbers["best"] is None else Best(*numbers["best"])
+        progress.warnings, progress.stopped = list(numbers["warnings"]), numbers["stopped"]
+        progress.finished = numbers["finished"]
+        self._clock = self._saved = time.monotonic()
+
+    def _goes_on(self) -> bool:
+        return self.progress.stopped is None
+
+    def _update(self, grids: Grids) -> None:
+        """Make the next update on grids (B, H, W)."""
+        done, step = self.progress.step, self.step
+        if self._augment is not None:
+            grids = self._augment(grids, augmentation_generator(self._seed, done))
+        seed_torch(self._seed, done)
+        labels = torch.from_numpy(grids.astype(np.int64)).to(step.parameters[0].device)
+        losses = step.forward(
+            step.adapter.inputs(labels, step.model), labels, self.recipe.beta_at(done), self._noise(labels.shape[0])
+        )
+        loss = losses.total.item()
+        norm = step.update(losses, self.recipe.lr_at(done)) if math.isfinite(loss) else math.nan
+        self._monitor.update(losses.counts, losses.logits, labels, loss=loss)
+        if not math.isfinite(norm):
+            what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient is {norm}"
+            self.progress.diverged = f"{what} at update {done + 1}"
+            return
+        self._row.add(losses, norm)
+        self.progress.step += 1
+
+    def _noise(self, size: int) -> Tensor | None:
+        model = self.step.model
+        if self.recipe.z != "sample" or not isinstance(model, BetaVAE):
+            return None
+        noise = latent_noise(self._seed, self.progress.step, (size, model.latent_dim))
+        return noise.to(self.step.parameters[0].device)
+
+    def _after(self, epoch: int) -> None:
+        """What is due after an update."""
+        done, plan = self.progress.step, self.plan
+        due = done % plan.validate_every == 0
+        if due or done % ROW_EVERY == 0 or done == plan.updates:
+            self._write_row(epoch)
+        if due:
+            self._validate()
+        if due or time.monotonic() - self._saved >= plan.checkpoint_seconds:
+            self._save()
+
+    def _write_row(self, epoch: int) -> None:
+        average = self._row.average()
+        if average is None:
+            return
+        last = self.progress.step - 1
+        self.newest = StepsRow(last + 1, epoch, self.recipe.lr_at(last), self.recipe.beta_at(last), average)
+        self._keeper.steps_row(self.newest)
+        self._since.merge(self._row)
+        self._row = Tally.empty(self.step.adapter.classes)
+
+    def _validate(self) -> None:
+        progress, recipe = self.progress, self.recipe
+        done = progress.step
+        self.validation = found = self.evaluate()
+        epoch = -(-done // self.plan.epoch)
+        last = max(done - 1, 0)
+        row = ValidationRow(
+            done, epoch, recipe.lr_at(last) if done else None, recipe.beta_at(last), self._since.average(), found
+        )
+        self._keeper.validation_row(row)
+        self._since = Tally.empty(self.step.adapter.classes)
+        macro = found.accuracies.macro
+        # the untrained model is the best only while there is no other
+        if progress.best is None or progress.best.step == 0 or macro > progress.best.macro:
+            progress.best, progress.stale = Best(done, epoch, macro), 0
+            self._keeper.best(self.step.model, progress.best)
+        else:
+            progress.stale += 1
+            patience = self.plan.patience
+            if patience is not None and progress.stale >= patience:
+                progress.stopped = f"macro accuracy was not better in {patience} validations"
+
+    def _check_stop(self, stop: StopRequest) -> None:
+        if stop.asked:
+            self._save()
+            raise KeyboardInterrupt
+
+    def _save(self) -> None:
+        self._keeper.checkpoint(self.checkpoint())
+        self._saved = time.monotonic()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.progress.seconds += now - self._clock
+        self._clock = now
+
+    def _hear(self, heard: Heard | None) -> None:
+        if heard is not None:
+            heard(self)
+
+    def _warned(self, warning: TrainingWarning) -> None:
+        self.progress.warnings.append(str(warning))
+        _log.warning(str(warning))
+
+
+def _prefixed(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{part}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _parts(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
+
+
+def _plain(value: Any) -> Any:
+    """A number or truth in Python's own type, where numpy's came out of an array."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,83 @@
+"""What is known before a training run's first update: counts, weights, split, and where it computes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vaefit.cache import ShardCounts
+from vaefit.cache.counts import Progress
+from vaefit.cache.location import Location
+from vaefit.cache.weights import listed
+from vaefit.kernels import BackendChoice
+
+from ..beta import STEPS_PER_EPOCH, BetaCycles, BetaRamp
+from ..counted import counted
+from ..loader.augment import Augmentation
+from ..loader.split import SeededSplit, Split, find_named_splits, named_split
+from ..recipe import Recipe
+from ..weighting import ClassWeights
+from .settings import TrainSettings
+
+_log = logging.getLogger("vaefit")
+
+
+@dataclass(frozen=True)
+class PreparedTraining:
+    """What is known before the first update."""
+
+    dataset: ShardCounts
+    """The whole dataset, all of its splits."""
+    data: str | Path | Sequence[Location]
+    """What the loaders open."""
+    split: Split
+    split_words: str
+    """How it was made, for people."""
+    weights: ClassWeights
+    backend: BackendChoice
+    device: torch.device
+    augment: Augmentation | None
+
+    @classmethod
+    def of(
+        cls, settings: TrainSettings, device: torch.device, backend: BackendChoice, progress: Progress | None
+    ) -> PreparedTraining:
+        """Count, split and derive the weights; errors as `counted`, `SeededSplit` and `ClassWeights.chosen`."""
+        named = find_named_splits(settings.data)
+        data = settings.data if named is None else named
+        dataset = counted(settings, progress, data)
+        if named is None:
+            split: Split = SeededSplit(
+                dataset.grids, settings.val_share, settings.test_share, settings.split_seed, settings.limit
+            )
+            words = f"drawn by --split-seed {settings.split_seed}"
+        else:
+            split = named_split(named)
+            words = f"the datasets {', '.join(str(location.dataset) for location in named)} of the file"
+            if settings.limit is not None:
+                _log.warning("--limit is not used: the file comes with its own splits")
+        absent = dataset.counts == 0
+        if settings.ignore_index in range(dataset.classes):
+            absent[settings.ignore_index] = False  # nobody expects it
+        if absent.any():
+            _log.warning(f"the dataset never holds class {listed(absent)}: it cannot be learned")
+        weights = ClassWeights.chosen(settings.recipe, settings.weights_file, dataset.counts)
+        background = int(np.argmax(dataset.counts))
+        augment = Augmentation.parse(settings.augment, background, dataset.classes, settings.ignore_index)
+        active = augment.rotate or augment.flip or augment.colours
+        return cls(dataset, data, split, words, weights, backend, device, augment if active else None)
+
+
+def recipe_for(settings: TrainSettings, updates: int, epoch: int) -> Recipe:
+    """The recipe of so many updates, of which an epoch has `epoch`."""
+    recipe, ramp = settings.recipe, settings.recipe.beta_ramp
+    if settings.beta_cycles:
+        ramp = BetaCycles(updates, settings.beta_cycles, recipe.beta)
+    elif settings.beta_warmup:
+        ramp = BetaRamp(0.0, settings.beta_warmup * epoch / STEPS_PER_EPOCH, recipe.beta)
+    return replace(recipe, iterations=updates, beta_ramp=ramp)

@@ -1,0 +1,254 @@
+"""Normal training, as the command runs it: counts, weights, split, model, updates, run folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vaefit.cache.counts import Progress as Counting
+from vaefit.kernels import Backend
+
+from ..compatibility import check_labels, described_model
+from ..compute import choose_device, cpu_threads, fitting_memory, preferred_backend, reproducible
+from ..errors import RunError
+from ..first_look import FirstLook
+from ..loader.loader import Loader, open_loader
+from ..loader.split import ROLES, Role
+from ..model_source import LoadedModel
+from ..network import build_network
+from ..objective import Objective, check_objective
+from ..preflight import preflight
+from ..range_test import RangeTest, range_test
+from ..recipe import Recipe
+from ..report.summary import DatasetSummary, WeightsSummary
+from ..report.training_folder import WEIGHTS, TrainFolder
+from ..report.training_result import TrainedRun, TrainingSetup, TrainSummary
+from ..seeded import seeded
+from ..start import Difference
+from ..step import Step
+from ..stepwise import Stepwise
+from .checkpoint import Checkpoint
+from .loop import Plan, Training
+from .prepare import PreparedTraining, recipe_for
+from .resume import StoredTraining, locked
+from .settings import TrainSettings
+from .stopping import stop_request
+from .trained import load_weights
+from .validation import Validation, Validator
+
+_log = logging.getLogger("vaefit")
+_DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class TrainWatcher:
+    """What a caller hears while a run trains; every call is optional."""
+
+    counting: Counting | None = None
+    started: Callable[[TrainingSetup], None] | None = None
+    """Once, when nothing stands in the way of the first update."""
+    update: Callable[[Training], None] | None = None
+    """After every update and every validation."""
+
+
+def run_train(settings: TrainSettings, watcher: TrainWatcher | None = None) -> TrainSummary:
+    """Train, and leave a run folder behind.
+
+    Raises SettingError for settings that are wrong by themselves, DataError and RunError where it cannot run, and
+    KeyboardInterrupt where it was asked to stop: the run can be resumed then.
+    """
+    folder = TrainFolder.claim(settings.out, settings.overwrite)
+    try:
+        with locked(folder.path):
+            return _Run(settings, folder, watcher or TrainWatcher(), None).whole()
+    except BaseException:
+        folder.release()
+        raise
+
+
+def resume_train(
+    folder: Path, changed: Callable[[TrainSettings], TrainSettings], watcher: TrainWatcher | None = None
+) -> TrainSummary:
+    """Go on with the run in a folder from its newest whole checkpoint; the result is that of a run never stopped.
+
+    Args:
+        changed: from the settings of the run to those to go on with; SettingError where one may not change.
+
+    Raises as `run_train`, and RunError where the folder holds no such run, the data or the weights are others than
+    when it began, or another process is training it.
+    """
+    stored = StoredTraining.read(folder)
+    with locked(folder):
+        settings = changed(stored.settings)
+        return _Run(settings, TrainFolder(folder.absolute()), watcher or TrainWatcher(), stored).whole()
+
+
+@dataclass
+class _Run:
+    """One call of the two above."""
+
+    settings: TrainSettings
+    folder: TrainFolder
+    watcher: TrainWatcher
+    stored: StoredTraining | None
+
+    def whole(self) -> TrainSummary:
+        """From counting to the result."""
+        settings = self.settings
+        device = choose_device(settings.device)
+        backend, choice = preferred_backend(settings.backend, device)
+        loaded = None if settings.model is None else settings.model.load()
+        prepared = PreparedTraining.of(settings, device, choice, self.watcher.counting)
+        if self.stored is not None:
+            self.stored.check(prepared)
+        _, height, width = prepared.dataset.shape
+        cells = settings.batch_size * height * width
+        threads = settings.threads if self.stored is None else self.stored.threads
+        what = f"{settings.batch_size} grids of {height} x {width}, {prepared.dataset.classes} classes"
+        with ExitStack() as stack:
+            stack.enter_context(cpu_threads(threads, cells))
+            stack.enter_context(reproducible())
+            stack.enter_context(seeded(settings.seed, device))
+            train = stack.enter_context(self._loader(prepared, "train"))
+            val = stack.enter_context(self._loader(prepared, "val"))
+            stack.enter_context(fitting_memory(what))
+            return self._train(prepared, loaded, backend, train, val)
+
+    def _loader(self, prepared: PreparedTraining, role: Role) -> AbstractContextManager[Loader]:
+        settings = self.settings
+        return open_loader(
+            prepared.data,
+            prepared.split,
+            role,
+            settings.batch_size,
+            seed=settings.seed,
+            mode=settings.loader,
+            workers=settings.workers,
+            window=settings.window,
+            classes=prepared.dataset.classes,
+            ignore_index=settings.ignore_index,
+        )
+
+    def _train(
+        self, prepared: PreparedTraining, loaded: LoadedModel | None, backend: Backend, train: Loader, val: Loader
+    ) -> TrainSummary:
+        settings, device, classes = self.settings, prepared.device, prepared.dataset.classes
+        ignored, updates = settings.ignore_index, settings.epochs * train.steps
+        recipe = recipe_for(settings, updates, train.steps)
+        _, height, width = prepared.dataset.shape
+        model = build_network(loaded, classes, height, width, settings.latent_dim, settings.seed, device)
+        first = next(iter(train.epoch(0))).astype(np.int64)
+        check_labels(first, classes, ignored)
+        labels = torch.from_numpy(first).to(device)
+        look = FirstLook.take(model, labels, recipe, settings.seed, classes, None, ignored)
+        objective = Objective.build(prepared.weights.values, recipe, ignored, backend, device)
+        check_objective(objective, labels)
+        agreement = preflight(objective, look.logits, labels)
+        recipe, tested = _with_rate(recipe, model, look, objective, labels, settings.seed)
+        if settings.compile:
+            model.compile()
+        setup = _setup(settings, prepared, model, look, train, updates, agreement, recipe, tested)
+        if self.watcher.started is not None:
+            self.watcher.started(setup)
+        step = Step.build(model, look.adapter, objective, recipe, _DTYPES[settings.precision])
+        validator = Validator(step, lambda: val.in_order(settings.batch_size), val.size, ignored)
+        every = settings.validate_every or train.steps
+        plan = Plan(updates, train.steps, every, settings.patience, settings.checkpoint_every)
+        checkpoint = self._begun(prepared)
+        with self.folder.recording(classes, checkpoint) as recorder:
+            training = Training(
+                step, recipe, plan, train, validator, recorder, settings.seed, prepared.augment, ignored
+            )
+            if checkpoint is not None:
+                training.restore(checkpoint)
+            with self._resumable(), stop_request() as stop:
+                training.run(stop, self.watcher.update)
+        found = self._best(training, validator)
+        trained = TrainedRun(prepared, setup, training.progress, found)
+        return self.folder.finish(trained, ignored)
+
+    def _begun(self, prepared: PreparedTraining) -> Checkpoint | None:
+        """The checkpoint to go on from; None for a run that begins."""
+        if self.stored is not None:
+            checkpoint = self.folder.checkpoints.newest()
+            if checkpoint is not None:
+                return checkpoint
+            _log.warning("the run has no checkpoint yet: it begins anew")
+        self.folder.begin(self.settings, prepared)
+        return None
+
+    @contextmanager
+    def _resumable(self) -> Iterator[None]:
+        """Add to an error while training how to go on."""
+        try:
+            yield
+        except RunError as error:
+            do = f"{error.do} Then go on with `vaefit-cli train --resume {self.folder.path}`."
+            raise RunError(error.what, error.where, error.got, do) from error
+
+    def _best(self, training: Training, validator: Validator) -> Validation:
+        """The validation split under the best weights, with which the model is left."""
+        best, progress = training.progress.best, training.progress
+        assert best is not None  # the untrained model was validated
+        if training.validation is not None and best.step == progress.step:
+            return training.validation
+        load_weights(training.step.model, self.folder.path / WEIGHTS)
+        return validator.measure(training.recipe.beta_at(best.step))
+
+
+def _with_rate(
+    recipe: Recipe, model: nn.Module, look: FirstLook, objective: Objective, labels: Tensor, seed: int
+) -> tuple[Recipe, RangeTest | None]:
+    """The recipe with a rate that is a number, found on the first batch where it was left open."""
+    if recipe.lr != "auto":
+        return recipe, None
+    generator = torch.Generator()
+
+    def reseed() -> None:
+        torch.manual_seed(seed)
+        generator.manual_seed(seed)
+
+    def motion(of: Recipe) -> Stepwise:
+        return Stepwise(Step.build(model, look.adapter, objective, of), of, look.inputs, labels, generator)
+
+    tested = range_test(model, recipe, motion, reseed)
+    return replace(recipe, lr=tested.rate), tested
+
+
+def _setup(
+    settings: TrainSettings,
+    prepared: PreparedTraining,
+    model: nn.Module,
+    look: FirstLook,
+    train: Loader,
+    updates: int,
+    agreement: Difference | None,
+    recipe: Recipe,
+    tested: RangeTest | None,
+) -> TrainingSetup:
+    return TrainingSetup(
+        dataset=DatasetSummary.of(prepared.dataset),
+        weights=WeightsSummary.of(prepared.weights),
+        split={role: prepared.split.size(role) for role in ROLES},
+        split_reason=prepared.split_words,
+        backend=prepared.backend.name,
+        backend_reason=prepared.backend.reason,
+        device=str(prepared.device),
+        model=described_model(model),
+        adapter=str(look.adapter),
+        loader=train.how,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        updates=updates,
+        updates_an_epoch=train.steps,
+        preflight=agreement,
+        lr=recipe.rate,
+        lr_reason=None if tested is None else str(tested),
+    )
