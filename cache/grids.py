@@ -20,8 +20,8 @@ from .shards import Data, describe, find_shards
 from .stream import Labels, Origin, Tiles, read, whole_grids
 
 PIECE_BYTES = 1 << 20
-"""Bytes of a block that is read in an order of its own, unless one row of chunks has more: the fewer grids lie in a
-block, the better are those of several mixed, and so many bytes are read at nearly the speed of more."""
+"""Bytes of the grids that are read in an order of their own, unless one row of chunks has more, which is read by parts:
+the fewer lie in a block, the better those of several are mixed, and these are read nearly as fast."""
 MAX_OPEN = 32
 """Most files that are open at once: there may be more shards than a process may open."""
 
@@ -40,7 +40,8 @@ class Grids:
             for number in range(len(self._shards)):
                 dataset = self._dataset(number)
                 shapes.append(dataset.shape)
-                self._tiles.append(Tiles.of(dataset, PIECE_BYTES))
+                rows = Tiles.of(dataset, PIECE_BYTES).tile[0]
+                self._tiles.append(Tiles(dataset.shape, (rows, *Tiles.of(dataset).tile[1:])))
                 dtypes.add(dataset.dtype)
             agree(zip(self._shards, shapes, strict=True))
         except BaseException:

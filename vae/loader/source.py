@@ -79,14 +79,14 @@ class Source:
         filled = 0
         for block in blocks.tolist():
             first, stop = int(self.cuts[block]), int(self.cuts[block + 1])
-            mine = self.split.roles(first, stop) == ROLES.index(self.role)
+            mine = np.flatnonzero(self.split.roles(first, stop) == ROLES.index(self.role))
             out = found[filled : filled + int(self.sizes[block])]
             for origin, piece in grids.pieces(first, stop):
                 if not goes():
                     return found
                 self._check(grids, first, origin, piece)
                 (_, height, width), (_, y, x) = piece.shape, origin
-                out[:, y : y + height, x : x + width] = piece if mine.all() else piece[mine]
+                out[:, y : y + height, x : x + width] = piece.take(mine, axis=0)
             filled += len(out)
         return found
 

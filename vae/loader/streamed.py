@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,11 +120,15 @@ class Streamed:
 
     def _grids_of(self, window: _Window, goes: Goes) -> Labels:
         """(n, H, W), the grids of a window in the order of its blocks, by files that no other thread uses."""
-        try:
-            grids = self._idle.pop()
-        except IndexError:
-            grids = Grids(self._source.data)
+        grids = self._opened()
         try:
             return self._source.read(grids, window.blocks, goes)
         finally:
             self._idle.append(grids)
+
+    def _opened(self) -> Grids:
+        """Files that no other thread uses now."""
+        with suppress(IndexError):
+            return self._idle.pop()
+        # not where the IndexError is handled: what is opened there keeps its traceback, and with that a whole window
+        return Grids(self._source.data)
