@@ -1,4 +1,8 @@
-"""The check by its older name: `python train_vae.py --overfit-batch [DATA]` is `vaefit-cli overfit [DATA]`."""
+"""Training and the check by their older name.
+
+`python train_vae.py [DATA]` is `vaefit-cli train [DATA]`, and `python train_vae.py --overfit-batch [DATA]` is
+`vaefit-cli overfit [DATA]`.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,26 @@ from vaefit.cli import run
 
 EMBEDDED = object()
 """What `--overfit-batch` without a value means; an empty value is a mistake of the caller's shell."""
+QUICK = ("--epochs", "1", "--limit", "2000")
+"""What `--quick-test` means; the same option given again wins."""
 
 
 def main(arguments: list[str]) -> int:
-    """Translate the arguments; those that are not known here go on to `vaefit-cli overfit`. Return its exit code."""
+    """Translate the arguments; those that are not known here go on to `vaefit-cli`. Return its exit code."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog="Every option of `vaefit-cli overfit` is taken too.", allow_abbrev=False
+        description=__doc__,
+        epilog="Every option of `vaefit-cli train`, or of `vaefit-cli overfit`, is taken too.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--overfit-batch",
         nargs="?",
         const=EMBEDDED,
         metavar="DATA",
-        help="fit one fixed batch of file.h5 or file.h5:/dataset, or of the embedded corpus",
+        help="fit one fixed batch of file.h5 or file.h5:/dataset, or of the embedded corpus, instead of training",
     )
+    parser.add_argument("--quick-test", action="store_true", help="train for one epoch on 2,000 grids")
     parser.add_argument("--no-class-weights", action="store_true", help="let every class count 1")
     parser.add_argument(
         "--use-cached-weights",
@@ -31,10 +41,11 @@ def main(arguments: list[str]) -> int:
     )
     known, others = parser.parse_known_args(arguments)
     if known.overfit_batch is None:
-        parser.error(
-            "this version has no training yet. Type `python train_vae.py --overfit-batch [DATA]` to fit one batch"
-        )
-    command = ["overfit", *([] if known.overfit_batch is EMBEDDED else [known.overfit_batch]), *others]
+        command = ["train", *(QUICK if known.quick_test else ()), *others]
+    elif known.quick_test:
+        parser.error("--quick-test is for training; `--overfit-batch` is quick by itself")
+    else:
+        command = ["overfit", *([] if known.overfit_batch is EMBEDDED else [known.overfit_batch]), *others]
     if known.no_class_weights:
         command += ["--weights", "none"]
     if known.use_cached_weights:

@@ -16,6 +16,10 @@ USAGE = 2
 COULD_NOT_RUN = 3
 
 
+class StoppedError(Exception):
+    """Ctrl-C, where there is more to say than that; the text says what to do. typer lets no KeyboardInterrupt pass."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """What is wrong, where, what was found, what to do; and the exit code."""
@@ -33,6 +37,8 @@ class Failure:
         """The failure that an error means; any but ours and the system's is a mistake of ours."""
         from vaefit.cache.errors import SettingError, VaefitError
 
+        if isinstance(error, StoppedError):
+            return cls.interrupted(str(error))
         if isinstance(error, VaefitError):
             code = USAGE if isinstance(error, SettingError) else COULD_NOT_RUN
             return cls(error.what, error.where, error.got, error.do, code)
@@ -61,9 +67,9 @@ class Failure:
         return cls(error.format_message().rstrip("."), command, got, help_text, USAGE)
 
     @classmethod
-    def interrupted(cls) -> Failure:
+    def interrupted(cls, do: str = "What was written so far is whole.") -> Failure:
         """Ctrl-C."""
-        return cls("interrupted", do="What was written so far is whole.", code=INTERRUPTED)
+        return cls("interrupted", do=do, code=INTERRUPTED)
 
     def report(self, as_json: bool) -> int:
         """Print it and return the exit code."""

@@ -114,10 +114,11 @@ def train(
     from .console import Terminal
 
     terminal = Terminal(as_json, quiet)
-    settings = None if resume is not None else train_settings(ctx.params, terminal.note)
 
+    from vaefit.vae.training.stopping import TrainingStopped
     from vaefit.vae.training.train import TrainWatcher, resume_train, run_train
 
+    from .failure import StoppedError
     from .training_tables import print_training, print_training_setup
 
     with terminal.progress() as progress:
@@ -128,11 +129,13 @@ def train(
         )
         # a model of one's own may print
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
-            if settings is not None:
-                summary = run_train(settings, watcher)
-            else:
-                assert resume is not None
-                summary = resume_train(resume, resumed(ctx), watcher)
+            try:
+                if resume is not None:
+                    summary = resume_train(resume, resumed(ctx), watcher)
+                else:
+                    summary = run_train(train_settings(ctx.params, terminal.note), watcher)
+            except TrainingStopped as stopped:
+                raise StoppedError(str(stopped)) from None
     print_training(terminal, summary)
     terminal.json(summary.json())
     raise typer.Exit(1 if summary.diverged else 0)

@@ -22,7 +22,7 @@ from ..step import Step
 from ..training_warning import TrainingWarning
 from .checkpoint import Checkpoint
 from .draws import augmentation_generator, latent_noise, seed_torch
-from .stopping import StopRequest
+from .stopping import StopRequest, TrainingStopped
 from .tally import Average, Tally
 from .validation import Validation, Validator
 
@@ -160,7 +160,7 @@ class Training:
     def run(self, stop: StopRequest, heard: Heard | None = None) -> None:
         """Train to the end of the plan, or until something ends it.
 
-        Raises KeyboardInterrupt, after a checkpoint, where it was asked to stop.
+        Raises TrainingStopped, after a checkpoint, where it was asked to stop.
 
         Args:
             heard: called after every update, and after each validation.
@@ -168,7 +168,7 @@ class Training:
         progress, plan = self.progress, self.plan
         if progress.finished:
             return
-        if progress.step == 0:
+        if progress.best is None:
             self._validate()
             self._save()
             self._hear(heard)
@@ -313,7 +313,7 @@ class Training:
     def _check_stop(self, stop: StopRequest) -> None:
         if stop.asked:
             self._save()
-            raise KeyboardInterrupt
+            raise TrainingStopped
 
     def _save(self) -> None:
         self._keeper.checkpoint(self.checkpoint())

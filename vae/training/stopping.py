@@ -13,6 +13,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """The second is what a batch system sends before it kills."""
 
 
+class TrainingStopped(KeyboardInterrupt):
+    """Training was asked to stop and has, with a checkpoint; the text says how to go on."""
+
+
 @dataclass
 class StopRequest:
     """Whether the run was asked to stop."""

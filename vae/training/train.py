@@ -39,7 +39,7 @@ from .loop import Plan, Training
 from .prepare import PreparedTraining, recipe_for
 from .resume import StoredTraining, locked
 from .settings import TrainSettings
-from .stopping import stop_request
+from .stopping import TrainingStopped, stop_request
 from .trained import load_weights
 from .validation import Validation, Validator
 
@@ -62,7 +62,7 @@ def run_train(settings: TrainSettings, watcher: TrainWatcher | None = None) -> T
     """Train, and leave a run folder behind.
 
     Raises SettingError for settings that are wrong by themselves, DataError and RunError where it cannot run, and
-    KeyboardInterrupt where it was asked to stop: the run can be resumed then.
+    TrainingStopped, a KeyboardInterrupt, where it was asked to stop.
     """
     folder = TrainFolder.claim(settings.out, settings.overwrite)
     try:
@@ -186,12 +186,14 @@ class _Run:
 
     @contextmanager
     def _resumable(self) -> Iterator[None]:
-        """Add to an error while training how to go on."""
+        """Add to what ends training how to go on."""
+        on = f"o on with `vaefit-cli train --resume {self.folder.path}`."
         try:
             yield
         except RunError as error:
-            do = f"{error.do} Then go on with `vaefit-cli train --resume {self.folder.path}`."
-            raise RunError(error.what, error.where, error.got, do) from error
+            raise RunError(error.what, error.where, error.got, f"{error.do} Then g{on}") from error
+        except KeyboardInterrupt:
+            raise TrainingStopped(f"G{on}") from None
 
     def _best(self, training: Training, validator: Validator) -> Validation:
         """The validation split under the best weights, with which the model is left."""

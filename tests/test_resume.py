@@ -1,0 +1,271 @@
+"""A run that was cut off anywhere goes on as if it had not been, or says why it cannot."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from vaefit.cache.errors import VaefitError
+from vaefit.vae.errors import RunError
+from vaefit.vae.training import checkpoint as checkpoint_module
+from vaefit.vae.training.recipes import RECIPES
+from vaefit.vae.training.resume import locked
+from vaefit.vae.training.settings import TrainSettings
+from vaefit.vae.training.train import TrainWatcher, resume_train, run_train
+
+RESULTS = ("metrics.csv", "steps.csv", "model.safetensors", "curves.png", "reconstructions.png")
+SAMPLED = replace(RECIPES["default"], z="sample", beta=0.1)
+
+
+class CutError(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    cells = np.random.default_rng(4).integers(1, 6, (120, 6, 6), dtype=np.uint8)
+    cells[np.random.default_rng(5).random(cells.shape) < 0.8] = 0
+    file = tmp_path_factory.mktemp("data") / "grids.h5"
+    with h5py.File(file, "w") as handle:
+        handle.create_dataset("grids", data=cells, chunks=(16, 6, 6), compression="gzip")
+    return file
+
+
+def settings(data, out, **changes):
+    found = {"batch_size": 20, "latent_dim": 3, "threads": 1, "validate_every": 4, "recipe": SAMPLED}
+    return TrainSettings(data, out=out, epochs=2, **{**found, "augment": "rotate,colours", **changes})
+
+
+def same(stored):
+    return stored
+
+
+def cut_after(updates):
+    """Hear a run until it has made so many updates, and end it there."""
+
+    def update(training):
+        if training.progress.step == updates:
+            raise CutError
+
+    return TrainWatcher(update=update)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data, tmp_path_factory):
+    """The results, byte for byte, of runs that were not cut off."""
+    found = {}
+
+    def of(**changes):
+        key = str(sorted(changes.items()))
+        if key not in found:
+            folder = tmp_path_factory.mktemp("whole") / "run"
+            run_train(settings(data, folder, **changes))
+            found[key] = {name: (folder / name).read_bytes() for name in RESULTS}
+        return found[key]
+
+    return of
+
+
+def assert_equal(folder, whole):
+    for name in RESULTS:
+        assert (folder / name).read_bytes() == whole[name], name
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+@pytest.mark.parametrize("updates", [0, 1, 4, 6, 9, 10])
+def test_a_run_cut_off_after_any_update_ends_the_same(data, tmp_path, uninterrupted, updates, seconds):
+    folder = tmp_path / "run"
+    with pytest.raises(CutError):
+        run_train(settings(data, folder, checkpoint_every=seconds), cut_after(updates))
+    resume_train(folder, same)
+    assert_equal(folder, uninterrupted())
+
+
+@pytest.mark.parametrize("change", [{"loader": "stream", "window": 30}, {"precision": "bfloat16"}, {"patience": 1}])
+def test_so_does_one_that_is_cut_off_again_and_again(data, tmp_path, uninterrupted, change):
+    folder = tmp_path / "run"
+    with pytest.raises(CutError):
+        run_train(settings(data, folder, checkpoint_every=0.0, **change), cut_after(2))
+    for updates in (3, 5, 9):
+        try:
+            resume_train(folder, same, cut_after(updates))
+        except CutError:
+            continue
+        break
+    resume_train(folder, same)
+    assert_equal(folder, uninterrupted(**change))
+
+
+def test_a_run_that_has_ended_gives_its_result_again(data, tmp_path, uninterrupted):
+    folder = tmp_path / "run"
+    first = run_train(settings(data, folder))
+    (folder / "result.json").unlink()
+    again = resume_train(folder, same)
+    assert_equal(folder, uninterrupted())
+    assert (again.history, again.confusion, again.best_step) == (first.history, first.confusion, first.best_step)
+    assert (folder / "result.json").exists()
+
+
+def test_a_torn_checkpoint_is_skipped_aloud_and_the_end_is_the_same(data, tmp_path, uninterrupted, said):
+    folder = tmp_path / "run"
+    with pytest.raises(CutError):
+        run_train(settings(data, folder, checkpoint_every=0.0), cut_after(7))
+    newest = max((folder / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:1000])
+    resume_train(folder, same)
+    assert f"{newest.name} is skipped" in said()
+    assert_equal(folder, uninterrupted())
+
+
+def test_a_run_without_a_checkpoint_begins_anew_aloud(data, tmp_path, uninterrupted, said):
+    folder = tmp_path / "run"
+    with pytest.raises(CutError):
+        run_train(settings(data, folder), cut_after(1))
+    shutil.rmtree(folder / "checkpoints")
+    resume_train(folder, same)
+    assert "has no checkpoint yet" in said()
+    assert_equal(folder, uninterrupted())
+
+
+def test_a_disk_that_is_full_for_a_while_costs_nothing(data, tmp_path, uninterrupted, said, monkeypatch):
+    written = checkpoint_module.write_atomically
+    tries = []
+
+    def write(path, content, durable=True):
+        tries.append(path.name)
+        if 3 <= len(tries) < 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written(path, content, durable)
+
+    monkeypatch.setattr(checkpoint_module, "write_atomically", write)
+    folder = tmp_path / "run"
+    run_train(settings(data, folder, checkpoint_every=0.0))
+    assert "the checkpoint of update 2 cannot be written (No space left on device); that of update 1 is kept" in said()
+    assert_equal(folder, uninterrupted())
+
+
+def test_a_disk_that_is_full_stops_the_run_and_it_goes_on_later(data, tmp_path, uninterrupted, monkeypatch):
+    from vaefit.vae.report import written
+
+    folder = tmp_path / "run"
+    replacing = written.write_atomically
+
+    def full(path, content, durable=True):
+        if path.name == "model.safetensors" and (folder / "steps.csv").read_text().count("\n") > 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replacing(path, content, durable)
+
+    monkeypatch.setattr(written, "write_atomically", full)
+    with pytest.raises(RunError) as caught:
+        run_train(settings(data, folder, recipe=SAMPLED))
+    assert f"vaefit-cli train --resume {folder}" in caught.value.do
+    monkeypatch.undo()
+    resume_train(folder, same)
+    assert_equal(folder, uninterrupted())
+
+
+def test_data_that_changed_are_named(data, tmp_path):
+    mine = shutil.copy(data, tmp_path / "mine.h5")
+    folder = tmp_path / "run"
+    with pytest.raises(CutError):
+        run_train(settings(mine, folder), cut_after(1))
+    with h5py.File(mine, "r+") as handle:
+        handle["grids"][3, 0, 0] = (handle["grids"][3, 0, 0] + 1) % 6
+    with pytest.raises(RunError, match="the class counts changed since the run began"):
+        resume_train(folder, same)
+    with h5py.File(mine, "r+") as handle:  # the same counts, in other places
+        handle["grids"][:] = h5py.File(data)["grids"][()][::-1]
+    with pytest.raises(RunError, match="the digest changed since the run began"):
+        resume_train(folder, same)
+
+
+def test_data_that_were_moved_are_the_same_data(data, tmp_path, uninterrupted):
+    folder = tmp_path / "run"
+    with pytest.raises(CutError):
+        run_train(settings(data, folder), cut_after(5))
+    moved = shutil.copy(data, tmp_path / "moved.h5")
+    resume_train(folder, lambda stored: replace(stored, data=moved))
+    assert_equal(folder, uninterrupted())
+
+
+def edited(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"format": 99}, "the run is of another version of vaefit"),
+        ({"kind": "overfit"}, "this is not the folder of a training run"),
+        ({"settings": {}}, "the settings of the run cannot be read"),
+        ({"recipe": {"gamma": -1}}, "the settings of the run cannot be read"),
+        ({"weights": [1.0] * 6}, "the class weights changed since the run began"),
+        ({"split": {"train": 1, "val": 1, "test": 0}}, "the split changed since the run began"),
+    ],
+)
+def test_a_folder_that_is_not_of_this_run_is_refused(data, tmp_path, changes, said):
+    folder = tmp_path / "run"
+    with pytest.raises(CutError):
+        run_train(settings(data, folder), cut_after(1))
+    edited(folder, **changes)
+    with pytest.raises(VaefitError, match=said):
+        resume_train(folder, same)
+
+
+def test_rows_that_are_gone_are_refused(data, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(CutError):
+        run_train(settings(data, folder), cut_after(6))
+    (folder / "metrics.csv").write_text("step\n")
+    with pytest.raises(RunError, match="the file is shorter than at the checkpoint"):
+        resume_train(folder, same)
+
+
+def test_two_processes_do_not_train_in_one_folder(data, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(CutError):
+        run_train(settings(data, folder), cut_after(1))
+    with locked(folder), pytest.raises(RunError, match="another process is training in this folder"):
+        resume_train(folder, same)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_and_exit_130(data, tmp_path, uninterrupted, number):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "vaefit.cli", "train", str(data), "--out", str(folder), "--epochs", "100000"]
+    started = subprocess.Popen(
+        [*command, "--batch-size", "20", "--latent-dim", "3", "--threads", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(folder / "steps.csv", started)
+    started.send_signal(number)
+    _, err = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert f"vaefit-cli train --resume {folder}" in err
+    kept = max((folder / "checkpoints").iterdir())
+    last = int(kept.name[5:14])
+    rows = (folder / "steps.csv").read_text().splitlines()
+    assert last >= int(rows[-1].split(",")[0]) > 0
+
+
+def wait_for(file: Path, process):
+    deadline = time.monotonic() + 60
+    while not (file.exists() and file.read_text().count("\n") > 2):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
