@@ -1,4 +1,4 @@
-"""What happens to counts and cache when files are damaged, processes killed, and data edited behind their back.
+"""What happens when files are damaged, processes killed, and data edited behind their back.
 
     python -m vaefit.benchmarks.faults                          every drill, some minutes each
     python -m vaefit.benchmarks.faults damage --count 1000 --seed 1
@@ -6,8 +6,8 @@
     python -m vaefit.benchmarks.faults kills crowd edits --json
 
 `damage` compares files damaged at random with an independent read by plain h5py; `kills` sends SIGKILL during scans and
-cache writes; `crowd` starts many processes at once; `edits` changes data, names and places. Exit 1 if anything is bad.
-For Linux.
+cache writes; `crowd` starts many processes at once; `edits` changes data, names and places; `training` sends SIGKILL to
+training runs and resumes them. Exit 1 if anything is bad. For Linux.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from .kills import scan_kills, write_kills
 from .places import PLACES
 from .scene import Scene, WrongError
 from .tally import Tally, show
+from .training import training_kills
 
-DRILLS = ("damage", "kills", "crowd", "edits")
-COUNTS = {"damage": 1000, "kills": 200, "crowd": 4}
-QUICK = {"damage": 100, "kills": 4, "crowd": 1}
+DRILLS = ("damage", "kills", "crowd", "edits", "training")
+COUNTS = {"damage": 1000, "kills": 200, "crowd": 4, "training": 20}
+QUICK = {"damage": 100, "kills": 4, "crowd": 1, "training": 1}
 
 
 def edits(settle: bool = True) -> Tally:
@@ -65,6 +66,8 @@ def drills(arguments: argparse.Namespace) -> Iterator[Tally]:
             yield write_kills(count, seed)
         elif name == "crowd":
             yield crowd(count, seed, arguments.processes)
+        elif name == "training":
+            yield training_kills(count, seed)
         else:
             yield edits(not arguments.quick)
 
