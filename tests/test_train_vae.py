@@ -51,7 +51,20 @@ def test_cached_weights_are_used_or_missed_aloud(train_vae: Door, dataset: Path)
     assert json.loads(train_vae(*arguments).stdout)["dataset"]["source"] == "cache"
 
 
-def test_without_overfit_batch_it_says_what_to_type(train_vae: Door) -> None:
-    done = train_vae()
+def test_without_overfit_batch_it_trains(train_vae: Door, dataset: Path, tmp_path: Path) -> None:
+    done = train_vae(dataset, "--epochs", "1", "--batch-size", "60", "--json", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["iterations"] == 3
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_quick_test_is_one_epoch_of_2000_grids(train_vae: Door) -> None:
+    done = train_vae("--quick-test", "--latent-dim", "2", "--json")
+    found = json.loads(done.stdout)
+    assert (found["epochs"], sum(found["split"].values()), found["dataset"]["grids"]) == (1, 2000, 80_000)
+
+
+def test_a_quick_test_of_the_check_is_refused(train_vae: Door) -> None:
+    done = train_vae("--overfit-batch", "--quick-test")
     assert done.returncode == 2
-    assert "python train_vae.py --overfit-batch [DATA]" in done.stderr
+    assert "--quick-test is for training" in done.stderr
