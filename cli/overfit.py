@@ -32,6 +32,7 @@ from .recipe_options import (
     Smooth,
     Warmup,
     WeightsFile,
+    WeightsPower,
 )
 from .settings import check_settings
 
@@ -58,6 +59,7 @@ def overfit(
     scheme: Scheme = None,
     smooth: Smooth = None,
     effective_b: EffectiveB = None,
+    weights_power: WeightsPower = None,
     weights_file: WeightsFile = None,
     no_scan: NoScan = False,
     gamma: Gamma = None,

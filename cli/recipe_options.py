@@ -12,6 +12,9 @@ Scheme = Annotated[
     typer.Option(metavar="sqrt_inverse|inverse|balanced|effective|none", help="How counts become weights."),
 ]
 Smooth = Annotated[float | None, typer.Option(help="Added to each count (1).")]
+WeightsPower = Annotated[
+    float | None, typer.Option(metavar="POWER", help="Raise the weights to this power: below 1 softens them (1).")
+]
 WeightsFile = Annotated[
     Path | None, typer.Option(readable=False, help="Your own class weights: .json, .npy or .safetensors.")
 ]

@@ -32,6 +32,7 @@ from .recipe_options import (
     Smooth,
     Warmup,
     WeightsFile,
+    WeightsPower,
 )
 from .train_settings import resumed, train_settings
 
@@ -61,6 +62,7 @@ def train(
     scheme: Scheme = None,
     smooth: Smooth = None,
     effective_b: EffectiveB = None,
+    weights_power: WeightsPower = None,
     weights_file: WeightsFile = None,
     no_scan: NoScan = False,
     gamma: Gamma = None,

@@ -64,6 +64,7 @@ KNOBS = {
     "--scheme balanced --smooth 100": "--scheme balanced",
     "--scheme effective": "",
     "--scheme effective --effective-b 0.5": "--scheme effective",
+    "--weights-power 0.5": "",
     "--reduction mean": "",
     "--lr 0.01": "",
     "--betas 0.5,0.9": "",

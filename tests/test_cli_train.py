@@ -36,6 +36,7 @@ KNOBS = {
     "--scheme inverse": "",
     "--scheme balanced --smooth 100": "--scheme balanced",
     "--scheme effective --effective-b 0.5": "--scheme effective",
+    "--weights-power 0.5": "",
     "--gamma 1": "",
     "--reduction mean": "",
     "--beta 1": "",

@@ -50,7 +50,8 @@ def test_beta_ramps_in_epochs_of_ten_steps() -> None:
         {"init": "xavier"}, {"z": "mean"}, {"weights": "local"}, {"scheme": "log"}, {"reduction": "none"},
         {"lr_decay": "step"}, {"optimiser": "sgd"}, {"decay_steps": 0}, {"stop_when": "done"}, {"beta": -1.0},
         {"gamma": float("nan")}, {"lr": 0.0}, {"betas": (0.9, 1.0)}, {"warmup": -1}, {"iterations": -1},
-        {"target": 0.0}, {"target": 1.1}, {"free_bits": -0.1}, {"clip": -0.1}, {"smooth": float("inf")},
+        {"target": 0.0}, {"target": 1.1}, {"free_bits": -0.1}, {"weights_power": 5.0}, {"clip": -0.1},
+        {"smooth": float("inf")},
     ],
 )  # fmt: skip
 def test_a_wrong_value_names_its_option(change: dict[str, Any]) -> None:

@@ -72,8 +72,10 @@ def test_batches_make_no_difference(step_of, grids, batch, reduction, ignore_ind
 def test_a_dimension_that_ignores_the_grid_is_not_active(step_of, grids):
     step = step_of()
     with torch.no_grad():
-        step.model.mu.weight.mul_(5)
-        step.model.mu.weight[2].zero_()
+        mu, _ = step.model.encode(torch.from_numpy(grids.astype(np.int64)))
+        # far from where mu is clamped, and as wide as a trained one
+        step.model.mu.bias.sub_(mu.mean(0)).div_(mu.std(0).amax())
+        step.model.mu.weight.div_(mu.std(0).amax())
     assert measured(step, grids, 50).active_dimensions == 4
 
 

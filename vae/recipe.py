@@ -21,6 +21,7 @@ LrDecay = Literal["isqrt", "none", "cosine"]
 StopWhen = Literal["exact", "target", "never"]
 
 DEFAULT_LR = 2e-3
+MAX_POWER = 4.0
 MAX_STEPS = 1_000_000_000
 MAX_SEED = 2**63 - 1
 
@@ -53,6 +54,8 @@ class Recipe:
     scheme: Scheme = "sqrt_inverse"
     smooth: float = 1.0
     effective_b: float | None = None
+    weights_power: float = 1.0
+    """Power that the scheme's weights are raised to before they are normalised again; 0 makes them all alike."""
     reduction: FitReduction = "batch"
     optimiser: Optimiser = "muon"
     """Muon moves the weights of dense layers and convolutions, and leaves the other parameters to Adam."""
@@ -82,6 +85,8 @@ class Recipe:
         one_of("--optimiser", self.optimiser, get_args(Optimiser))
         one_of("--lr-decay", self.lr_decay, get_args(LrDecay))
         one_of("--stop-when", self.stop_when, get_args(StopWhen))
+        power = math.isfinite(self.weights_power) and 0 <= self.weights_power <= MAX_POWER
+        require(power, "--weights-power", self.weights_power, f"a number from 0 to {MAX_POWER:g}")
         numbers = {"--beta": self.beta, "--free-bits": self.free_bits, "--gamma": self.gamma, "--clip": self.clip}
         for option, value in numbers.items():
             require(math.isfinite(value) and value >= 0, option, value, "a finite number >= 0")

@@ -38,7 +38,11 @@ class ClassWeights:
         """Weights by the recipe's scheme from counts (C,) of the dataset or the batch; ones where it asks for none."""
         if recipe.weights == "none" or recipe.scheme == "none":
             return cls(np.ones(np.asarray(counts).size), "none", "none")
-        return cls(class_weights(counts, recipe.scheme, recipe.smooth, recipe.effective_b), source, recipe.scheme)
+        values = class_weights(counts, recipe.scheme, recipe.smooth, recipe.effective_b)
+        if recipe.weights_power == 1.0:
+            return cls(values, source, recipe.scheme)
+        softened = values**recipe.weights_power
+        return cls(softened * (values.size / softened.sum()), source, f"{recipe.scheme}^{recipe.weights_power:g}")
 
     @classmethod
     def chosen(
