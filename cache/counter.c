@@ -1,4 +1,5 @@
-/* How many bytes hold each value, at the speed of memory where few values occur. Built by compiled_count.py. */
+/* How many bytes hold each value: by comparing where none is above 15, which takes a quarter of the time of tables.
+   compiled_count.py has it built. */
 #include <stdint.h>
 #include <string.h>
 
@@ -12,8 +13,8 @@ enum { PIECE = 1 << 14, WORD = 8, TABLES = 4 };
 
 typedef uint8_t Lanes __attribute__((vector_size(WIDE)));
 
-/* Counts of 1..most, at most 15, which `most` as a constant keeps in registers, in a number of bytes that WIDE
-   divides; what is left are zeros. */
+/* Counts of cells up to `most`, at most 15; WIDE divides their number. Inline, so that the compiler knows `most` and
+   keeps all lanes in registers. */
 static inline __attribute__((always_inline)) void compare(
     const uint8_t *cells, int64_t size, int most, int64_t *counts)
 {
@@ -28,11 +29,11 @@ static inline __attribute__((always_inline)) void compare(
                 found[k] -= (Lanes)(here == (uint8_t)(k + 1)); /* true is -1 */
         }
         for (int k = 0; k < most; k++) {
-            int64_t cells_of_it = 0;
+            int64_t number = 0;
             for (int lane = 0; lane < WIDE; lane++)
-                cells_of_it += found[k][lane];
-            counts[k + 1] += cells_of_it;
-            counts[0] -= cells_of_it;
+                number += found[k][lane];
+            counts[k + 1] += number;
+            counts[0] -= number;
         }
     }
 }
