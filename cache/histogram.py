@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
 from .stream import Labels, Origin
+
+if TYPE_CHECKING:  # a cached answer needs no compiler
+    from .compiled_count import Count
 
 MAX_CLASSES = 256
 
@@ -40,11 +44,15 @@ class Histogram:
     """Running counts of the labels 0..255 and of cells with an ignored label outside them; for one thread.
 
     Every label is counted, the ignored one too where it lies in 0..255, so that one scan serves any `ignore_index`.
-    Methods raise OutsideLabelError for a label that is neither in 0..255 nor ignored.
+    `count` takes numpy's place where every byte is a label. Methods raise OutsideLabelError for a label that is neither
+    in 0..255 nor ignored.
     """
 
-    def __init__(self, dtype: np.dtype[np.integer], ignore_index: int | None = None) -> None:
+    def __init__(
+        self, dtype: np.dtype[np.integer], ignore_index: int | None = None, count: Count | None = None
+    ) -> None:
         self._dtype, self._ignore_index = dtype, ignore_index
+        self._count = None if dtype == np.int8 else count
         self._unsigned = np.dtype(f"{dtype.byteorder}u{dtype.itemsize}")
         self._busy = np.empty(_PIECE // 8, bool)
         self._kept = np.empty(_PIECE // 8, np.uint64)
@@ -93,6 +101,9 @@ class Histogram:
 
     def _piece(self, raw: Bytes, unsigned: np.dtype[np.unsignedinteger]) -> None:
         """Count the cells of a piece, which `unsigned` says how to read; where they are signed, its sign is not."""
+        if self._count is not None and unsigned.itemsize == 1:
+            self._count(raw, self._counts)
+            return
         whole = raw.size - raw.size % 8
         if raw.ctypes.data % 8:
             raw = raw.copy()  # numpy is slow with words that lie across others

@@ -113,8 +113,8 @@ def histogram(
 
     Layouts: gzip, gzip-columns, gzip-small, gzip-shuffle, int64, chunked, contiguous, lzf, zstd, blosc. First all
     counts are held against numpy's: where one is wrong, nothing of that layout is timed and the exit code is 1. Then a
-    loop over slices, whole chunks through h5py, ours on one and two threads and without libdeflate, and decoding alone
-    are timed in turns. GB/s are bytes of cells in memory over CPU time.
+    loop over slices, whole chunks through h5py, ours on one and two threads, with the compiled counter and without
+    libdeflate, and decoding alone are timed in turns. GB/s are bytes of cells in memory over CPU time.
     """
     from vaefit.benchmarks.counting.goals import judge_counting
     from vaefit.benchmarks.counting.histogram import HistogramSettings, bench_histogram

@@ -16,10 +16,11 @@ from vaefit.benchmarks.counting import counters, race, scaling
 from vaefit.benchmarks.counting.goals import judge_counting, wall_gain
 from vaefit.benchmarks.counting.histogram import HistogramBench, HistogramSettings
 from vaefit.benchmarks.counting.layouts import BY_NAME, LAYOUTS, make_cells, write_repeated
-from vaefit.benchmarks.counting.race import CONTESTANTS, DECODE, NAIVE, OURS, READ, TWO_THREADS, ZLIB, Subject
+from vaefit.benchmarks.counting.race import COMPILED, CONTESTANTS, DECODE, NAIVE, OURS, READ, TWO_THREADS, ZLIB, Subject
 from vaefit.benchmarks.counting.row import CountRow, Spread
 from vaefit.benchmarks.counting.scaling import Hit, Scaling, SizeRow
 from vaefit.benchmarks.counting.worker import Request, Worker, WorkerError
+from vaefit.cache.compiled_count import ByteCounter, build_counter
 
 INSTALLED = [layout for layout in LAYOUTS if layout.installed]
 
@@ -45,7 +46,10 @@ def test_a_row_for_each_layout_and_contestant(bench):
     done = bench("--json", "--layout", "gzip", "--layout", "contiguous")
     assert done.code == 0, done.err
     found = done.json
-    names = [contestant.name for contestant in CONTESTANTS]
+    built = build_counter()
+    assert found["counter"]["told"].startswith("counter.c counts" if built.count else "numpy counts")
+    assert (found["counter"]["build_s"] is None) is (built.count is None)
+    names = [contestant.name for contestant in CONTESTANTS if built.count or not contestant.compiled]
     rows = found["rows"]
     assert [row["contestant"] for row in rows if row["layout"] == "gzip"] == [n for n in names if "h5py" not in n]
     assert [row["contestant"] for row in rows if row["layout"] == "contiguous"] == [n for n in names if "zlib" not in n]
@@ -97,6 +101,7 @@ def test_the_tables(shown):
     words = [layout.title for layout in LAYOUTS] + [contestant.name for contestant in CONTESTANTS]
     words += ["10 MB of cells, read as chunks", "naive, 50 % of it", "x naive", "of decoding", "1.0 MiB", "1 (1-1) s"]
     words += ["1.5 s", "cache hit   1.00 ms", "goals of counting", "h5py 3", "deflate not installed"]
+    words += ["compiled    counter.c counts, built in 0.12 s; the times are without the build"]
     for word in words:
         assert word in done.out
     assert "MISSED" not in done.out
@@ -169,6 +174,26 @@ def test_without_hdf5plugin_its_layouts_are_left_out(bench, monkeypatch):
     assert done.code == 0, done.err
     assert {row["layout"] for row in done.json["rows"]} == {"lzf"}
     assert "left out: zstd, blosc; hdf5plugin is not installed: pip install 'vaefit[bench]'" in done.err
+
+
+def test_without_a_compiler_its_contestant_is_left_out(bench, monkeypatch):
+    monkeypatch.setenv("CC", "nosuch")
+    build_counter.cache_clear()
+    done = bench("--json", "--layout", "contiguous")
+    build_counter.cache_clear()
+    assert done.code == 0, done.err
+    assert "vaefit, compiled" not in {row["contestant"] for row in done.json["rows"]}
+    assert done.json["counter"]["build_s"] is None
+    assert "left out: vaefit, compiled; numpy counts: no counter is built without a C compiler" in done.err
+
+
+def test_the_build_is_no_part_of_a_time(tmp_path):
+    subject = Subject.write(BY_NAME["contiguous"], make_cells(4), tmp_path)
+    with Worker() as worker:
+        first = worker.ask(subject.request(COMPILED))
+    assert subject.wrong(COMPILED, first) is None
+    if (seconds := build_counter().build_s) is not None:
+        assert first.wall < seconds / 2
 
 
 def test_without_libdeflate_goals_that_need_it_are_not_held(monkeypatch):
@@ -315,8 +340,9 @@ def _bench(ratio=1000.0, share=0.6, gain=1.5, extra=1 << 20, speeds=(1.0, 1.1), 
             rows.append(row)
     sizes = tuple(SizeRow(10**8, True, seconds, {"1": extra, "2": extra - 1}) for seconds in speeds)
     scaling = Scaling(sizes, None if hit is None else Hit(hit, hit, hit))
+    counter = ByteCounter(None, "counter.c counts, built in 0.12 s", 0.12)
     return HistogramBench(
-        HistogramSettings(grids=grids), tuple(rows), scaling, fast, cpus, {"h5py": "3.16.0", "deflate": None}
+        HistogramSettings(grids=grids), tuple(rows), scaling, fast, counter, cpus, {"h5py": "3.16.0", "deflate": None}
     )
 
 
@@ -326,8 +352,9 @@ def _bench(ratio=1000.0, share=0.6, gain=1.5, extra=1 << 20, speeds=(1.0, 1.1), 
         ({}, []),
         ({"ratio": 100.0}, ["gzip-4 (131072,1,1): vaefit"]),
         ({"ratio": 2.3}, [f"{BY_NAME[layout].title}: {who}" for layout, who in (
-            ("gzip", "vaefit"), ("gzip", "vaefit, zlib"), ("gzip-columns", "vaefit"), ("gzip-columns", "vaefit, zlib"),
-            ("int64", "vaefit"), ("contiguous", "vaefit"))]),
+            ("gzip", "vaefit"), ("gzip", "vaefit, compiled"), ("gzip", "vaefit, zlib"), ("gzip-columns", "vaefit"),
+            ("gzip-columns", "vaefit, zlib"), ("int64", "vaefit"), ("contiguous", "vaefit"),
+            ("contiguous", "vaefit, compiled"))]),
         ({"share": 0.49}, ["contiguous: vaefit"]),
         ({"gain": 1.39}, ["gzip-4 (4096,16,16): 2 threads"]),
         ({"gain": 1.0, "cpus": 1}, []),

@@ -28,5 +28,5 @@ def test_a_wheel_from_a_clean_copy_has_every_module_below_vaefit(tmp_path: Path)
 
     assert {name.split("/")[0] for name in names} == {"vaefit"}
     files = (file.relative_to(ROOT) for room in ROOMS for file in (ROOT / room).rglob("*"))
-    kinds = (".py", ".cpp", ".jinja", ".css", ".js")
+    kinds = (".py", ".cpp", ".c", ".jinja", ".css", ".js")
     assert names == {f"vaefit/{file.as_posix()}" for file in files if file.suffix in kinds or file.name == "py.typed"}

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from .histogram import HistogramBench
-from .race import OURS, READ, TWO_THREADS, ZLIB
+from .race import COMPILED, OURS, READ, TWO_THREADS, ZLIB
 
 LEAST_GRIDS = 1 << 17
 """Fewer do not fill a chunk of the longest; goals of layouts are not held against them."""
 TIMES_NAIVE = (
     ("gzip", OURS, 10.0),
+    ("gzip", COMPILED, 10.0),
     ("gzip", ZLIB, 2.4),
     ("gzip-columns", OURS, 200.0),
     ("gzip-columns", ZLIB, 60.0),
     ("int64", OURS, 10.0),
     ("contiguous", OURS, 6.0),
+    ("contiguous", COMPILED, 6.0),
 )
 SHARE_OF_READING = 0.5
 """Of the speed at which h5py reads a contiguous dataset into memory."""

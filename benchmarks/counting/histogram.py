@@ -2,7 +2,8 @@
 
 Each layout is written to a temporary folder. Every contestant first counts it once: where a count differs from numpy's
 of the same cells, nothing of that layout is timed. Then they count in turns, each from opening the file on, in worker
-processes; of two workers one has no libdeflate. Files are in the page cache.
+processes; of two workers one has no libdeflate. What is compiled is built outside of the times. Files are in the page
+cache.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from typing import Any
 
 import h5py
 
+from vaefit.cache.compiled_count import ByteCounter, build_counter
 from vaefit.cache.errors import SettingError, require, require_range
 from vaefit.vae.errors import RunError
 from vaefit.vae.machine import cpu_name
 from vaefit.vae.report.jsonable import plain
 
 from .layouts import BY_NAME, LAYOUTS, QUICK, Layout, make_cells
-from .race import FAST_MODULE, Contestant, CountRace, Subject
+from .race import COMPILED, FAST_MODULE, Contestant, CountRace, Subject
 from .row import CountRow
 from .scaling import SIZES, Scaling, measure_scaling
 from .worker import Worker, WorkerError
@@ -97,6 +99,8 @@ class HistogramBench:
     scaling: Scaling
     fast: bool
     """libdeflate, the extra `fast`, is installed."""
+    counter: ByteCounter
+    """What the compiled contestant counts with; numpy, and why, where there is no such contestant."""
     cpus: int
     """Processors that this process may use."""
     versions: dict[str, str | None]
@@ -121,6 +125,7 @@ class HistogramBench:
         found: dict[str, Any] = plain({
             "machine": self.place,
             "versions": self.versions,
+            "counter": {"told": self.counter.told, "build_s": self.counter.build_s},
             "clock": "CPU time and wall time, files in the page cache",
             "grids": self.settings.grids_of_each,
             "rounds": self.settings.rounds,
@@ -140,6 +145,9 @@ def bench_histogram(settings: HistogramSettings, begins: Begins | None = None) -
     fast = find_spec(FAST_MODULE) is not None
     if not fast:
         _log.warning("libdeflate is not installed, so all is measured with zlib: pip install 'vaefit[fast]'")
+    counter = build_counter()
+    if counter.count is None:
+        _log.warning(f"left out: {COMPILED.name}; {counter.told}")
     parts = len(layouts) + 1
 
     def announce(done: int, what: str) -> None:
@@ -159,12 +167,12 @@ def bench_histogram(settings: HistogramSettings, begins: Begins | None = None) -
 
                 subject = Subject.write(layout, cells, folder)
                 with _told(layout.title):
-                    race = CountRace(subject, usual, slower, told)
+                    race = CountRace(subject, usual, slower, counter.count is not None, told)
                     rows += race.rows(settings.rounds, memory_of_all=not settings.quick)
                 subject.file.unlink()
         with _told("gzip-4 of growing size"):
             scaling = measure_scaling(settings.sizes, settings.rounds, folder, lambda what: announce(parts - 1, what))
-    return HistogramBench(settings, tuple(rows), scaling, fast, _cpus(), _versions())
+    return HistogramBench(settings, tuple(rows), scaling, fast, counter, _cpus(), _versions())
 
 
 @contextmanager

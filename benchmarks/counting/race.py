@@ -36,6 +36,8 @@ class Contestant:
     counter: str
     fast: bool = True
     layouts: Literal["all", "zlib", "plain"] = "all"
+    compiled: bool = False
+    """It takes a C compiler."""
 
     def counts(self, layout: Layout) -> bool:
         """It has something to show there."""
@@ -46,11 +48,12 @@ NAIVE = Contestant("naive", "naive")
 WHOLE_CHUNKS = Contestant("whole chunks", "whole_chunks")
 OURS = Contestant("vaefit", "ours")
 TWO_THREADS = Contestant("vaefit, 2 threads", "ours_on_two")
+COMPILED = Contestant("vaefit, compiled", "ours_compiled", compiled=True)
 ZLIB = Contestant("vaefit, zlib", "ours", False, "zlib")
 DECODE = Contestant("decode only", "decode")
 DECODE_ZLIB = Contestant("decode only, zlib", "decode", False, "zlib")
 READ = Contestant("h5py reads it whole", "read_whole", layouts="plain")
-CONTESTANTS = (NAIVE, WHOLE_CHUNKS, OURS, TWO_THREADS, ZLIB, READ, DECODE, DECODE_ZLIB)
+CONTESTANTS = (NAIVE, WHOLE_CHUNKS, OURS, TWO_THREADS, COMPILED, ZLIB, READ, DECODE, DECODE_ZLIB)
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ class CountRace:
     usual: Worker
     slower: Worker
     """Without libdeflate."""
+    compiled: bool
+    """The compiled counter can be built."""
     begins: Callable[[str], None]
 
     def rows(self, rounds: int, memory_of_all: bool) -> list[CountRow]:
@@ -115,7 +120,7 @@ class CountRace:
         Each counts in every round, in an order that shifts from round to round. Memory is taken apart from time, of
         ours or of all.
         """
-        racing = [one for one in CONTESTANTS if one.counts(self.subject.layout)]
+        racing = [one for one in CONTESTANTS if one.counts(self.subject.layout) and one.compiled <= self.compiled]
         first = {}
         red = {}
         for one in racing:

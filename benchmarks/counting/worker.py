@@ -100,10 +100,11 @@ def peak_memory() -> int | None:
 
 
 def _answer(request: Request) -> Answer:
-    from .counters import COUNTERS
+    from .counters import COUNTERS, prepare
 
     call, file = COUNTERS[request.counter], Path(request.file)
     calls = 0
+    prepare(request.counter)
     cpu, wall = time.process_time(), time.perf_counter()
     while True:
         found = call(file, request.slices)

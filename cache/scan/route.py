@@ -40,6 +40,8 @@ class Route:
     spans: Spans
     threads: int
     """How many threads read and count at once."""
+    planes: bool = False
+    """Cells of several bytes lie as planes, of which one alone is counted."""
 
     @property
     def cut(self) -> str:
@@ -116,8 +118,9 @@ def _chunked(dataset: h5py.Dataset, threads: int) -> Route:
     else:
         how = f"inflated by {choose_inflate()[1]}" if filters else "without a filter"
         threads = min(threads, MEMORY // chunk_bytes) if chunk_bytes >= _THREADED_CHUNK else 1
+        stored = StoredChunks(dataset, chunks, filters)
         return Route(
-            "chunks", f"chunks taken as they are stored, {how}", StoredChunks(dataset, chunks, filters), threads
+            "chunks", f"chunks taken as they are stored, {how}", stored, threads, len(filters) == 2 and itemsize > 1
         )
     if len(chunks) < chunks.most:
         return Route("chunks through h5py", f"{why}; not every chunk was written", ChunkReads(dataset, chunks), 1)

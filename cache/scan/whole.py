@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compiled_count import ByteCounter, choose_counter
 from ..errors import DataError
 from ..histogram import MAX_CLASSES, Histogram, OutsideLabelError, Part, outside_classes, wrong_label
 from ..stream import blocks
@@ -54,7 +55,7 @@ class Scan:
     route: str
     """Which way the cells were read, in one word."""
     reason: str
-    """Why that way."""
+    """Why that way, and what counted them."""
     threads: int
     """How many threads read and counted at once."""
     resumed: int
@@ -67,6 +68,7 @@ def scan(
     threads: int | None = None,
     resume: Checkpoint | None = None,
     each: Each | None = None,
+    counter: ByteCounter | None = None,
 ) -> Scan:
     """Count every cell of an open dataset.
 
@@ -74,6 +76,7 @@ def scan(
         threads: how many inflate and count at once; None is one for each processor that this process may use, at most
             four, as far as the layout gains from them.
         resume: where an earlier scan of the same data stopped; one of another route is ignored.
+        counter: what counts single bytes; None is the one that is fastest for as many cells as are left.
 
     Raises DataError for the first label that is neither in 0..255 nor ignored, with its position, and for bytes that
     cannot be read.
@@ -85,8 +88,14 @@ def scan(
         start = resume
     counts, outside, cells = np.array(start.counts, np.int64), start.outside, start.cells
     total = math.prod(dataset.shape)
+    if counter is None:
+        counter = choose_counter(total - cells if dataset.dtype == np.uint8 or route.planes else 0, route.threads)
+
+    def histogram() -> Histogram:
+        return Histogram(dataset.dtype, ignore_index, counter.count)
+
     try:
-        for number, part in enumerate(_parts(dataset, route, start.spans, ignore_index), start.spans + 1):
+        for number, part in enumerate(_parts(route, start.spans, histogram), start.spans + 1):
             counts, outside, cells = counts + part.counts, outside + part.outside, cells + part.cells
             if each is not None:
                 each(Checkpoint(route.cut, number, cells, tuple(counts.tolist()), outside), total)
@@ -96,7 +105,7 @@ def scan(
         where = f"{dataset.file.filename}:{dataset.name}"
         got = f"{_size(dataset):,} bytes, before {size:,}"
         raise DataError("the file was cut while it was counted", where, got, "Run the command again.")
-    return Scan(counts, outside, route.name, route.reason, route.threads, start.cells)
+    return Scan(counts, outside, route.name, f"{route.reason}; {counter.told}", route.threads, start.cells)
 
 
 def first_wrong_label(dataset: h5py.Dataset, classes: int, ignore_index: int | None, instead: str = "") -> DataError:
@@ -119,13 +128,13 @@ def _size(dataset: h5py.Dataset) -> int:
         return 0
 
 
-def _parts(dataset: h5py.Dataset, route: Route, first: int, ignore_index: int | None) -> Iterator[Part]:
+def _parts(route: Route, first: int, histogram: Callable[[], Histogram]) -> Iterator[Part]:
     """The counts of the spans from `first` on, in order, counted by as many threads as the route has."""
     own = threading.local()
 
     def count(number: int) -> Part:
         if not hasattr(own, "histogram"):
-            own.histogram = Histogram(dataset.dtype, ignore_index)
+            own.histogram = histogram()
         route.spans.count(number, own.histogram)
         part: Part = own.histogram.take()
         return part
