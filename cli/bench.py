@@ -1,4 +1,4 @@
-"""`vaefit-cli bench`: measure the kernels, the counting of datasets and the step against their peers."""
+"""`vaefit-cli bench`: measure kernels, counting of datasets, step and loaders against their peers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .console import Terminal
 
 bench = typer.Typer(
-    help="Measure the kernels, the counting of datasets and the step: parity first, then time, against peers.",
+    help="Measure kernels, counting of datasets, step and loaders: parity first, then time, against peers.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -171,6 +171,44 @@ def step(
     print_step(terminal, found)
     terminal.json(found.json())
     raise typer.Exit(0 if found.times_cheaper >= require else 1)
+
+
+@bench.command()
+def loader(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help="file.h5, file.h5:/dataset, or 'train-*.h5' for shards.", show_default="grids in three layouts"
+        ),
+    ] = None,
+    grids: Annotated[
+        int | None,
+        typer.Option(help="16 x 16 grids of each layout.", show_default="1048576, with --quick 131072"),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Grids in a batch, and in a step.")] = 128,
+    device: Device = "cpu",
+    quick: Annotated[bool, typer.Option("--quick", help="One round of each way, a shorter one.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure how fast batches come out of HDF5, from memory and streamed, against what the training step takes.
+
+    Without DATA, grids are stored contiguous, by gzip in chunks (4096,16,16), and in (131072,1,1), which h5py guesses.
+    The first grids of each loader must be those that h5py gives: where they are not, nothing is timed and the exit code
+    is 1. Each way to load is measured in fresh processes, in turns, files being in the page cache.
+    """
+    from vaefit.benchmarks.loader import LoaderSettings, bench_loader
+
+    from .bench_tables import print_loader
+    from .console import Terminal
+
+    terminal = Terminal(as_json, quiet)
+    settings = LoaderSettings(grids, batch_size, device, quick)
+    with terminal.progress() as progress:
+        found = bench_loader(data, settings, progress.timing)
+    print_loader(terminal, found)
+    terminal.json(found.json())
+    raise typer.Exit(0 if found.passed else 1)
 
 
 def _shape(text: str) -> tuple[int, int, int, int]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vaefit.benchmarks.counting.row import CountRow
     from vaefit.benchmarks.goals import Judgement
     from vaefit.benchmarks.kernels import KernelBench
+    from vaefit.benchmarks.loader import LoaderBench
     from vaefit.benchmarks.row import Row
     from vaefit.benchmarks.step import StepBench
     from vaefit.kernels._triton.offline import Compiled
@@ -127,6 +128,38 @@ def print_step(terminal: Terminal, bench: StepBench) -> None:
         checks.add_row(name, str(check.updates), f"{check.cpu_seconds:.2f}")
     terminal.table(checks)
     terminal.line("lightning gives no verdict and no pictures")
+
+
+def print_loader(terminal: Terminal, bench: LoaderBench) -> None:
+    """What the step takes, and a table for each dataset."""
+    batch = " x ".join(map(str, bench.batch))
+    terminal.line(f"step        {_digits(bench.step_speed)} grids/s: batch {batch}, --recipe adam, {bench.device}")
+    terminal.line(f"data        {bench.grids:,} grids, 95 % of them to train on, in the page cache")
+    terminal.line("first       from opening the dataset to the first batch")
+    terminal.line("grids/s     from there on, on the wall: median (slowest-fastest process)")
+    terminal.line("CPU         of all threads, for a million grids")
+    terminal.line("extra       the most memory of a fresh process, above what it holds with everything imported")
+    terminal.line()
+    for layout in dict.fromkeys(row.layout for row in bench.rows):
+        table = Table(title=layout)
+        table.add_column("loader", no_wrap=True)
+        for column in ("first", "grids/s", "times what the step needs", "CPU", "extra"):
+            table.add_column(column, justify="right")
+        for row in (row for row in bench.rows if row.layout == layout):
+            if row.speed is None or row.low is None or row.high is None:
+                table.add_row(row.way, "not timed" if row.parity else "parity is red", style="red")
+                continue
+            spread = f" ({row.low:,.0f}-{row.high:,.0f})" if row.low < row.high else ""
+            extra = _mebibytes(row.peak_bytes)
+            table.add_row(
+                row.way,
+                _seconds(row.first_s),
+                f"{row.speed:,.0f}{spread}",
+                _times(row.over_step),
+                _seconds(row.cpu_us),
+                extra,
+            )
+        terminal.table(table)
 
 
 def print_histogram(terminal: Terminal, bench: HistogramBench) -> None:

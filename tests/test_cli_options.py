@@ -45,6 +45,10 @@ LINES = {
         "grids.h5 --no-peers --rounds 1 --steps 3 --device cpu --require 0 --json",
         "grids.h5 --no-peers --rounds 1 -q",
     ],
+    "bench loader": [
+        "grids.h5 --quick --batch-size 32 --device cpu --json",
+        "--grids 2048 --quick --quiet",
+    ],
 }
 
 

@@ -299,6 +299,7 @@ def test_the_way_is_chosen_by_memory_and_said(stored, monkeypatch):
         monkeypatch.setattr("vaefit.vae.loader.loader.free_memory", lambda free=free: free)
         with loader(data) as found:
             assert found.how.startswith(way)
+            assert found.mode == ("memory" if way == "in memory" else "stream")
 
 
 def test_free_memory_is_less_than_all_of_it():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ class InMemory:
         with opened(source.data) as grids:
             self._grids = source.read(grids, np.flatnonzero(source.sizes))
         self._seed = seed
+        self.mode: Literal["memory", "stream"] = "memory"
         self.size, self.batch_size = source.size, batch_size
         self.steps = self.size // batch_size
         self.how = f"in memory, {_bytes(source.bytes)} of {source.dtype}, shuffled fully"

@@ -35,6 +35,9 @@ class Loader(Protocol):
     size: int
     """How many grids have the role."""
     batch_size: int
+    mode: Literal["memory", "stream"]
+    """What `auto` has become: it depends on the memory that is free, and the orders of the two differ, so that a run
+    which is to be resumed exactly asks for this one."""
     how: str
     """In a few words, for the header of a run."""
     steps: int

@@ -122,9 +122,14 @@ def _drawn(split: SeededSplit, number: int) -> NDArray[np.uint8]:
     """(n,), the roles of the grids of one block, not to be written to."""
     begin, end = number * BLOCK, min(split.grids, (number + 1) * BLOCK)
     quotas = split._before(end) - split._before(begin)
-    roles = np.full(end - begin, LEFT_OUT, np.uint8)
-    roles[: quotas.sum()] = np.repeat(np.arange(len(ROLES), dtype=np.uint8), quotas)
-    np.random.default_rng([split.seed, _STREAM, number]).shuffle(roles)
+    # a block that is visited again is drawn again, so only the grids that are not like most of it are drawn
+    names = np.array([*range(len(ROLES)), LEFT_OUT], np.uint8)
+    quotas = np.append(quotas, end - begin - quotas.sum())
+    most = int(quotas.argmax())
+    roles = np.full(end - begin, names[most], np.uint8)
+    quotas[most] = 0
+    drawn = np.random.default_rng([split.seed, _STREAM, number]).choice(end - begin, quotas.sum(), replace=False)
+    roles[drawn] = np.repeat(names, quotas)
     roles.setflags(write=False)
     return roles
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,7 @@ class Streamed:
         self._idle: list[Grids] = []
         self._running: set[ReadAhead[_Window, tuple[_Window, _Held]]] = set()
         self._closed = False
+        self.mode: Literal["memory", "stream"] = "stream"
         self.size, self.batch_size = source.size, batch_size
         self.steps = self.size // batch_size
         by = f"{workers} worker{'' if workers == 1 else 's'}"
