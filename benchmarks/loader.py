@@ -24,7 +24,7 @@ from vaefit.cache import count_shards
 from vaefit.cache.errors import require_range
 from vaefit.cache.grids import opened
 from vaefit.vae import RECIPES, BetaVAE
-from vaefit.vae.check import choose_device
+from vaefit.vae.compute import choose_device
 from vaefit.vae.loader import open_loader
 from vaefit.vae.loader.loader import MAX_BATCH, Mode
 from vaefit.vae.machine import cpu_name

@@ -92,7 +92,7 @@ def train(
     loader: Annotated[
         str, typer.Option(metavar="auto|memory|stream", help="Hold the grids in memory, or read them each epoch.")
     ] = "auto",
-    workers: Annotated[int, typer.Option(help="Threads that read ahead, where grids are streamed.")] = 2,
+    workers: Annotated[int, typer.Option(help="Threads that read ahead, where grids are streamed.")] = 1,
     window: Annotated[int, typer.Option(help="Grids that are shuffled together, where they are streamed.")] = 65_536,
     latent_dim: LatentDim = None,
     model: Model = None,

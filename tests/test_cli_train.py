@@ -120,7 +120,7 @@ def test_a_knob_changes_the_outcome(train, options, against):
     assert train(options)[1] != train(against)[1]
 
 
-@pytest.mark.parametrize("options", ["--loader memory", "--workers 1", "--checkpoint-every 0", "--validate-every 3"])
+@pytest.mark.parametrize("options", ["--loader memory", "--workers 2", "--checkpoint-every 0", "--validate-every 3"])
 def test_these_change_no_weights(train, options):
     if options == "--validate-every 3":  # the best of more validations may be another
         assert train(options)[0].json["history"][-1]["loss"] == train()[0].json["history"][-1]["loss"]
@@ -231,7 +231,7 @@ def test_a_resumed_run_keeps_its_settings(vaefit_cli, dataset, tmp_path):
     first = vaefit_cli("train", dataset, *SHORT, "--gamma", "1", "--out", out, "--json").json
     again = vaefit_cli("train", "--resume", out, "--json")
     assert (again.code, again.json["history"]) == (0, first["history"])
-    assert vaefit_cli("train", dataset, "--resume", out, "--gamma", "1", "--workers", "1", "-q").code == 0
+    assert vaefit_cli("train", dataset, "--resume", out, "--gamma", "1", "--workers", "2", "-q").code == 0
     for option, value, before in (("--gamma", "2", "1.0"), ("--epochs", "3", "1"), ("--lr", "1", "0.002")):
         refused = vaefit_cli("train", "--resume", out, option, value, "--json")
         assert refused.code == 2

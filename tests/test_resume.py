@@ -200,6 +200,15 @@ def test_data_that_were_moved_are_the_same_data(data, tmp_path, uninterrupted):
     assert_equal(folder, uninterrupted())
 
 
+def test_the_order_of_the_grids_does_not_depend_on_the_memory_that_is_free(data, tmp_path, uninterrupted, monkeypatch):
+    folder = tmp_path / "run"
+    with pytest.raises(CutError):
+        run_train(settings(data, folder), cut_after(5))
+    monkeypatch.setattr("vaefit.vae.loader.loader.free_memory", lambda: 0)  # from now on `auto` would stream
+    resume_train(folder, same)
+    assert_equal(folder, uninterrupted())
+
+
 def edited(folder, **changes):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **changes}))

@@ -42,12 +42,12 @@ class TrainFolder(WrittenFolder):
         """The checkpoints in it."""
         return CheckpointFolder.of(self.path)
 
-    def begin(self, settings: TrainSettings, prepared: PreparedTraining) -> None:
-        """Remove the files of an earlier run, no others, and write `config.json`."""
+    def begin(self, settings: TrainSettings, prepared: PreparedTraining, loader: str) -> None:
+        """Remove the files of an earlier run, no others, and write `config.json`; `loader` is the mode that is used."""
         self.remove(FILES)
         with self.failing(FOLDER):
             self.checkpoints.clear()
-        self.write("config.json", json_file(training_config(settings, prepared)))
+        self.write("config.json", json_file(training_config(settings, prepared, loader)))
 
     @contextmanager
     def recording(self, classes: int, checkpoint: Checkpoint | None) -> Iterator[Recorder]:
@@ -136,7 +136,7 @@ class Recorder:
             self.kept = checkpoint.step
 
 
-def training_config(settings: TrainSettings, prepared: PreparedTraining) -> dict[str, object]:
+def training_config(settings: TrainSettings, prepared: PreparedTraining, loader: str) -> dict[str, object]:
     """What `config.json` holds."""
     dataset = prepared.dataset
     split = {role: prepared.split.size(role) for role in ("train", "val", "test")}
@@ -147,6 +147,7 @@ def training_config(settings: TrainSettings, prepared: PreparedTraining) -> dict
         "dataset": {"digest": dataset.digest, "grids": dataset.grids, "counts": dataset.counts.tolist()},
         "weights": prepared.weights.values.tolist(),
         "split": split,
+        "loader": loader,
     }
 
 

@@ -20,7 +20,7 @@ from ..recipe import Recipe
 from ..report.stored import read_json
 from ..report.training_result import FORMAT, KIND
 from .prepare import PreparedTraining
-from .settings import TrainSettings
+from .settings import LoaderMode, TrainSettings
 
 _PATHS = ("weights_file", "cache_dir", "out")
 _log = logging.getLogger("vaefit")
@@ -34,6 +34,8 @@ class StoredTraining:
     settings: TrainSettings
     threads: int
     """CPU threads that it ran on."""
+    loader: LoaderMode
+    """`memory` or `stream`: what `auto` takes depends on the free memory, and the order of the grids on that."""
     config: dict[str, Any]
 
     @classmethod
@@ -55,6 +57,7 @@ class StoredTraining:
             )
         try:
             settings, threads = stored_settings(config), int(config["threads"])
+            loader = config["loader"]
         except (KeyError, TypeError, ValueError) as error:
             said = error.got if isinstance(error, SettingError) else str(error)
             do = "It was changed by hand, or is of another version: start the run again, with --overwrite."
@@ -62,7 +65,7 @@ class StoredTraining:
         before = config.get("versions", {}).get("torch")
         if before != torch.__version__:
             _log.warning(f"the run began with torch {before}, and this is {torch.__version__}: numbers may differ")
-        return cls(folder, settings, threads, config)
+        return cls(folder, settings, threads, loader, config)
 
     def check(self, prepared: PreparedTraining) -> None:
         """Raise RunError, which names what changed, where data, split or weights are not what the run began with."""

@@ -51,7 +51,7 @@ class TrainSettings(RunSettings):
     precision: Precision = "float32"
     compile: bool = False
     loader: LoaderMode = "auto"
-    workers: int = 2
+    workers: int = 1
     window: int = WINDOW
 
     def __post_init__(self) -> None:

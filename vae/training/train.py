@@ -129,7 +129,7 @@ class _Run:
             role,
             settings.batch_size,
             seed=settings.seed,
-            mode=settings.loader,
+            mode=settings.loader if self.stored is None else self.stored.loader,
             workers=settings.workers,
             window=settings.window,
             classes=prepared.dataset.classes,
@@ -161,7 +161,7 @@ class _Run:
         validator = Validator(step, lambda: val.in_order(settings.batch_size), val.size, ignored)
         every = settings.validate_every or train.steps
         plan = Plan(updates, train.steps, every, settings.patience, settings.checkpoint_every)
-        checkpoint = self._begun(prepared)
+        checkpoint = self._begun(prepared, train)
         with self.folder.recording(classes, checkpoint) as recorder:
             training = Training(
                 step, recipe, plan, train, validator, recorder, settings.seed, prepared.augment, ignored
@@ -174,14 +174,14 @@ class _Run:
         trained = TrainedRun(prepared, setup, training.progress, found)
         return self.folder.finish(trained, ignored)
 
-    def _begun(self, prepared: PreparedTraining) -> Checkpoint | None:
+    def _begun(self, prepared: PreparedTraining, train: Loader) -> Checkpoint | None:
         """The checkpoint to go on from; None for a run that begins."""
         if self.stored is not None:
             checkpoint = self.folder.checkpoints.newest()
             if checkpoint is not None:
                 return checkpoint
             _log.warning("the run has no checkpoint yet: it begins anew")
-        self.folder.begin(self.settings, prepared)
+        self.folder.begin(self.settings, prepared, train.mode)
         return None
 
     @contextmanager
