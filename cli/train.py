@@ -43,7 +43,9 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(readable=False, metavar="RUN", help="Go on with the run in this folder.")
     ] = None,
-    recipe: Annotated[str, typer.Option(metavar="default|adam", help="Where every setting starts from.")] = "default",
+    recipe: Annotated[
+        str, typer.Option(metavar="default|adam|soft", help="Where every setting starts from.")
+    ] = "default",
     epochs: Annotated[int, typer.Option(help="Passes over the grids for training.")] = 5,
     batch_size: Annotated[int, typer.Option(help="Grids in a batch.")] = 128,
     limit: Annotated[

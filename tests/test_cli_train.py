@@ -22,6 +22,7 @@ RESULT = {
 # each, after SHORT, must end in other weights of the model than the options on the right
 KNOBS = {
     "--recipe adam": "",
+    "--recipe soft": "--gamma 0",
     "--epochs 2": "",
     "--batch-size 20": "",
     "--limit 100": "",

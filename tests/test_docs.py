@@ -6,7 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +21,8 @@ from vaefit.cli.app import app
 from vaefit.vae import RECIPES, CollapseMonitor, Recipe
 from vaefit.vae.diagnosis import Cause
 from vaefit.vae.report.folder import FILES
+from vaefit.vae.report.training_folder import FILES as TRAINING_FILES
+from vaefit.vae.training.recipes import RECIPES as TRAIN_RECIPES
 
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -129,7 +131,7 @@ def test_options_are_those_of_the_help(name: str, vaefit_cli: Callable[..., Any]
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_values_and_defaults_are_those_of_the_program(name: str) -> None:
     written = {option: row for row in rows(f"`{name}`") for option in re.findall(r"`(--[a-z-]+)`", row[0])}
-    knobs = {field.name for field in fields(Recipe)} if name == "vaefit-cli overfit" else set()
+    recipe = {"vaefit-cli overfit": RECIPES["default"], "vaefit-cli train": TRAIN_RECIPES["default"]}.get(name)
     for parameter in PROGRAMS[name].params:
         if parameter.param_type_name == "argument":
             continue
@@ -139,12 +141,12 @@ def test_values_and_defaults_are_those_of_the_program(name: str) -> None:
             assert [choice for choice in choices if f"`{choice}`" not in row[1]] == []
         elif parameter.metavar:
             assert row[1] == f"`{parameter.metavar}`"
-        assert row[2] == default_of(parameter, knobs), parameter.opts
+        assert row[2] == default_of(parameter, recipe), parameter.opts
 
 
-def default_of(parameter: Any, knobs: set[str]) -> str:
-    """How the reference writes an option's default."""
-    value = getattr(Recipe(), parameter.name) if parameter.name in knobs else parameter.default
+def default_of(parameter: Any, recipe: Recipe | None) -> str:
+    """How the reference writes an option's default; that of a recipe's knob is the recipe's."""
+    value = getattr(recipe, parameter.name, parameter.default)
     if parameter.secondary_opts:
         return "-" if value is None else f"`{parameter.secondary_opts[0]}`"
     if isinstance(value, bool) or (parameter.is_flag and value is None):
@@ -189,6 +191,22 @@ def test_keys_of_overfit(workplace: Path, tmp_path: Path, vaefit_cli: Callable[.
     assert {path.name for path in run.iterdir()} <= set(first_cells("Files"))
 
 
+AS_IN_OVERFIT = ("dataset", "weights", "preflight", "backend", "backend_reason", "device", "model", "adapter", "lr",
+                 "lr_reason", "run_dir")  # fmt: skip
+
+
+def test_keys_of_train(workplace: Path, tmp_path: Path, vaefit_cli: Callable[..., Any]) -> None:
+    run = tmp_path / "run"
+    done = vaefit_cli(
+        "train", workplace / "grids.h5", "--epochs", 1, "--batch-size", 16, "--out", run, "--json", "--quiet"
+    )
+    found = {key for key in keys(done.json) if key.partition(".")[0] not in AS_IN_OVERFIT}
+    assert sorted(first_cells("Keys of `train --json`")) == sorted(found)
+    explained = section("Keys of `train --json`")
+    assert [key for key in AS_IN_OVERFIT if f"`{key}`" not in explained] == []
+    assert {path.name for path in run.iterdir()} <= {name.rstrip("/") for name in first_cells("Files")}
+
+
 def test_keys_of_weights(workplace: Path, vaefit_cli: Callable[..., Any]) -> None:
     found: set[str] = set()
     vaefit_cli("weights", workplace / "grids.h5", "--quiet")
@@ -215,7 +233,7 @@ def test_the_causes_are_those_of_the_program() -> None:
 
 
 def test_files_of_a_run_folder() -> None:
-    assert set(FILES) <= set(first_cells("Files"))
+    assert set(FILES) | set(TRAINING_FILES) <= set(first_cells("Files"))
 
 
 @pytest.mark.parametrize("package", [vaefit.kernels, vaefit.cache, vaefit.vae], ids=lambda package: package.__name__)
