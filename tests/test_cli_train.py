@@ -50,7 +50,7 @@ KNOBS = {
     "--lr 0.01": "",
     "--lr auto": "",
     "--betas 0.5,0.9": "",
-    "--warmup 3": "",
+    "--warmup 0 --epochs 4": "--epochs 4",
     "--lr-decay none": "",
     "--lr-decay isqrt": "--lr-decay none",
     "--lr-decay isqrt --decay-steps 50": "--lr-decay isqrt",

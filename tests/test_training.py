@@ -178,6 +178,7 @@ def test_beta_schedules_are_worked_out_from_the_epochs():
     settings = TrainSettings("x.h5", recipe=replace(RECIPES["default"], beta=2.0), beta_warmup=1.5)
     recipe = recipe_for(settings, updates=60, epoch=20)
     assert recipe.iterations == 60
+    assert recipe.warmup == 6  # of 100: at most a tenth
     assert recipe.beta_ramp == BetaRamp(0.0, 3.0, 2.0)
     assert [recipe.beta_at(step) for step in (0, 15, 30, 59)] == pytest.approx([0, 1, 2, 2])
     cycles = recipe_for(replace(settings, beta_warmup=0.0, beta_cycles=2), updates=60, epoch=20).beta_ramp

@@ -24,6 +24,9 @@ from ..recipe import Recipe
 from ..weighting import ClassWeights
 from .settings import TrainSettings
 
+WARMUP_PART = 10
+"""A short run must not be over before its rate has risen."""
+
 _log = logging.getLogger("vaefit")
 
 
@@ -74,10 +77,11 @@ class PreparedTraining:
 
 
 def recipe_for(settings: TrainSettings, updates: int, epoch: int) -> Recipe:
-    """The recipe of so many updates, of which an epoch has `epoch`."""
+    """The recipe of so many updates, of which an epoch has `epoch`: its warm-up is at most a tenth of them."""
     recipe, ramp = settings.recipe, settings.recipe.beta_ramp
     if settings.beta_cycles:
         ramp = BetaCycles(updates, settings.beta_cycles, recipe.beta)
     elif settings.beta_warmup:
         ramp = BetaRamp(0.0, settings.beta_warmup * epoch / STEPS_PER_EPOCH, recipe.beta)
-    return replace(recipe, iterations=updates, beta_ramp=ramp)
+    warmup = min(recipe.warmup, updates // WARMUP_PART)
+    return replace(recipe, iterations=updates, beta_ramp=ramp, warmup=warmup)
