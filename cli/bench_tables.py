@@ -134,6 +134,8 @@ def print_loader(terminal: Terminal, bench: LoaderBench) -> None:
     """What the step takes, and a table for each dataset."""
     batch = " x ".join(map(str, bench.batch))
     terminal.line(f"step        {_digits(bench.step_speed)} grids/s: batch {batch}, --recipe adam, {bench.device}")
+    epoch = f"an epoch of `train` takes {bench.epoch_over_steps:.3f} times the CPU time of its bare steps"
+    terminal.line(f"epoch       {epoch}, validation left out")
     terminal.line(f"data        {bench.grids:,} grids, 95 % of them to train on, in the page cache")
     terminal.line("first       from opening the dataset to the first batch")
     terminal.line("grids/s     from there on, on the wall: median (slowest-fastest process)")
