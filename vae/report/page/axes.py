@@ -22,6 +22,8 @@ _WIDTH, _DPI = 10.0, 72
 _LEFT, _RIGHT = 0.095, 0.76
 
 Row = TypeVar("Row")
+Style = str | tuple[int, tuple[int, ...]]
+"""How matplotlib names a line's dashes: by a word, or by an offset and lengths."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def write_word(axes: Axes, x: float, y: float, text: str, colour: str, where: Tr
     axes.text(x, y, text, transform=where, color=colour, ha=side, va="center", fontsize=10)
 
 
-def draw_line(axes: Axes, steps: list[int], values: Sequence[float], colour: str, style: str, name: str) -> None:
+def draw_line(axes: Axes, steps: list[int], values: Sequence[float], colour: str, style: Style, name: str) -> None:
     """Draw a line through the values that are finite, with a gap where they are not."""
     finite = [value if math.isfinite(value) else math.nan for value in values]
     # a line of one point is invisible
