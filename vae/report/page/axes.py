@@ -18,6 +18,8 @@ from .inline_svg import FAINT, INK
 
 POINTS = 240
 """Steps that a line is drawn through; more cannot be told apart on a screen, and swell the page."""
+FAR = 5
+"""Ratio of losses beyond which their scale is logarithmic."""
 _WIDTH, _DPI = 10.0, 72
 _LEFT, _RIGHT = 0.095, 0.76
 
@@ -63,9 +65,10 @@ def stacked_axes(height: float, heights: Sequence[float]) -> tuple[Figure, list[
 
 
 def scale_losses(axes: Axes, losses: Sequence[float]) -> None:
-    """Make the scale logarithmic, where any loss is positive."""
+    """Make the scale logarithmic, where any loss is positive and they are far apart."""
     positive = [value for value in losses if math.isfinite(value) and value > 0]
-    if positive:
+    # closer ones would have a single mark between them, or none
+    if positive and max(positive) > FAR * min(positive):
         axes.set_yscale("log")
         # of two decades or fewer, marks at 2 and 5 too: one number is no scale
         narrow = max(positive) < 100 * min(positive)
@@ -73,6 +76,8 @@ def scale_losses(axes: Axes, losses: Sequence[float]) -> None:
         # plain numbers: powers as formulas take longer to set than all else to draw
         axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
         axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.set_ylabel("loss")
 
 

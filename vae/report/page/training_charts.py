@@ -46,11 +46,12 @@ def training_curves(run: TrainSummary) -> Chart:
         ("macro accuracy", [row.macro_accuracy for row in drawn], ACCENT, "--"),
         ("worst class", [row.worst_class_accuracy for row in drawn], SECOND, "-."),
         ("pixel accuracy", [row.pixel_accuracy for row in drawn], INK, "-"),
-        ("skill", skills, GOOD, (0, (1, 1))),
+        ("skill", skills, GOOD, (0, (6, 1, 1, 1, 1, 1))),
         ("background share", [run.background_share] * len(drawn), FAINT, ":"),
     )
     for name, values, colour, style in lines:
-        draw_line(accuracy, steps, values, colour, style, name)
+        if any(map(math.isfinite, values)):
+            draw_line(accuracy, steps, values, colour, style, name)
     for axes in rows:
         axes.axvline(run.best_step, color=FAINT, linewidth=1, linestyle=(0, (6, 3)), label="best weights")
     accuracy.set_xlim(*span_of(steps))
@@ -77,6 +78,8 @@ def latent_chart(divergence: Sequence[float], active: Sequence[bool]) -> LatentC
     figure, (axes,) = stacked_axes(2.2, (1,))
     for state, colour, name in ((True, ACCENT, "active"), (False, AREA, "not active")):
         places = [place for place, i in enumerate(shown) if active[i] == state]
+        if not places:
+            continue
         heights = [divergence[shown[place]] for place in places]
         axes.bar(places, heights, width=0.75, color=colour, edgecolor=ACCENT, linewidth=0.8, label=name)
         if state:
