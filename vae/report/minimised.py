@@ -34,5 +34,6 @@ def _beta(settings: dict[str, Any], recipe: dict[str, Any]) -> Any:
     if recipe.get("beta_ramp"):
         return recipe["beta_ramp"]
     beta = recipe.get("beta")
-    changes = {name: settings[name] for name in ("beta_warmup", "beta_cycles") if settings.get(name)}
+    names = ("beta_warmup", "beta_cycles")
+    changes = {name.replace("_", "-"): settings[name] for name in names if settings.get(name)}
     return {"beta": beta, **changes} if beta and changes else beta
