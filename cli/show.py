@@ -20,11 +20,13 @@ Run = Annotated[Path, typer.Argument(readable=False, help="A run folder.")]
 def show(run: Run, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Print a run again, or a sweep, from its folder alone."""
     from vaefit.vae.report.stored import StoredRun
+    from vaefit.vae.report.training_result import TrainSummary
     from vaefit.vae.sweep.folder import FILES, read_sweep
 
     from .console import Terminal
     from .sweep_table import print_sweep
     from .tables import print_result, print_setup
+    from .training_tables import print_training, print_training_setup
 
     terminal = Terminal(as_json, quiet)
     if any((run / name).exists() for name in FILES):
@@ -33,13 +35,17 @@ def show(run: Run, as_json: AsJson = False, quiet: Quiet = False) -> None:
         terminal.json(outcome.json())
         return
     summary = StoredRun.read(run).summary
-    print_setup(terminal, summary.setup)
-    print_result(terminal, summary)
+    if isinstance(summary, TrainSummary):
+        print_training_setup(terminal, summary.setup)
+        print_training(terminal, summary)
+    else:
+        print_setup(terminal, summary.setup)
+        print_result(terminal, summary)
     terminal.json(summary.json())
 
 
 def compare(first: Run, second: Run, as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """Say what differs between two runs: settings, data, batch, weights, machine and results."""
+    """Say what differs between two runs, overfit or train: objective, data, settings, machine and results."""
     from vaefit.vae.report.comparison import Comparison
     from vaefit.vae.report.stored import StoredRun
 
@@ -52,21 +58,44 @@ def compare(first: Run, second: Run, as_json: AsJson = False, quiet: Quiet = Fal
 
 
 def _print(terminal: Terminal, found: Comparison) -> None:
-    terminal.line(f"A        {found.runs[0]}")
-    terminal.line(f"B        {found.runs[1]}")
-    terminal.line(f"data     {_digests(found.same_data, found.data, 'bytes')}")
-    terminal.line(f"batch    {_digests(found.same_batch, found.batch, 'grids')}")
+    terminal.line(f"objective  {_objective(found)}")
+    terminal.line(f"A          {found.kinds[0]}: {found.runs[0]}")
+    terminal.line(f"B          {found.kinds[1]}: {found.runs[1]}")
+    terminal.line(f"data       {_digests(found.same_data, found.data, 'bytes')}")
+    if found.batch is not None:
+        terminal.line(f"batch      {_digests(found.same_batch, found.batch, 'grids')}")
     weights = found.weights[0] if found.same_weights else f"different: {found.weights[0]} | {found.weights[1]}"
-    terminal.line(f"weights  {'the same: ' if found.same_weights else ''}{weights}")
-    step = found.first_different_step
-    same = "the same at every step" if step is None else f"different from step {step} on"
-    terminal.line(f"metrics  {same}")
+    terminal.line(f"weights    {'the same: ' if found.same_weights else ''}{weights}")
+    if found.kinds[0] == found.kinds[1]:
+        step = found.first_different_step
+        same = "the same at every step" if step is None else f"different from step {step} on"
+        terminal.line(f"metrics    {same}")
     terminal.line()
     _table(terminal, "settings that differ", found.settings, "none")
+    for letter, kind, own in zip("AB", found.kinds, found.own_settings, strict=True):
+        if own:
+            listed = ", ".join(f"{name} {_word(value)}" for name, value in own.items())
+            terminal.line(f"only {kind} has (run {letter}): {listed}")
+            terminal.line()
     _table(terminal, "machine and versions that differ", found.environment, "none")
     _table(terminal, "results", found.results, "")
     classes = {f"class {c}": pair for c, pair in enumerate(found.class_accuracy) if pair[0] != pair[1]}
     _table(terminal, "accuracy of classes that differ", classes, "none")
+
+
+def _objective(found: Comparison) -> str:
+    """Whether both runs minimised the same, in one line."""
+    same, different = [], []
+    for name, (left, right) in found.objective.items():
+        if left == right:
+            same.append("weights (bytes equal)" if name == "weights" else f"{name} {_word(left)}")
+        elif name == "weights":
+            different.append(f"weights ({found.weights[0]} | {found.weights[1]})")
+        else:
+            different.append(f"{name} ({_word(left)} | {_word(right)})")
+    if not different:
+        return f"the same: {', '.join(same)}"
+    return f"different: {', '.join(different)}; the same: {', '.join(same) or 'nothing'}"
 
 
 def _digests(same: bool | None, digests: Pair, what: str) -> str:
@@ -95,4 +124,6 @@ def _word(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list):
         return ",".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_word(part)}" for name, part in value.items())
     return "none" if value is None else str(value)

@@ -37,30 +37,30 @@ def print_training_setup(terminal: Terminal, setup: TrainingSetup) -> None:
 
 def print_training(terminal: Terminal, run: TrainSummary) -> None:
     """The validations, the accuracy of each class, and what to think of it."""
+    from vaefit.vae.report.training_readings import AFTER_DIVERGENCE, recall_trade
+
     terminal.table(_validations(run))
-    table = Table(title=f"accuracy per class on validation, weights of update {run.best_step:,}")
+    table = Table(title="accuracy per class")
     for column in ("class", "accuracy"):
         table.add_column(column, justify="right")
     for c, accuracy in enumerate(run.class_accuracy):
         if accuracy is not None:
             table.add_row(str(c), f"{accuracy:.4f}")
     terminal.table(table)
+    terminal.line(f"on validation, weights of update {run.best_step:,}")
+    terminal.line()
     for warning in run.warnings:
         terminal.line(f"warning  {warning}", "yellow")
-    weights = run.setup.weights
-    if weights.ratio is not None and weights.ratio > 1 and run.pixel_accuracy < run.background_share:
-        terminal.line(
-            f"note  class weights of {weights.ratio:.1f} to 1 trade pixel accuracy for the recall of rare classes: "
-            f"pixel {run.pixel_accuracy:.4f} is below the {run.background_share:.4f} of the best answer that ignores "
-            f"the input. `--weights none` shows the other side."
-        )
+    trade = recall_trade(run)
+    if trade is not None:
+        terminal.line(f"note  {trade}")
     if run.active_dimensions is not None and run.kl_dimensions is not None:
         latent = f"{run.active_dimensions} of {len(run.kl_dimensions)} latent dimensions are active"
         terminal.line(f"latent  {latent}, KL {run.kl or 0:.2f} nats a grid")
     end = f"after {run.iterations:,} updates, {run.seconds:.0f} s"
     if run.diverged is not None:
         terminal.line(f"DIVERGED {end}: {run.diverged}", "bold red")
-        terminal.line("next  lower --lr, or set --clip 1")
+        terminal.line(f"next  {AFTER_DIVERGENCE}")
     else:
         why = f": {run.stopped}" if run.stopped else ""
         skill = "none" if run.skill is None else f"{run.skill:.4f}"
@@ -69,7 +69,8 @@ def print_training(terminal: Terminal, run: TrainSummary) -> None:
             f"best  epoch {run.best_epoch}: macro accuracy {run.macro_accuracy:.4f}, worst class "
             f"{run.worst_class_accuracy:.4f} (class {run.worst_class}), pixel {run.pixel_accuracy:.4f}, skill {skill}"
         )
-    terminal.line(f"run   {run.run_dir}: reconstructions.png, curves.png, metrics.csv, model.safetensors, result.json")
+    files = "report.html, reconstructions.png, curves.png, metrics.csv, model.safetensors, result.json"
+    terminal.line(f"run   {run.run_dir}: {files}")
 
 
 def _validations(run: TrainSummary) -> Table:

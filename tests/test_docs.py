@@ -218,6 +218,15 @@ def test_keys_of_weights(workplace: Path, vaefit_cli: Callable[..., Any]) -> Non
     assert sorted(first_cells("Keys of `weights --json`")) == sorted(found)
 
 
+def test_keys_of_compare(workplace: Path, tmp_path: Path, vaefit_cli: Callable[..., Any]) -> None:
+    for name in ("first", "second"):
+        vaefit_cli("overfit", workplace / "grids.h5", "--iterations", 2, "--out", tmp_path / name, "--quiet")
+    found = vaefit_cli("compare", tmp_path / "first", tmp_path / "second", "--json").json
+    assert first_cells("Keys of `compare --json`") == list(found)
+    (described,) = [row[1] for row in rows("Keys of `compare --json`") if row[0] == "`objective`"]
+    assert re.findall(r"`([^`]+)`", described) == list(found["objective"])
+
+
 @pytest.mark.parametrize(("code", "arguments"), [(2, ["--iterations", "-3"]), (3, ["none.h5"])])
 def test_keys_of_an_error(code: int, arguments: list[str], vaefit_cli: Callable[..., Any]) -> None:
     done = vaefit_cli("overfit", *arguments, "--json")

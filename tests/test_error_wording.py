@@ -76,7 +76,7 @@ def test_memory_outside_the_fit(vaefit_cli, dataset, monkeypatch):
     def broken(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(vaefit.vae.check, "count_shards", broken)
+    monkeypatch.setattr("vaefit.vae.counted.count_shards", broken)
     assert vaefit_cli("overfit", dataset, "--json").json["error"]["what"] == "this does not fit into memory"
 
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from report_page import Page
 
-from vaefit.vae import check as check_module
 from vaefit.vae.check import Check, run_check
 from vaefit.vae.diagnosis import Control, Diagnosis, Finding
+from vaefit.vae.errors import RunError
 from vaefit.vae.film import Film
 from vaefit.vae.recipe import recipe_with
 from vaefit.vae.report.folder import RunFolder
@@ -309,7 +309,7 @@ def test_it_is_written_before_the_result_and_a_full_disk_names_it(
     make: Callable[..., Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(make("learning").check.settings, out=tmp_path / "run")
-    write = RunFolder._write
+    write = RunFolder.write
 
     def full(self: RunFolder, name: str, data: bytes) -> None:
         if name == "report.html":
@@ -318,8 +318,8 @@ def test_it_is_written_before_the_result_and_a_full_disk_names_it(
             assert not (self.path / "result.json").exists()
         write(self, name, data)
 
-    monkeypatch.setattr(RunFolder, "_write", full)
-    with pytest.raises(check_module.RunError, match="cannot be written") as caught:
+    monkeypatch.setattr(RunFolder, "write", full)
+    with pytest.raises(RunError, match="cannot be written") as caught:
         run_check(settings)
     assert caught.value.where == str(tmp_path / "run" / "report.html")
     assert not (tmp_path / "run" / "result.json").exists()

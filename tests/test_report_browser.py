@@ -85,6 +85,8 @@ def runs(vaefit_cli: Callable[..., Any], tmp_path_factory: pytest.TempPathFactor
     }
     for name, arguments in commands.items():
         assert vaefit_cli("overfit", *arguments, *common, "--out", folder / name).code in (0, 1)
+    told = ("--batch-size", "16", "--epochs", "1", "--validate-every", "2", *common)
+    assert vaefit_cli("train", data, *told, "--out", folder / "trained").code == 0
     return folder
 
 
@@ -106,7 +108,7 @@ def opened(browser: Any, runs: Path) -> Callable[..., Any]:
     """Open the page of a run; afterwards nothing may have been said on the console, or asked of anyone."""
 
     @contextmanager
-    def open_page(name: str, script: bool = True, **options: Any) -> Iterator[Any]:
+    def open_page(name: str, script: bool = True, film: bool = True, **options: Any) -> Iterator[Any]:
         url = (runs / name / "report.html").as_uri()
         context = browser.new_context(**options, java_script_enabled=script)
         page = context.new_page()
@@ -116,11 +118,11 @@ def opened(browser: Any, runs: Path) -> Callable[..., Any]:
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.goto(url)
-        if script:
+        if script and film:
             until(page, DRAWN)
         yield page
         assert said == []
-        assert [found for found in asked if not found.startswith(url)] == []
+        assert [found for found in asked if not found.startswith((url, "data:"))] == []
         context.close()
 
     return open_page
@@ -281,6 +283,43 @@ def test_without_script_all_but_the_film_is_there(opened: Callable[..., Any], ru
         held = [c for c, n in enumerate(result["dataset"]["counts"]) if n or result["class_predicted_steps"][c]]
         assert rows == len(held)
         assert page.locator("svg.chart").count() == 2
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_of_a_training_run(opened: Callable[..., Any], runs: Path, scheme: str, width: int) -> None:
+    result = json.loads((runs / "trained" / "result.json").read_text())
+    with opened("trained", film=False, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:
+        assert page.inner_text("#outcome") == "Trained"
+        for key in ("macro_accuracy", "worst_class_accuracy", "pixel_accuracy", "skill"):
+            assert page.inner_text(f"#headline data[data-key={key}]") == f"{result[key]:.4f}"
+        assert page.locator("svg.chart").count() == 2
+        until(page, "() => document.querySelector('img.picture').naturalWidth > 600")
+        assert page.evaluate(OVERFLOWS) == 0
+        page.check("#counts")
+        page.evaluate("() => document.querySelectorAll('details').forEach((d) => (d.open = true))")
+        found = page.evaluate(CONTRAST)
+        assert len(found) > 150
+        assert [(ratio, text) for ratio, text, _ in found if ratio < 4.5] == []
+        assert all((ground > 0.4) == (scheme == "light") for _, _, ground in found)
+        page.emulate_media(media="print")
+        printed = page.evaluate(CONTRAST)
+        assert [(ratio, text) for ratio, text, _ in printed if ratio < 4.5] == []
+        assert min(ground for _, _, ground in printed) > 0.4
+
+
+def test_what_the_policy_of_a_training_page_forbids_does_not_run(browser: Any, runs: Path, tmp_path: Path) -> None:
+    source = (runs / "trained" / "report.html").read_text(encoding="utf-8")
+    injected = "<script>document.title = 'taken'</script><img src='https://example.org/x.png' onerror='alert(1)'>"
+    file = tmp_path / "injected.html"
+    file.write_text(source.replace("<main>", f"<main>{injected}"), encoding="utf-8")
+    page = browser.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(file.as_uri())
+    assert page.title().startswith("Trained")
+    assert sum("Content Security Policy" in text for text in said) >= 2
+    page.close()
 
 
 def test_what_the_policy_forbids_does_not_run(browser: Any, runs: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ..training.checkpoint_folder import FOLDER, CheckpointFolder
 from ..training.loop import Best, StepsRow, ValidationRow
 from .config import config_json
 from .jsonable import json_file
+from .stored import read_json
 from .training_result import FORMAT, KIND, METRICS, TrainedRun, TrainSummary
 from .written import Rows, WrittenFolder, weights_file
 
@@ -71,6 +72,7 @@ class TrainFolder(WrittenFolder):
 
     def finish(self, run: TrainedRun, ignore_index: int | None) -> TrainSummary:
         """Write the pictures, the page and, last, `result.json`: where that is there, all is."""
+        from .page.training_content import TrainingContent
         from .pictures import Panels, draw_panels
         from .training_curves import draw_training_curves
 
@@ -79,6 +81,9 @@ class TrainFolder(WrittenFolder):
         title = f"validation, weights of update {summary.best_step:,}"
         panels = Panels.of_validation(run.validation, len(summary.class_accuracy), ignore_index, title)
         self.draw("reconstructions.png", partial(draw_panels, panels))
+        picture = (self.path / "reconstructions.png").read_bytes()
+        content = TrainingContent.of(summary, run.validation, read_json(self.path, "config.json"), picture)
+        self.write("report.html", content.page())
         self.write("result.json", json_file(summary.json()))
         return summary
 

@@ -15,6 +15,8 @@ KIND = "train"
 FORMAT = 1
 """Of a training run's folder and its checkpoints; a run of another one is not resumed."""
 METRICS = "metrics.csv"
+UNUSED = ("iterations", "resample", "stop_when", "target")
+"""Knobs of a recipe that mean nothing in training: its length follows from the epochs, and it judges no batch."""
 
 if TYPE_CHECKING:
     from ..training.loop import Progress

@@ -34,9 +34,11 @@ class Validation:
     loss: float
     focal: float
     kl: float | None
-    """Nats a grid; None, as the next two, where the model gives no mu and logvar."""
+    """Nats a grid; None, as the next three, where the model gives no mu and logvar."""
     kl_dimensions: tuple[float, ...] | None
     """Nats a grid, of each latent dimension."""
+    latent_variances: tuple[float, ...] | None
+    """Of mu over the grids, for each latent dimension; one is active where it is more than `ACTIVE`."""
     active_dimensions: int | None
     accuracies: Accuracies
     confusion: NDArray[np.int64]
@@ -49,6 +51,13 @@ class Validation:
     """(n, H, W)."""
     predictions: Labels
     """Their reconstructions."""
+
+    @property
+    def active(self) -> tuple[bool, ...] | None:
+        """Whether each latent dimension is active."""
+        if self.latent_variances is None:
+            return None
+        return tuple(variance > ACTIVE for variance in self.latent_variances)
 
 
 class Validator:
@@ -135,16 +144,19 @@ class _Sums:
     def validation(self, shares: Shares, shown: _Shown) -> Validation:
         accuracies = Accuracies.of(self._counts)
         loss, focal = (self._losses / self._divisor).tolist()
-        dimensions = active = None
+        dimensions = variances = active = None
         if self._latent is not None:
             divergence, mean, square = self._latent / self._grids
-            dimensions, active = tuple(divergence.tolist()), int((square - mean**2 > ACTIVE).sum())
+            variance = square - mean**2
+            dimensions, variances = tuple(divergence.tolist()), tuple(variance.tolist())
+            active = int((variance > ACTIVE).sum())
         return Validation(
             grids=self._grids,
             loss=loss,
             focal=focal,
             kl=None if dimensions is None else math.fsum(dimensions),
             kl_dimensions=dimensions,
+            latent_variances=variances,
             active_dimensions=active,
             accuracies=accuracies,
             confusion=self._counts,

@@ -4,44 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
-from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
-from matplotlib.transforms import Transform
+from matplotlib.ticker import MaxNLocator
 
 from ...result import Record
 from ..palette import palette
 from ..summary import RunSummary
+from .axes import (
+    Chart,
+    draw_line,
+    explain_lines,
+    scale_losses,
+    scale_shares,
+    span_of,
+    stacked_axes,
+    thinned,
+    write_word,
+)
 from .inline_svg import ACCENT, AREA, FAINT, INK, SECOND, WRONG, inline_svg, page_style
 
-POINTS = 240
-"""Steps that a line is drawn through; more cannot be told apart on a screen, and swell the page."""
 LANES = 32
 """Classes with a life line; of more, those with the lowest accuracy."""
-_WIDTH, _DPI = 10.0, 72
-_LEFT, _RIGHT = 0.095, 0.76
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart, and how much of the run it shows."""
-
-    svg: Markup
-    points: int
-    """Steps drawn."""
-    lines: int = 0
-    """Classes drawn."""
-
-
-def thinned(history: Sequence[Record]) -> list[Record]:
-    """At most `POINTS` records, spread evenly; the first and the last are among them."""
-    kept = np.unique(np.linspace(0, len(history) - 1, min(len(history), POINTS)).round().astype(int))
-    return [history[i] for i in kept.tolist()]
 
 
 @page_style("curves")
@@ -53,26 +37,17 @@ def curves(history: Sequence[Record], run: RunSummary) -> Chart:
     kls = [math.nan if record.kl is None else record.kl for record in drawn]
     with_kl = any(map(math.isfinite, kls))
     heights = (1.2, 0.8, 1.4) if with_kl else (1.2, 1.4)
-    figure, rows = _figure(2.0 * sum(heights), heights)
+    figure, rows = stacked_axes(2.0 * sum(heights), heights)
     loss, accuracy = rows[0], rows[-1]
 
-    _line(loss, steps, losses, ACCENT, "-", "loss")
+    draw_line(loss, steps, losses, ACCENT, "-", "loss")
     lost = next((step for step, value in zip(steps, losses, strict=True) if not math.isfinite(value)), None)
     if lost is not None:
         loss.axvline(lost, color=WRONG, linewidth=1.5, linestyle="--")
-        _word(loss, 1.02, 0.5, f"not finite at step {lost}", WRONG, loss.transAxes)
-    positive = [value for value in losses if math.isfinite(value) and value > 0]
-    if positive:
-        loss.set_yscale("log")
-        # of two decades or fewer, marks at 2 and 5 too: one number is no scale
-        narrow = max(positive) < 100 * min(positive)
-        loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=6))
-        # plain numbers: powers as formulas take longer to set than all else to draw
-        loss.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-        loss.yaxis.set_minor_locator(NullLocator())
-    loss.set_ylabel("loss")
+        write_word(loss, 1.02, 0.5, f"not finite at step {lost}", WRONG, loss.transAxes)
+    scale_losses(loss, losses)
     if with_kl:
-        _line(rows[1], steps, kls, ACCENT, "-", "KL")
+        draw_line(rows[1], steps, kls, ACCENT, "-", "KL")
         rows[1].set_ylabel("KL, nats")
         rows[1].yaxis.set_major_locator(MaxNLocator(3))
 
@@ -83,15 +58,11 @@ def curves(history: Sequence[Record], run: RunSummary) -> Chart:
         ("background share", [run.background_share] * len(drawn), FAINT, ":"),
     )
     for name, values, colour, style in lines:
-        _line(accuracy, steps, values, colour, style, name)
-    accuracy.set_xlim(*_span(steps))
-    accuracy.set_ylim(-0.03, 1.03)
-    accuracy.yaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
-    accuracy.set_ylabel("accuracy")
+        draw_line(accuracy, steps, values, colour, style, name)
+    accuracy.set_xlim(*span_of(steps))
+    scale_shares(accuracy, "accuracy")
     accuracy.set_xlabel("step")
-    legend = accuracy.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, handlelength=2.6)
-    for text in legend.get_texts():
-        text.set_color(INK)
+    explain_lines(accuracy)
     return Chart(inline_svg(figure, "curves", "Loss, KL and accuracies over the steps"), len(drawn))
 
 
@@ -102,7 +73,7 @@ def life_lines(history: Sequence[Record], run: RunSummary) -> Chart:
     shown = sorted(c for _, c in sorted(held)[:LANES])
     drawn = thinned(history)
     steps = [record.step for record in drawn]
-    figure, (axes,) = _figure(0.36 * len(shown) + 0.6, (1,))
+    figure, (axes,) = stacked_axes(0.36 * len(shown) + 0.6, (1,))
     beside = axes.get_yaxis_transform()  # across in shares of the width, down in lanes
     tops, spans = [], []
     for row, c in enumerate(shown):
@@ -117,9 +88,9 @@ def life_lines(history: Sequence[Record], run: RunSummary) -> Chart:
         )
         accuracy = run.class_accuracy[c] or 0.0
         weak = accuracy < run.target
-        _word(axes, -0.045, middle, f"class {c}", FAINT, beside, "right")
-        _word(axes, 1.015, middle, f"{accuracy:.3f}{' !' if weak else ''}", WRONG if weak else INK, beside)
-        _word(axes, 1.1, middle, said, FAINT, beside)
+        write_word(axes, -0.045, middle, f"class {c}", FAINT, beside, "right")
+        write_word(axes, 1.015, middle, f"{accuracy:.3f}{' !' if weak else ''}", WRONG if weak else INK, beside)
+        write_word(axes, 1.1, middle, said, FAINT, beside)
     floors = [[(line[0][0], row + 0.86), *line, (line[-1][0], row + 0.86)] for row, line in enumerate(tops)]
     axes.add_collection(PolyCollection(floors, facecolors=AREA, edgecolors="none"), autolim=False)
     axes.add_collection(LineCollection(tops, colors=ACCENT, linewidths=1.6), autolim=False)
@@ -131,45 +102,9 @@ def life_lines(history: Sequence[Record], run: RunSummary) -> Chart:
     axes.scatter(
         *places, s=48, marker="s", c=colours, edgecolors=FAINT, linewidths=0.8, transform=beside, clip_on=False
     )
-    axes.set_xlim(*_span(steps))
+    axes.set_xlim(*span_of(steps))
     axes.set_ylim(len(shown) + 0.08, 0)
     axes.yaxis.set_visible(False)
     axes.set_xlabel("step")
     label = "Accuracy of each class over the steps, and when it was predicted; the table below has the numbers"
     return Chart(inline_svg(figure, "life", label), len(drawn), len(shown))
-
-
-def _figure(height: float, heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
-    """Rows of axes with one axis of steps, in the page's colours."""
-    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI)
-    rows = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0].tolist()
-    figure.subplots_adjust(left=_LEFT, right=_RIGHT, top=1 - 0.1 / height, bottom=0.5 / height, hspace=0.12)
-    for axes in rows:
-        axes.tick_params(length=0, labelcolor=FAINT, labelsize=10)
-        axes.grid(visible=True, color=FAINT, alpha=0.25, linewidth=0.6)
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        # in the same place for all rows, without a look at how wide the numbers are
-        axes.yaxis.set_label_coords(-0.09, 0.5)
-        for label in (axes.xaxis.label, axes.yaxis.label):
-            label.set(color=INK, fontsize=10)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side == "bottom")
-            spine.set_color(FAINT)
-    return figure, rows
-
-
-def _span(steps: list[int]) -> tuple[float, float]:
-    """Ends of the axis of steps, a little apart where there is but one."""
-    room = max(0.02 * (steps[-1] - steps[0]), 0.2)
-    return steps[0] - room, steps[-1] + room
-
-
-def _word(axes: Axes, x: float, y: float, text: str, colour: str, where: Transform, side: str = "left") -> None:
-    axes.text(x, y, text, transform=where, color=colour, ha=side, va="center", fontsize=10)
-
-
-def _line(axes: Axes, steps: list[int], values: Sequence[float], colour: str, style: str, name: str) -> None:
-    finite = [value if math.isfinite(value) else math.nan for value in values]
-    # a line of one point is invisible
-    marker = "o" if sum(map(math.isfinite, values)) <= 2 else None
-    axes.plot(steps, finite, color=colour, linestyle=style, linewidth=1.6, marker=marker, markersize=4, label=name)

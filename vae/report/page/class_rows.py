@@ -52,25 +52,26 @@ def class_rows(run: RunSummary) -> tuple[ClassRow, ...]:
                 label=c,
                 colour=colours[c],
                 cells=counts[c],
-                share=_share(counts[c], counts),
+                share=share_of(counts[c], counts),
                 batch_cells=here[c],
-                batch_share=_share(here[c], here),
+                batch_share=share_of(here[c], here),
                 weight=weights[c],
                 accuracy=accuracy,
                 steps=steps,
                 weak=accuracy is not None and accuracy < run.target,
-                bar=_bar(_share(counts[c], counts)),
-                batch_bar=_bar(_share(here[c], here)),
+                bar=log_bar(share_of(counts[c], counts)),
+                batch_bar=log_bar(share_of(here[c], here)),
                 weight_bar=100 * weights[c] / (max(weights) or 1.0),
             )
         )
     return tuple(rows)
 
 
-def _share(count: int, counts: tuple[int, ...]) -> float:
+def share_of(count: int, counts: tuple[int, ...]) -> float:
+    """The count as a share of all; 0 where there is nothing."""
     return count / (sum(counts) or 1)
 
 
-def _bar(share: float) -> float:
+def log_bar(share: float) -> float:
     """Length in percent: four decades up to a share of 1, so that rare classes are seen beside the background."""
     return 100 * max(0.02, 1 + math.log10(share) / 4) if share > 0 else 0.0

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-from markupsafe import Markup
-
 from ..jsonable import plain
-from ..readings import Reading, optional, readings
+from ..readings import Reading, readings
 from ..summary import RunSummary
-from .charts import Chart, curves, life_lines
+from .axes import Chart
+from .charts import curves, life_lines
 from .class_rows import ClassRow, class_rows, hex_colours
+from .document import document
 from .facts import Facts, facts
 from .matrix import Matrix
 from .reel import Reel
 
 if TYPE_CHECKING:
     from ...check import Check
-
-_TEMPLATES = Path(__file__).parent / "template"
 
 
 @dataclass(frozen=True)
@@ -76,24 +71,4 @@ class ReportContent:
 
     def page(self) -> bytes:
         """The page, whole: style, script and pictures are in it, and its security policy forbids every request."""
-        # file names and what others wrote into a dataset are not to be trusted
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_TEMPLATES),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters["optional"] = optional
-        style, script = (Markup((_TEMPLATES / name).read_text(encoding="utf-8")) for name in ("report.css", "film.js"))
-        policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'"
-        text = environment.get_template("report.html.jinja").render(
-            page=self, run=self.run, style=style, script=script, policy=f"{policy}; form-action 'none'"
-        )
-        # a file name of other bytes than UTF-8 is shown by its escapes
-        return text.encode("utf-8", errors="backslashreplace")
-
-
-def _hash(text: str) -> str:
-    """What a content security policy calls an inline style or script."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
+        return document("report.html.jinja", script="film.js", page=self, run=self.run)

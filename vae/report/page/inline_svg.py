@@ -12,9 +12,11 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-INK, FAINT, ACCENT, SECOND, WRONG, AREA = (f"#01020{number}" for number in range(6))
+INK, FAINT, ACCENT, SECOND, WRONG, AREA, GOOD = (f"#01020{number}" for number in range(7))
 """Colours that no figure has by itself: the page's style says what they are, in light and in dark."""
-_CLASSES = {INK: "ink", FAINT: "faint", ACCENT: "accent", SECOND: "second", WRONG: "wrong", AREA: "area"}
+_CLASSES = {
+    INK: "ink", FAINT: "faint", ACCENT: "accent", SECOND: "second", WRONG: "wrong", AREA: "area", GOOD: "good",
+}  # fmt: skip
 _NUMBER = re.compile(r"-?\d+\.\d+")
 _REFERENCE = re.compile(r"#([\w-]+)")
 
