@@ -51,16 +51,9 @@ class PreparedTraining:
         named = find_named_splits(settings.data)
         data = settings.data if named is None else named
         dataset = counted(settings, progress, data)
-        if named is None:
-            split: Split = SeededSplit(
-                dataset.grids, settings.val_share, settings.test_share, settings.split_seed, settings.limit
-            )
-            words = f"drawn by --split-seed {settings.split_seed}"
-        else:
-            split = named_split(named)
-            words = f"the datasets {', '.join(str(location.dataset) for location in named)} of the file"
-            if settings.limit is not None:
-                _log.warning("--limit is not used: the file comes with its own splits")
+        split, words = split_of(settings, dataset.grids, named)
+        if named is not None and settings.limit is not None:
+            _log.warning("--limit is not used: the file comes with its own splits")
         absent = dataset.counts == 0
         if settings.ignore_index in range(dataset.classes):
             absent[settings.ignore_index] = False  # nobody expects it
@@ -71,6 +64,18 @@ class PreparedTraining:
         augment = Augmentation.parse(settings.augment, background, dataset.classes, settings.ignore_index)
         active = augment.rotate or augment.flip or augment.colours
         return cls(dataset, data, split, words, weights, backend, device, augment if active else None)
+
+
+def split_of(settings: TrainSettings, grids: int, named: Sequence[Location] | None) -> tuple[Split, str]:
+    """The split of a dataset of so many grids, and how it was made, for people; errors as `SeededSplit`.
+
+    Args:
+        named: the datasets of the split that the data come with; None where they come with none.
+    """
+    if named is not None:
+        return named_split(named), f"the datasets {', '.join(str(location.dataset) for location in named)} of the file"
+    split = SeededSplit(grids, settings.val_share, settings.test_share, settings.split_seed, settings.limit)
+    return split, f"drawn by --split-seed {settings.split_seed}"
 
 
 def recipe_for(settings: TrainSettings, updates: int, epoch: int) -> Recipe:
