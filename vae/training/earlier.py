@@ -55,12 +55,9 @@ class EarlierRun:
             settings = _stored_check(folder, config)
         else:
             raise RunError("this is not the folder of a run", str(folder), f"one of kind {kind}", _DO)
-        sizes = [config.get(name) for name in ("classes", "height", "width")]
-        if not all(type(size) is int and size > 0 for size in sizes):
-            got = f"classes, height and width {sizes}"
-            raise RunError("the sizes of the run cannot be read", str(folder / "config.json"), got, _CHANGED)
+        classes, height, width = (_size(folder, config, name) for name in ("classes", "height", "width"))
         result = read_json(folder, "result.json") if (folder / "result.json").exists() else None
-        return cls(folder.absolute(), settings, *map(int, sizes), config, result)  # type: ignore[arg-type]
+        return cls(folder.absolute(), settings, classes, height, width, config, result)
 
     @property
     def kind(self) -> str:
@@ -107,6 +104,14 @@ class EarlierRun:
             return settings.recipe
         epoch = max(int(self.config["split"]["train"]) // settings.batch_size, 1)
         return recipe_for(settings, settings.epochs * epoch, epoch)
+
+
+def _size(folder: Path, config: dict[str, Any], name: str) -> int:
+    found = config.get(name)
+    if type(found) is not int or found < 1:
+        where = str(folder / "config.json")
+        raise RunError("the sizes of the run cannot be read", where, f"{name} {found}", _CHANGED)
+    return found
 
 
 def _stored_check(folder: Path, config: dict[str, Any]) -> CheckSettings:

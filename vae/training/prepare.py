@@ -51,9 +51,13 @@ class PreparedTraining:
         named = find_named_splits(settings.data)
         data = settings.data if named is None else named
         dataset = counted(settings, progress, data)
-        split, words = split_of(settings, dataset.grids, named)
-        if named is not None and settings.limit is not None:
-            _log.warning("--limit is not used: the file comes with its own splits")
+        split: Split
+        if named is None:
+            split, words = seeded_split(settings, dataset.grids)
+        else:
+            split, words = named_split(named), named_words(named)
+            if settings.limit is not None:
+                _log.warning("--limit is not used: the file comes with its own splits")
         absent = dataset.counts == 0
         if settings.ignore_index in range(dataset.classes):
             absent[settings.ignore_index] = False  # nobody expects it
@@ -66,16 +70,15 @@ class PreparedTraining:
         return cls(dataset, data, split, words, weights, backend, device, augment if active else None)
 
 
-def split_of(settings: TrainSettings, grids: int, named: Sequence[Location] | None) -> tuple[Split, str]:
-    """The split of a dataset of so many grids, and how it was made, for people; errors as `SeededSplit`.
-
-    Args:
-        named: the datasets of the split that the data come with; None where they come with none.
-    """
-    if named is not None:
-        return named_split(named), f"the datasets {', '.join(str(location.dataset) for location in named)} of the file"
+def seeded_split(settings: TrainSettings, grids: int) -> tuple[SeededSplit, str]:
+    """The split of a dataset of so many grids, and how it was made, for people; SettingError as `SeededSplit`."""
     split = SeededSplit(grids, settings.val_share, settings.test_share, settings.split_seed, settings.limit)
     return split, f"drawn by --split-seed {settings.split_seed}"
+
+
+def named_words(named: Sequence[Location]) -> str:
+    """How the split came about that the data come with, for people."""
+    return f"the datasets {', '.join(str(location.dataset) for location in named)} of the file"
 
 
 def recipe_for(settings: TrainSettings, updates: int, epoch: int) -> Recipe:

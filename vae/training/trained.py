@@ -54,9 +54,7 @@ class TrainedModel:
             do = "Let it go on, until the first weights are kept." if run.result is None else "Run it again."
             raise RunError("the run has no weights", str(run.folder), f"no {WEIGHTS} in it", do)
         loaded = None if settings.model is None else settings.model.load()
-        model = build_network(
-            loaded, run.classes, run.height, run.width, settings.latent_dim, settings.seed, device
-        )
+        model = build_network(loaded, run.classes, run.height, run.width, settings.latent_dim, settings.seed, device)
         cells = torch.arange(2 * run.height * run.width, device=device) % run.classes
         # which also gives a lazy layer its size, before it can take weights
         adapter = find_adapter(model, cells.view(2, run.height, run.width), run.classes, None, settings.ignore_index)
