@@ -35,8 +35,8 @@ def draw_contact_sheet(sheet: ContactSheet, out: Path) -> None:
     count, height, width = sheet.grids.shape
     scale = scale_of(height, width)
     pitch_x, pitch_y = width * scale + GAP, height * scale + GAP
-    # near to a square, for a handful of them
-    wanted = max(4, round(np.sqrt(count * pitch_y / pitch_x)))
+    # near to a square, where there are many
+    wanted = max(8, round(np.sqrt(count * pitch_y / pitch_x)))
     columns = max(1, min(count, wanted, MOST_COLUMNS, PAGE // pitch_x))
     rows = -(-count // columns)
     page_w = max(columns * pitch_x + 3 * GAP, 640)

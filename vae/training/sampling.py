@@ -15,12 +15,11 @@ from torch import Tensor
 
 from vaefit.cache.errors import SettingError, require, require_range
 
-from ..beta import BetaCycles, BetaRamp
 from ..compute import choose_device, cpu_threads, fitting_memory, reproducible
 from ..errors import RunError
 from ..mode import evaluating
 from ..model import BetaVAE
-from ..recipe import MAX_SEED, Recipe
+from ..recipe import MAX_SEED
 from ..report.jsonable import plain
 from ..report.written import WrittenFolder
 from ..seeded import seeded
@@ -180,7 +179,7 @@ def _summary(settings: SampleSettings, trained: TrainedModel, latent_dim: int, g
     run = trained.run
     result, counts = run.result or {}, run.counts
     kl, active = result.get("kl"), result.get("active_dimensions")
-    beta = largest_beta(run.recipe())
+    beta = run.recipe().largest_beta
     total = sum(counts) if counts else 0
     return SampleSummary(
         file=str((settings.out or run.folder / SAMPLES).absolute()),
@@ -198,12 +197,6 @@ def _summary(settings: SampleSettings, trained: TrainedModel, latent_dim: int, g
         active_dimensions=active if type(active) is int else None,
         note=_note(beta, run, kl, active, latent_dim),
     )
-
-
-def largest_beta(recipe: Recipe) -> float:
-    """The largest weight of the KL term in a run."""
-    ramp = recipe.beta_ramp
-    return ramp.maximum if isinstance(ramp, BetaRamp | BetaCycles) else recipe.beta
 
 
 def _note(beta: float, run: EarlierRun, kl: object, active: object, latent_dim: int) -> str:
@@ -234,7 +227,7 @@ def _write(settings: SampleSettings, summary: SampleSummary, grids: Labels, clas
         classes,
         "samples",
         f"z ~ N(0, {spread}) in {summary.latent_dim} dimensions, seed {settings.seed}{after}",
-        f"{summary.distinct} of {summary.count} are different; beta of the run up to {summary.beta:g}",
+        f"{summary.distinct} of {summary.count} are different; largest beta of the run {summary.beta:g}",
     )
     file = Path(summary.file)
     WrittenFolder(file.parent).draw(file.name, partial(draw_contact_sheet, sheet))
