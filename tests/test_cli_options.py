@@ -29,6 +29,14 @@ LINES = {
         "grids.h5 --batch-size 4 --iterations 1 --vary lr=0.1,0.2 --seeds 1 --out sweep --overwrite --json",
         "grids.h5 --batch-size 4 --iterations 1 --seeds 1 --quiet",
     ],
+    "evaluate": [
+        "run --split all --checkpoint best --batch-size 50 --cache-dir cache --device cpu --json",
+        "run grids.h5 --backend eager --threads 1 --out evaluation --overwrite --quiet",
+    ],
+    "sample": [
+        "run --count 3 --seed 1 --temperature 0.5 --out drawn.png --device cpu --json",
+        "run --quiet",
+    ],
     "show": ["run", "run --json", "run --quiet"],
     "compare": ["run run", "run run --json", "run run -q"],
     "doctor": ["--device cpu --backend eager --json", "--quiet"],
