@@ -9,7 +9,9 @@ import typer
 from .bench import bench
 from .data import data
 from .doctor import doctor
+from .evaluate import evaluate
 from .overfit import overfit
+from .sample import sample
 from .show import compare, show
 from .sweep import PASS_ON, sweep
 from .train import train
@@ -44,6 +46,8 @@ def _options(
 app.command()(overfit)
 app.command()(weights)
 app.command()(train)
+app.command()(evaluate)
+app.command()(sample)
 app.command(context_settings=PASS_ON)(sweep)
 app.command()(show)
 app.command()(compare)

@@ -43,6 +43,10 @@ def overfit(
     recipe: Annotated[
         str, typer.Option(metavar="default|adam|classic", help="Where every setting starts from.")
     ] = "default",
+    from_run: Annotated[
+        Path | None,
+        typer.Option("--from", readable=False, metavar="RUN", help="Start from a run of `train`, not from a recipe."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Grids in the fixed batch.")] = 32,
     batch_seed: Annotated[int, typer.Option(help="Drives only the choice of the grids.")] = 0,
     indices: Annotated[str | None, typer.Option(metavar="3,17,...", help="Your own grids, by index.")] = None,
@@ -112,7 +116,7 @@ def overfit(
     from .console import Terminal
 
     terminal = Terminal(as_json, quiet)
-    settings = check_settings(ctx.params, terminal.note)
+    settings = check_settings(ctx, terminal.note)
 
     from vaefit.vae.check import Watcher, run_check
     from vaefit.vae.report.summary import RunSummary, SetupSummary

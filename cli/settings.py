@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
@@ -20,23 +21,43 @@ ONLY_PRINTING = ("as_json", "quiet")
 """Parameters of a command that the run does not know."""
 
 
-def check_settings(options: Mapping[str, Any], announce: Callable[[str], None]) -> CheckSettings:
+def check_settings(ctx: typer.Context, announce: Callable[[str], None]) -> CheckSettings:
     """The settings that the parameters of `overfit` mean; an option has the name of the field that it sets.
 
     Args:
-        options: parameter name to value, as typer parsed them.
+        ctx: parameter name to value, as typer parsed them, and which of them were typed.
         announce: told where the embedded corpus has to be made first.
     """
     from vaefit.vae.beta import BetaRamp
     from vaefit.vae.recipe import RECIPES
     from vaefit.vae.settings import CheckSettings
 
-    given = {name: value for name, value in options.items() if name not in ONLY_PRINTING}
+    given = {name: value for name, value in ctx.params.items() if name not in ONLY_PRINTING}
+    run = given.pop("from_run")
     ramp = numbers("--beta-ramp", given["beta_ramp"], 3)
     indices = numbers("--indices", given["indices"], None, whole=True)
     given["beta_ramp"] = None if ramp is None else BetaRamp(*ramp)
     given["indices"] = None if indices is None else tuple(map(int, indices))
-    return with_data(CheckSettings, run_options(given, RECIPES), announce)
+    options = run_options(given, RECIPES)
+    return with_data(CheckSettings, options, announce) if run is None else _from_run(run, options, typed(ctx))
+
+
+def typed(ctx: typer.Context) -> set[str]:
+    """The names of the parameters that were typed; the others have their defaults."""
+    return {name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+
+
+def _from_run(run: Path, options: Mapping[str, Any], names: set[str]) -> CheckSettings:
+    """The settings of a run as those of a check, but for the options that were typed."""
+    from vaefit.vae.recipe import Recipe
+    from vaefit.vae.training.earlier import EarlierRun
+    from vaefit.vae.training.memorising import memorising
+
+    if "recipe" in names:
+        raise typer.BadParameter("--from and --recipe both say where every setting starts from; pass one of them")
+    names = {"may_scan" if name == "no_scan" else name for name in names}
+    knobs = {f.name: getattr(options["recipe"], f.name) for f in fields(Recipe) if f.name in names}
+    return memorising(EarlierRun.read(run), knobs, {name: options[name] for name in names & options.keys()})
 
 
 def run_options(given: dict[str, Any], recipes: Mapping[str, Recipe]) -> dict[str, Any]:

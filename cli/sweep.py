@@ -76,7 +76,7 @@ def _plan(ctx: typer.Context, vary: list[str], seeds: int, announce: Callable[[s
     for values in itertools.product(*(knob.values for knob in knobs)):
         words = [_words(parameters[knob.name], knob.name, value) for knob, value in zip(knobs, values, strict=True)]
         parsed = overfit.make_context("sweep", [*ctx.args, *itertools.chain(*words)], parent=ctx.parent)
-        settings.append(Setting(values, check_settings(parsed.params, announce)))
+        settings.append(Setting(values, check_settings(parsed, announce)))
     return Plan(knobs, tuple(settings), seeds)
 
 

@@ -94,17 +94,19 @@ SEEN = {
     "--quiet": lambda r: r["iterations"] == 3,
     "--tensorboard": lambda r: len(list(Path(r["run_dir"], "tensorboard").iterdir())) == 1,
     "--no-graph": lambda r: (r["steps"], r["steps_reason"]) == ("one by one", "asked for"),
+    "--from earlier": lambda r: r["iterations"] == 3,
     "--gamma 1e30": lambda r: r["iterations"] == 3,
     "--lr 1e300": lambda r: r["verdict"] == "DIVERGED" and not r["passed"],
 }
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, grids, write_dataset):
-    """A folder with the small dataset, and weights in a file."""
+def place(tmp_path_factory, grids, write_dataset, vaefit_cli):
+    """A folder with the small dataset, weights in a file, and a run."""
     folder = tmp_path_factory.mktemp("overfit")
     write_dataset(folder / "grids.h5", grids=grids)
     (folder / "weights.json").write_text(json.dumps(GIVEN))
+    vaefit_cli("overfit", folder / "grids.h5", *SHORT, "--out", folder / "earlier", "--quiet")
     return folder
 
 

@@ -103,6 +103,11 @@ class Recipe:
         return self.beta if self.beta_ramp is None else self.beta_ramp.at(step)
 
     @property
+    def largest_beta(self) -> float:
+        """beta at the end of its schedule, or as it is throughout."""
+        return self.beta if self.beta_ramp is None else self.beta_ramp.maximum
+
+    @property
     def rate(self) -> float:
         """`lr` as a number; only once a range test has replaced `auto`."""
         assert not isinstance(self.lr, str)

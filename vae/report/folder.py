@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FILES = (
     "config.json", "metrics.csv", "result.json", "report.html", "reconstructions.png", "curves.png",
-    "model.safetensors",
+    "model.safetensors", "samples.png",
 )  # fmt: skip
 
 

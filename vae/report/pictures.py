@@ -27,11 +27,11 @@ LARGEST = 240
 PAGE = 1500
 COLUMNS = 4
 GAP = 6
-_PAPER, _INK, _FAINT = (255, 255, 255), (32, 32, 32), (110, 110, 110)
-_RULE, _FAINT_RULE = (70, 70, 70), (205, 205, 205)
+PAPER, INK, FAINT = (255, 255, 255), (32, 32, 32), (110, 110, 110)
+RULE, _FAINT_RULE = (70, 70, 70), (205, 205, 205)
 _RIGHT, _WRONG, _IGNORED = (235, 235, 235), (214, 39, 40), (190, 200, 215)
 
-_Pixels = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,14 @@ def draw_panels(panels: Panels, out: Path) -> None:
         shown = np.sort(np.argsort(-errors, kind="stable")[:SHOWN])
 
     height, width = targets.shape[1:]
-    side = max(height, width)
-    scale = max(PANEL // side, min(LEGIBLE, LARGEST // side), 1)
+    scale = scale_of(height, width)
     panel_w, panel_h = width * scale, height * scale
     cell_w, cell_h = 3 * (panel_w + GAP) + 3 * GAP, panel_h + 20 + GAP
     columns = max(1, min(COLUMNS, len(shown), PAGE // cell_w))
     rows = -(-len(shown) // columns)
     head = 92
     page_w = max(columns * cell_w + 2 * GAP, 640)
-    image = Image.new("RGB", (page_w, head + rows * cell_h + GAP), _PAPER)
+    image = Image.new("RGB", (page_w, head + rows * cell_h + GAP), PAPER)
     draw = ImageDraw.Draw(image)
     _header(draw, panels, len(shown), page_w)
 
@@ -113,29 +112,35 @@ def draw_panels(panels: Panels, out: Path) -> None:
     for place, i in enumerate(shown.tolist()):
         x = 2 * GAP + (place % columns) * cell_w
         y = head + (place // columns) * cell_h
-        draw.text((x, y), _caption(panels.names[i], int(errors[i])), fill=_FAINT, font=small)
+        draw.text((x, y), _caption(panels.names[i], int(errors[i])), fill=FAINT, font=small)
         pictures = (
-            _coloured(targets[i], kept[i], colours),
-            _coloured(predictions[i], kept[i], colours),
+            coloured(targets[i], kept[i], colours),
+            coloured(predictions[i], kept[i], colours),
             _error(targets[i], predictions[i], kept[i]),
         )
         for number, panel in enumerate(pictures):
-            picture = Image.fromarray(_enlarge(panel, scale, _FAINT_RULE if number == 2 else _RULE))
+            picture = Image.fromarray(enlarged(panel, scale, _FAINT_RULE if number == 2 else RULE))
             image.paste(picture, (x + number * (panel_w + GAP), y + 18))
     image.save(out, format="PNG", optimize=True)
 
 
+def scale_of(height: int, width: int) -> int:
+    """Pixels that the side of a cell has."""
+    side = max(height, width)
+    return max(PANEL // side, min(LEGIBLE, LARGEST // side), 1)
+
+
 def _header(draw: ImageDraw.ImageDraw, panels: Panels, shown: int, width: int) -> None:
-    draw.text((2 * GAP, 8), panels.title, fill=_INK, font=ImageFont.load_default(22))
-    draw.text((2 * GAP, 38), panels.line, fill=_INK, font=ImageFont.load_default(14))
+    draw.text((2 * GAP, 8), panels.title, fill=INK, font=ImageFont.load_default(22))
+    draw.text((2 * GAP, 38), panels.line, fill=INK, font=ImageFont.load_default(14))
     total = len(panels.targets)
     which = panels.all_drawn if shown == total else f"{shown} of {total} grids, most errors first chosen"
     font = ImageFont.load_default(12)
-    draw.text((2 * GAP, 60), f"{which}: target | reconstruction | error (red: wrong cell)", fill=_FAINT, font=font)
-    _legend(draw, palette(panels.classes), width)
+    draw.text((2 * GAP, 60), f"{which}: target | reconstruction | error (red: wrong cell)", fill=FAINT, font=font)
+    draw_legend(draw, palette(panels.classes), width)
 
 
-def _legend(draw: ImageDraw.ImageDraw, colours: list[Colour], width: int) -> None:
+def draw_legend(draw: ImageDraw.ImageDraw, colours: list[Colour], width: int) -> None:
     """The classes from left to right, with their numbers where there is room for them."""
     pitch = max(1, min(26, (width - 4 * GAP) // len(colours)))
     numbered = pitch >= 20
@@ -143,34 +148,35 @@ def _legend(draw: ImageDraw.ImageDraw, colours: list[Colour], width: int) -> Non
     y = 8
     for label, colour in enumerate(colours):
         draw.rectangle(
-            (x, y, x + pitch - (4 if numbered else 1), y + 16), fill=colour, outline=_RULE if numbered else None
+            (x, y, x + pitch - (4 if numbered else 1), y + 16), fill=colour, outline=RULE if numbered else None
         )
         if numbered:
             ink = (255, 255, 255) if sum(colour) < 380 else (0, 0, 0)
             draw.text((x + 11, y + 8), str(label), fill=ink, font=ImageFont.load_default(12), anchor="mm")
         x += pitch
     if not numbered:
-        draw.text((width - 2 * GAP, y + 18), f"class 0 to {len(colours) - 1}", fill=_FAINT, anchor="ra")
+        draw.text((width - 2 * GAP, y + 18), f"class 0 to {len(colours) - 1}", fill=FAINT, anchor="ra")
 
 
 def _caption(name: str, errors: int) -> str:
     return f"{name}: {'exact' if errors == 0 else f'{errors} wrong'}"
 
 
-def _coloured(grid: Labels, kept: NDArray[np.bool_], colours: _Pixels) -> _Pixels:
+def coloured(grid: Labels, kept: NDArray[np.bool_], colours: Pixels) -> Pixels:
+    """A grid (H, W) in the colours (C, 3) of its classes, as (H, W, 3); cells that are not kept are grey."""
     picture = colours[np.where(kept, grid, 0)]
     picture[~kept] = _IGNORED
     return picture
 
 
-def _error(target: Labels, prediction: Labels, kept: NDArray[np.bool_]) -> _Pixels:
+def _error(target: Labels, prediction: Labels, kept: NDArray[np.bool_]) -> Pixels:
     picture = np.full((*target.shape, 3), _RIGHT, dtype=np.uint8)
     picture[target != prediction] = _WRONG
     picture[~kept] = _IGNORED
     return picture
 
 
-def _enlarge(picture: _Pixels, scale: int, rule: Colour) -> _Pixels:
+def enlarged(picture: Pixels, scale: int, rule: Colour) -> Pixels:
     """Each cell as scale x scale pixels, with a fine line between cells where there is room for one."""
     large = picture.repeat(scale, axis=0).repeat(scale, axis=1)
     if scale >= 5:

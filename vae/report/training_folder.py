@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from ..training.settings import TrainSettings
 
 STEPS, WEIGHTS = "steps.csv", "model.safetensors"
-FILES = ("config.json", METRICS, STEPS, "result.json", "report.html", "reconstructions.png", "curves.png", WEIGHTS)
+FILES = (
+    "config.json", METRICS, STEPS, "result.json", "report.html", "reconstructions.png", "curves.png", WEIGHTS,
+    "samples.png",
+)  # fmt: skip
 
 _log = logging.getLogger("vaefit")
 

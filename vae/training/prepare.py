@@ -54,14 +54,11 @@ class PreparedTraining:
         named = find_named_splits(settings.data)
         data = settings.data if named is None else named
         dataset = counted(settings, progress, data)
+        split: Split
         if named is None:
-            split: Split = SeededSplit(
-                dataset.grids, settings.val_share, settings.test_share, settings.split_seed, settings.limit
-            )
-            words = f"drawn by --split-seed {settings.split_seed}"
+            split, words = seeded_split(settings, dataset.grids)
         else:
-            split = named_split(named)
-            words = f"the datasets {', '.join(str(location.dataset) for location in named)} of the file"
+            split, words = named_split(named), named_words(named)
             if settings.limit is not None:
                 _log.warning("--limit is not used: the file comes with its own splits")
         absent = dataset.counts == 0
@@ -74,6 +71,17 @@ class PreparedTraining:
         augment = Augmentation.parse(settings.augment, background, dataset.classes, settings.ignore_index)
         active = augment.rotate or augment.flip or augment.colours
         return cls(dataset, data, split, words, weights, backend, device, augment if active else None)
+
+
+def seeded_split(settings: TrainSettings, grids: int) -> tuple[SeededSplit, str]:
+    """The split of a dataset of so many grids, and how it was made, for people; SettingError as `SeededSplit`."""
+    split = SeededSplit(grids, settings.val_share, settings.test_share, settings.split_seed, settings.limit)
+    return split, f"drawn by --split-seed {settings.split_seed}"
+
+
+def named_words(named: Sequence[Location]) -> str:
+    """How the split came about that the data come with, for people."""
+    return f"the datasets {', '.join(str(location.dataset) for location in named)} of the file"
 
 
 def recipe_for(settings: TrainSettings, updates: int, epoch: int) -> Recipe:

@@ -1,12 +1,73 @@
-"""The weights of a trained model, read again."""
+"""A trained model, read again from the folder of its run."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
+import torch
 from torch import nn
 
+from ..adapter import Adapter, find_adapter
 from ..errors import RunError
+from ..network import build_network
+from ..recipe import one_of
+from ..snapshot import all_tensors
+from .checkpoint_folder import CheckpointFolder
+from .earlier import EarlierRun
+
+WhichWeights = Literal["best", "last"]
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The network of a run with weights that the run has kept."""
+
+    run: EarlierRun
+    model: nn.Module
+    adapter: Adapter
+    which: WhichWeights
+    step: int | None
+    """Updates done when it had these weights; None where the folder does not say."""
+
+    @classmethod
+    def read(cls, folder: Path, device: torch.device | None = None, which: WhichWeights = "best") -> TrainedModel:
+        """Read the run, and as `load`; RunError as `EarlierRun.read` too."""
+        return cls.load(EarlierRun.read(folder), device or torch.device("cpu"), which)
+
+    @classmethod
+    def load(cls, run: EarlierRun, device: torch.device, which: WhichWeights = "best") -> TrainedModel:
+        """Build the network as the run did, and give it weights.
+
+        Args:
+            which: `best` takes `model.safetensors`, the best weights of training or those that a check ended with;
+                `last` the newest whole checkpoint of training.
+
+        Raises SettingError for another word, and RunError where there are no such weights, or they are not whole or
+        not those of the network.
+        """
+        one_of("--checkpoint", which, get_args(WhichWeights))
+        settings, file = run.settings, run.folder / WEIGHTS
+        if which == "best" and not file.is_file():
+            do = "Let it go on, until the first weights are kept." if run.result is None else "Run it again."
+            raise RunError("the run has no weights", str(run.folder), f"no {WEIGHTS} in it", do)
+        loaded = None if settings.model is None else settings.model.load()
+        model = build_network(loaded, run.classes, run.height, run.width, settings.latent_dim, settings.seed, device)
+        cells = torch.arange(2 * run.height * run.width, device=device) % run.classes
+        # which also gives a lazy layer its size, before it can take weights
+        adapter = find_adapter(model, cells.view(2, run.height, run.width), run.classes, None, settings.ignore_index)
+        if which == "best":
+            load_weights(model, file)
+            return cls(run, model, adapter, which, run.best_step)
+        return cls(run, model, adapter, which, _load_newest(model, run))
+
+    @property
+    def words(self) -> str:
+        """Which weights they are, for people."""
+        after = "" if self.step is None else f" of update {self.step:,}"
+        return f"{'weights' if self.which == 'best' else 'last weights'}{after}"
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
@@ -27,3 +88,21 @@ def load_weights(model: nn.Module, file: Path) -> None:
     wrong = [*found.missing_keys, *found.unexpected_keys]
     if wrong:
         raise RunError("the weights are not those of the model", str(file), ", ".join(wrong[:3]), do)
+
+
+def _load_newest(model: nn.Module, run: EarlierRun) -> int:
+    """Give the model the weights of the newest whole checkpoint; its updates."""
+    folder = CheckpointFolder.of(run.folder)
+    checkpoint = folder.newest()
+    if checkpoint is None:
+        do = "Use --checkpoint best." if run.kind == "train" else "A check keeps none: use --checkpoint best."
+        raise RunError("the run has no checkpoint", str(run.folder), do=do)
+    kept, tensors = checkpoint.tensors, all_tensors(model)
+    wrong = [n for n, t in tensors.items() if f"model.{n}" not in kept or kept[f"model.{n}"].shape != t.shape]
+    if wrong:
+        do = "It is that of another run: use --checkpoint best."
+        raise RunError("the checkpoint is not of the model", str(folder.path), ", ".join(wrong[:3]), do)
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(kept[f"model.{name}"])
+    return checkpoint.step

@@ -1,0 +1,54 @@
+"""Grids side by side as one picture, with the colours of the classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..signals import Labels
+from .palette import palette
+from .pictures import FAINT, GAP, INK, PAGE, PAPER, RULE, coloured, draw_legend, enlarged, scale_of
+
+HEAD = 92
+"""Pixels over the grids."""
+MOST_COLUMNS = 12
+
+
+@dataclass(frozen=True)
+class ContactSheet:
+    """Grids, and what is written over them."""
+
+    grids: Labels
+    """(n, H, W), at least one."""
+    classes: int
+    title: str
+    line: str
+    small: str
+    """A second line, less important."""
+
+
+def draw_contact_sheet(sheet: ContactSheet, out: Path) -> None:
+    """Write the picture as PNG to `out`; equal sheets give equal bytes."""
+    count, height, width = sheet.grids.shape
+    scale = scale_of(height, width)
+    pitch_x, pitch_y = width * scale + GAP, height * scale + GAP
+    # near to a square, where there are many
+    wanted = max(8, round(np.sqrt(count * pitch_y / pitch_x)))
+    columns = max(1, min(count, wanted, MOST_COLUMNS, PAGE // pitch_x))
+    rows = -(-count // columns)
+    page_w = max(columns * pitch_x + 3 * GAP, 640)
+    image = Image.new("RGB", (page_w, HEAD + rows * pitch_y + GAP), PAPER)
+    draw = ImageDraw.Draw(image)
+    draw.text((2 * GAP, 8), sheet.title, fill=INK, font=ImageFont.load_default(22))
+    draw.text((2 * GAP, 38), sheet.line, fill=INK, font=ImageFont.load_default(14))
+    draw.text((2 * GAP, 60), sheet.small, fill=FAINT, font=ImageFont.load_default(12))
+    draw_legend(draw, palette(sheet.classes), page_w)
+    colours = np.array(palette(sheet.classes), dtype=np.uint8)
+    every = np.ones((height, width), bool)
+    for place, grid in enumerate(sheet.grids):
+        picture = Image.fromarray(enlarged(coloured(grid, every, colours), scale, RULE))
+        image.paste(picture, (2 * GAP + place % columns * pitch_x, HEAD + place // columns * pitch_y))
+    image.save(out, format="PNG", optimize=True)

@@ -1,0 +1,135 @@
+"""A run found again in its folder, of training or of the check: its settings, its sizes and its class weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaefit.cache.errors import SettingError, VaefitError
+
+from ..beta import BetaCycles, BetaRamp
+from ..errors import RunError
+from ..model_source import ModelSource
+from ..recipe import Recipe
+from ..report.stored import UNFINISHED, read_json
+from ..report.training_result import KIND
+from ..settings import CheckSettings
+from ..weighting import ClassWeights
+from .prepare import recipe_for
+from .resume import StoredTraining
+from .settings import TrainSettings
+
+CHECK = "overfit"
+_DO = "Pass the folder that `train` or `overfit` named."
+_CHANGED = "It was changed by hand, or is of another version: start the run again, with --overwrite."
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """A run that has begun, whether or not it came to its end."""
+
+    folder: Path
+    """Absolute."""
+    settings: TrainSettings | CheckSettings
+    classes: int
+    height: int
+    width: int
+    config: dict[str, Any]
+    """What `config.json` holds."""
+    result: dict[str, Any] | None
+    """What `result.json` holds; None where the run has not come to its end."""
+
+    @classmethod
+    def read(cls, folder: Path) -> EarlierRun:
+        """Read `config.json`, and `result.json` where it is there; RunError where the folder is not that of a run."""
+        if not folder.exists():
+            raise RunError("there is no such run folder", str(folder), do=_DO)
+        if not (folder / "config.json").is_file():
+            raise RunError("this is not the folder of a run", str(folder), "no config.json in it", _DO)
+        config = read_json(folder, "config.json")
+        kind = config.get("kind", CHECK)
+        if kind == KIND:
+            settings: TrainSettings | CheckSettings = StoredTraining.read(folder).settings
+        elif kind == CHECK:
+            settings = _stored_check(folder, config)
+        else:
+            raise RunError("this is not the folder of a run", str(folder), f"one of kind {kind}", _DO)
+        classes, height, width = (_size(folder, config, name) for name in ("classes", "height", "width"))
+        result = read_json(folder, "result.json") if (folder / "result.json").exists() else None
+        return cls(folder.absolute(), settings, classes, height, width, config, result)
+
+    @property
+    def kind(self) -> str:
+        """`train` or `overfit`."""
+        return KIND if isinstance(self.settings, TrainSettings) else CHECK
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """`grids`, `counts` and `digest` of the dataset that it was fitted on; empty where they are not known."""
+        found = self.config.get("dataset") or (self.result or {}).get("dataset")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def counts(self) -> list[int] | None:
+        """Cells of each class in that dataset; None where they are not known."""
+        found = self.dataset.get("counts")
+        fits = isinstance(found, list) and len(found) == self.classes and all(type(count) is int for count in found)
+        return found if fits else None
+
+    @property
+    def best_step(self) -> int | None:
+        """Updates after which its weights were kept; None where it has not come to its end."""
+        found = (self.result or {}).get("best_step" if self.kind == KIND else "iterations")
+        return found if type(found) is int else None
+
+    def weights(self) -> ClassWeights:
+        """The class weights that it was fitted with; RunError where its folder does not have them."""
+        if self.kind == KIND:
+            where, values = "config.json", self.config.get("weights")
+        elif self.result is None:
+            raise RunError(UNFINISHED, str(self.folder), do="Run the check again.")
+        else:
+            where, values = "result.json", (self.result.get("weights") or {}).get("values")
+        try:
+            return ClassWeights.given(values or (), self.classes, where)
+        except (VaefitError, TypeError, ValueError) as error:
+            got = error.got if isinstance(error, VaefitError) else str(error)
+            raise RunError("the class weights cannot be read", str(self.folder / where), got, _CHANGED) from error
+
+    def recipe(self) -> Recipe:
+        """The recipe, with the schedule of beta that it had over its updates."""
+        settings = self.settings
+        if not isinstance(settings, TrainSettings):
+            return settings.recipe
+        epoch = max(int(self.config["split"]["train"]) // settings.batch_size, 1)
+        return recipe_for(settings, settings.epochs * epoch, epoch)
+
+
+def _size(folder: Path, config: dict[str, Any], name: str) -> int:
+    found = config.get(name)
+    if type(found) is not int or found < 1:
+        where = str(folder / "config.json")
+        raise RunError("the sizes of the run cannot be read", where, f"{name} {found}", _CHANGED)
+    return found
+
+
+def _stored_check(folder: Path, config: dict[str, Any]) -> CheckSettings:
+    """The settings of a check; RunError where they are something else."""
+    try:
+        values, recipe = dict(config["settings"]), dict(config["recipe"])
+        arguments = values.pop("model_arguments", {})
+        if values["model"] is not None:
+            values["model"] = ModelSource.parse(values["model"], tuple(f"{k}={v}" for k, v in arguments.items()))
+        for name in ("weights_file", "cache_dir", "out"):
+            values[name] = None if values[name] is None else Path(values[name])
+        values["indices"] = None if values["indices"] is None else tuple(values["indices"])
+        recipe["betas"] = tuple(recipe["betas"])
+        ramp = recipe["beta_ramp"]
+        if ramp is not None:
+            recipe["beta_ramp"] = BetaCycles(**ramp) if "cycles" in ramp else BetaRamp(**ramp)
+        return CheckSettings(**values, recipe=Recipe(**recipe))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        said = error.got if isinstance(error, SettingError) else f"{type(error).__name__}: {error}"
+        where = str(folder / "config.json")
+        raise RunError("the settings of the run cannot be read", where, said, _CHANGED) from error
