@@ -1,4 +1,4 @@
-"""Every option that a `--help` lists is taken, in one run or another; those of `overfit` and `train` are in files of their own."""
+"""Every option that a `--help` lists is taken, in one run or another; `overfit` and `train` have files of their own."""
 
 from __future__ import annotations
 
