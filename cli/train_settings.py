@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .settings import ONLY_PRINTING, run_options, with_data
+from .settings import ONLY_PRINTING, run_options, typed, with_data
 
 if TYPE_CHECKING:
     from vaefit.vae.training.settings import TrainSettings
@@ -40,22 +40,18 @@ def resumed(ctx: typer.Context) -> Callable[[TrainSettings], TrainSettings]:
 
     It raises SettingError for an option that has another value than in the run.
     """
-    typed = {
-        _FIELDS.get(name, name)
-        for name in ctx.params
-        if name not in _OTHERS and getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
-    }
+    fields = {_FIELDS.get(name, name) for name in typed(ctx).difference(_OTHERS)}
 
     def changed(stored: TrainSettings) -> TrainSettings:
         from vaefit.cache.errors import SettingError
 
         given = train_settings({**ctx.params, "data": ctx.params["data"] or str(stored.data)}, lambda _: None)
-        for field in sorted(typed.difference(MAY_CHANGE)):
+        for field in sorted(fields.difference(MAY_CHANGE)):
             now, before = _value(given, field), _value(stored, field)
             if now != before:
                 what, do = "a run goes on with the settings that it began with", "Leave it out, or start a new run."
                 raise SettingError(what, f"--{field.replace('_', '-')}", f"{now}, begun with {before}", do)
-        return replace(stored, **{field: getattr(given, field) for field in typed.intersection(MAY_CHANGE)})
+        return replace(stored, **{field: getattr(given, field) for field in fields.intersection(MAY_CHANGE)})
 
     return changed
 

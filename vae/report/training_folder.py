@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
@@ -147,16 +148,29 @@ class Recorder:
 def training_config(settings: TrainSettings, prepared: PreparedTraining, loader: str) -> dict[str, object]:
     """What `config.json` holds."""
     dataset = prepared.dataset
+    config = config_json(settings, prepared)
+    config["settings"].update(_from_anywhere(settings))
     split = {role: prepared.split.size(role) for role in ("train", "val", "test")}
     return {
         "kind": KIND,
         "format": FORMAT,
-        **config_json(settings, prepared),
+        **config,
         "dataset": {"digest": dataset.digest, "grids": dataset.grids, "counts": dataset.counts.tolist()},
         "weights": prepared.weights.values.tolist(),
         "split": split,
         "loader": loader,
     }
+
+
+def _from_anywhere(settings: TrainSettings) -> dict[str, str | None]:
+    """The settings that are paths, absolute: the run may be resumed in another folder than it was begun in."""
+    found: dict[str, str | None] = {"data": str(Path(settings.data).absolute())}
+    for name in ("weights_file", "cache_dir", "out"):
+        path = getattr(settings, name)
+        found[name] = None if path is None else str(path.absolute())
+    if settings.model is not None and settings.model.where.endswith(".py"):
+        found["model"] = f"{Path(settings.model.where).absolute()}:{settings.model.name}"
+    return found
 
 
 _TRAINING = ("loss", "focal", "kl", "grad_norm", "pixel_accuracy", "macro_accuracy", "worst_class_accuracy")

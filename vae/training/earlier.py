@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaefit.cache.errors import SettingError, VaefitError
+from vaefit.cache.errors import VaefitError
 
-from ..beta import BetaCycles, BetaRamp
 from ..errors import RunError
-from ..model_source import ModelSource
 from ..recipe import Recipe
 from ..report.stored import UNFINISHED, read_json
+from ..report.stored_settings import CHANGED, stored_settings
 from ..report.training_result import KIND
 from ..settings import CheckSettings
 from ..weighting import ClassWeights
@@ -22,7 +21,6 @@ from .settings import TrainSettings
 
 CHECK = "overfit"
 _DO = "Pass the folder that `train` or `overfit` named."
-_CHANGED = "It was changed by hand, or is of another version: start the run again, with --overwrite."
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class EarlierRun:
         if kind == KIND:
             settings: TrainSettings | CheckSettings = StoredTraining.read(folder).settings
         elif kind == CHECK:
-            settings = _stored_check(folder, config)
+            settings = stored_settings(folder, config, CheckSettings)
         else:
             raise RunError("this is not the folder of a run", str(folder), f"one of kind {kind}", _DO)
         classes, height, width = (_size(folder, config, name) for name in ("classes", "height", "width"))
@@ -95,7 +93,7 @@ class EarlierRun:
             return ClassWeights.given(values or (), self.classes, where)
         except (VaefitError, TypeError, ValueError) as error:
             got = error.got if isinstance(error, VaefitError) else str(error)
-            raise RunError("the class weights cannot be read", str(self.folder / where), got, _CHANGED) from error
+            raise RunError("the class weights cannot be read", str(self.folder / where), got, CHANGED) from error
 
     def recipe(self) -> Recipe:
         """The recipe, with the schedule of beta that it had over its updates."""
@@ -110,26 +108,5 @@ def _size(folder: Path, config: dict[str, Any], name: str) -> int:
     found = config.get(name)
     if type(found) is not int or found < 1:
         where = str(folder / "config.json")
-        raise RunError("the sizes of the run cannot be read", where, f"{name} {found}", _CHANGED)
+        raise RunError("the sizes of the run cannot be read", where, f"{name} {found}", CHANGED)
     return found
-
-
-def _stored_check(folder: Path, config: dict[str, Any]) -> CheckSettings:
-    """The settings of a check; RunError where they are something else."""
-    try:
-        values, recipe = dict(config["settings"]), dict(config["recipe"])
-        arguments = values.pop("model_arguments", {})
-        if values["model"] is not None:
-            values["model"] = ModelSource.parse(values["model"], tuple(f"{k}={v}" for k, v in arguments.items()))
-        for name in ("weights_file", "cache_dir", "out"):
-            values[name] = None if values[name] is None else Path(values[name])
-        values["indices"] = None if values["indices"] is None else tuple(values["indices"])
-        recipe["betas"] = tuple(recipe["betas"])
-        ramp = recipe["beta_ramp"]
-        if ramp is not None:
-            recipe["beta_ramp"] = BetaCycles(**ramp) if "cycles" in ramp else BetaRamp(**ramp)
-        return CheckSettings(**values, recipe=Recipe(**recipe))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        said = error.got if isinstance(error, SettingError) else f"{type(error).__name__}: {error}"
-        where = str(folder / "config.json")
-        raise RunError("the settings of the run cannot be read", where, said, _CHANGED) from error

@@ -18,7 +18,7 @@ _SHARED = ("data", "model", "latent_dim", "classes", "ignore_index", "weights_fi
 """Fields of training that a check takes over."""
 _OWN = ("device", "backend", "threads", "out", "overwrite", "diagnose", "graph", "tensorboard")
 """Fields of a check that say where and how it runs; a check takes none of them from another one."""
-_WEIGHTS = {"weights", "scheme", "smooth", "effective_b"}
+_WEIGHTS = {"weights", "scheme", "smooth", "effective_b", "weights_power"}
 
 _log = logging.getLogger("vaefit")
 
@@ -89,6 +89,8 @@ def _of_training_words(run: EarlierRun, told: TrainSettings, recipe: Recipe, giv
         weights = f"weights of {told.weights_file}"
     else:
         weights = "no class weights" if recipe.weights == "none" else f"weights by {recipe.scheme}"
+        if recipe.weights_power != 1:
+            weights += f"^{recipe.weights_power:g}"
     taken = {
         "data": f"data {told.data}",
         "model": "model" if told.model is None else str(told.model),

@@ -12,17 +12,13 @@ from typing import Any
 
 import torch
 
-from vaefit.cache.errors import SettingError
-
 from ..errors import RunError
-from ..model_source import ModelSource
-from ..recipe import Recipe
 from ..report.stored import read_json
+from ..report.stored_settings import CHANGED, stored_settings
 from ..report.training_result import FORMAT, KIND
 from .prepare import PreparedTraining
 from .settings import LoaderMode, TrainSettings
 
-_PATHS = ("weights_file", "cache_dir", "out")
 _log = logging.getLogger("vaefit")
 
 
@@ -55,13 +51,10 @@ class StoredTraining:
                 f"format {config.get('format')} by vaefit {by}; this one reads {FORMAT}",
                 do,
             )
-        try:
-            settings, threads = stored_settings(config), int(config["threads"])
-            loader = config["loader"]
-        except (KeyError, TypeError, ValueError) as error:
-            said = error.got if isinstance(error, SettingError) else str(error)
-            do = "It was changed by hand, or is of another version: start the run again, with --overwrite."
-            raise RunError("the settings of the run cannot be read", where, said, do) from error
+        settings = stored_settings(folder, config, TrainSettings)
+        threads, loader = config.get("threads"), config.get("loader")
+        if type(threads) is not int or loader not in ("memory", "stream"):
+            raise RunError("the settings of the run cannot be read", where, f"threads {threads}, {loader}", CHANGED)
         before = config.get("versions", {}).get("torch")
         if before != torch.__version__:
             _log.warning(f"the run began with torch {before}, and this is {torch.__version__}: numbers may differ")
@@ -81,17 +74,6 @@ class StoredTraining:
         for name, before, now in pairs:
             if before != now and None not in (before, now):  # a digest is not always taken
                 raise RunError(f"the {name} changed since the run began", dataset.name, f"{now}, before {before}", do)
-
-
-def stored_settings(config: dict[str, Any]) -> TrainSettings:
-    """The settings in a `config.json`; KeyError, TypeError or ValueError where they are something else."""
-    values, recipe = dict(config["settings"]), dict(config["recipe"])
-    arguments = values.pop("model_arguments", {})
-    if values["model"] is not None:
-        values["model"] = ModelSource.parse(values["model"], tuple(f"{k}={v}" for k, v in arguments.items()))
-    values.update({name: Path(values[name]) for name in _PATHS if values[name] is not None})
-    recipe["betas"] = tuple(recipe["betas"])
-    return TrainSettings(**values, recipe=Recipe(**recipe))
 
 
 @contextmanager
