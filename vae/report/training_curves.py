@@ -17,9 +17,7 @@ def draw_training_curves(run: TrainSummary, out: Path) -> None:
     steps = [row.step for row in rows]
     trained = [(row.step, row.train_loss) for row in rows if row.train_loss is not None]
     if trained:
-        top.plot(
-            *zip(*trained, strict=True), color="#c08030", marker="o", label="objective in training, since the last"
-        )
+        top.plot(*zip(*trained, strict=True), color="#c08030", marker="o", label="objective in training")
     measured = [(row.step, row.loss) for row in rows if row.loss is not None]
     if measured:
         top.plot(*zip(*measured, strict=True), color="#303030", marker="o", label="objective on validation, z = mu")

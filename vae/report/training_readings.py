@@ -65,7 +65,7 @@ def recall_trade(run: TrainSummary) -> str | None:
     return (
         f"class weights of {ratio:.1f} to 1 trade pixel accuracy for the recall of rare classes: "
         f"pixel {run.pixel_accuracy:.4f} is below the {run.background_share:.4f} of the best answer that ignores "
-        f"the input. `--weights none` shows the other side."
+        f"the input. `--weights none` shows the other side, and `--recipe soft` lies between the two."
     )
 
 
