@@ -1,7 +1,7 @@
 """Everything that only a GPU can tell, in one call: `python -m vaefit.benchmarks.gpu FOLDER`.
 
 First the tests of the kernels and of the captured step, on the device; then compute-sanitizer over one launch of every
-kernel; then what must hold of the kernels there; then the benchmarks. Each part leaves its output in FOLDER, and
+kernel; then what must hold of the kernels there; then the benchmarks, and a short training run. Each part leaves its output in FOLDER, and
 FOLDER/summary.json says how each ended, with the device's name, driver and versions. Run from the checkout's root;
 `PYTHONPATH=.dev` makes it importable where vaefit is not installed. Bad results are results: nothing stops at one.
 """
@@ -12,6 +12,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,10 @@ def parts() -> dict[str, list[str]]:
     found["holds"] = [python, "-m", "vaefit.benchmarks.gpu", "--holds"]
     found["kernels"] = [*cli, "kernels", "--device", "cuda", "--json"]
     found["step"] = [*cli, "step", "--device", "cuda", "--json"]
+    found["loader"] = [*cli, "loader", "--device", "cuda", "--quick", "--json"]
+    run = str(Path(tempfile.gettempdir()) / "vaefit-gpu-train")
+    train = ["train", "--device", "cuda", "--epochs", "2", "--limit", "20000", "--out", run, "--overwrite", "--json"]
+    found["train"] = [python, "-m", "vaefit.cli", *train]
     return found
 
 
