@@ -1,9 +1,10 @@
 """Everything that only a GPU can tell, in one call: `python -m vaefit.benchmarks.gpu FOLDER`.
 
 First the tests of the kernels and of the captured step, on the device; then compute-sanitizer over one launch of every
-kernel; then what must hold of the kernels there; then the benchmarks, and a short training run. Each part leaves its output in FOLDER, and
-FOLDER/summary.json says how each ended, with the device's name, driver and versions. Run from the checkout's root;
-`PYTHONPATH=.dev` makes it importable where vaefit is not installed. Bad results are results: nothing stops at one.
+kernel; then what must hold of the kernels there; then the benchmarks, and a short training run. Each part leaves its
+output in FOLDER, and FOLDER/summary.json says how each ended, with the device's name, driver and versions. Run from the
+checkout's root; `PYTHONPATH=.dev` makes it importable where vaefit is not installed. Bad results are results: nothing
+stops at one.
 """
 
 from __future__ import annotations
