@@ -8,6 +8,10 @@ from collections.abc import Sequence
 INTERRUPTED = 130
 
 
+class StoppedError(Exception):
+    """Ctrl-C, where there is more to say than that; the text says what to do. typer lets no KeyboardInterrupt pass."""
+
+
 def main() -> None:
     """Run `vaefit-cli` with the arguments of the process and exit with its code."""
     from .stdout import prepare_streams
@@ -23,6 +27,10 @@ def run(arguments: Sequence[str]) -> int:
         code = _run(arguments, as_json)
     except KeyboardInterrupt:
         code = INTERRUPTED
+    except StoppedError as stopped:
+        from .failure import Failure
+
+        return Failure.interrupted(str(stopped)).report(as_json)
     if code == INTERRUPTED:
         from .failure import Failure
 
@@ -44,6 +52,8 @@ def _run(arguments: Sequence[str], as_json: bool) -> int:
         return Failure.of_usage(error, arguments).report(as_json)
     except typer.Abort:  # what older versions of typer make of Ctrl-C; newer ones return the code
         return INTERRUPTED
+    except StoppedError:
+        raise
     except Exception as error:  # the last resort: exit code 1 would read as "the check failed"
         failure = Failure.of(error)
         if failure.unexpected:

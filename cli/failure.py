@@ -16,10 +16,6 @@ USAGE = 2
 COULD_NOT_RUN = 3
 
 
-class StoppedError(Exception):
-    """Ctrl-C, where there is more to say than that; the text says what to do. typer lets no KeyboardInterrupt pass."""
-
-
 @dataclass(frozen=True)
 class Failure:
     """What is wrong, where, what was found, what to do; and the exit code."""
@@ -37,8 +33,6 @@ class Failure:
         """The failure that an error means; any but ours and the system's is a mistake of ours."""
         from vaefit.cache.errors import SettingError, VaefitError
 
-        if isinstance(error, StoppedError):
-            return cls.interrupted(str(error))
         if isinstance(error, VaefitError):
             code = USAGE if isinstance(error, SettingError) else COULD_NOT_RUN
             return cls(error.what, error.where, error.got, error.do, code)

@@ -49,7 +49,7 @@ def train(
     epochs: Annotated[int, typer.Option(help="Passes over the grids for training.")] = 5,
     batch_size: Annotated[int, typer.Option(help="Grids in a batch.")] = 128,
     limit: Annotated[
-        int | None, typer.Option(help="Use so many grids of the dataset; the weights come from all of it.")
+        int | None, typer.Option(help="Use at most so many grids of the dataset; the weights come from all of it.")
     ] = None,
     val_share: Annotated[float, typer.Option(help="Share of the grids for validation.")] = 0.1,
     test_share: Annotated[float, typer.Option(help="Share of the grids that is kept for a test.")] = 0.0,
@@ -122,7 +122,7 @@ def train(
     from vaefit.vae.training.stopping import TrainingStopped
     from vaefit.vae.training.train import TrainWatcher, resume_train, run_train
 
-    from .failure import StoppedError
+    from . import StoppedError
     from .training_tables import print_training, print_training_setup
 
     with terminal.progress() as progress:

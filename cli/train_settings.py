@@ -28,11 +28,11 @@ def train_settings(options: Mapping[str, Any], announce: Callable[[str], None]) 
         announce: told where the embedded corpus has to be made first.
     """
     from vaefit.vae.training.recipes import RECIPES
-    from vaefit.vae.training.settings import TrainSettings
+    from vaefit.vae.training.settings import TrainSettings, from_anywhere
 
     given = {name: value for name, value in options.items() if name not in _OTHERS}
     given["compile"] = given.pop("compile_model")
-    return with_data(TrainSettings, run_options(given, RECIPES), announce)
+    return from_anywhere(with_data(TrainSettings, run_options(given, RECIPES), announce))
 
 
 def resumed(ctx: typer.Context) -> Callable[[TrainSettings], TrainSettings]:
@@ -49,6 +49,8 @@ def resumed(ctx: typer.Context) -> Callable[[TrainSettings], TrainSettings]:
         for field in sorted(fields.difference(MAY_CHANGE)):
             now, before = _value(given, field), _value(stored, field)
             if now != before:
+                if field == "recipe":
+                    now, before = ctx.params["recipe"], "others"
                 what, do = "a run goes on with the settings that it began with", "Leave it out, or start a new run."
                 raise SettingError(what, f"--{field.replace('_', '-')}", f"{now}, begun with {before}", do)
         return replace(stored, **{field: getattr(given, field) for field in fields.intersection(MAY_CHANGE)})

@@ -20,8 +20,7 @@ import vaefit.vae
 from vaefit.cli.app import app
 from vaefit.vae import RECIPES, CollapseMonitor, Recipe
 from vaefit.vae.diagnosis import Cause
-from vaefit.vae.report.folder import FILES
-from vaefit.vae.report.training_folder import FILES as TRAINING_FILES
+from vaefit.vae.report.earlier import FILES
 from vaefit.vae.training.recipes import RECIPES as TRAIN_RECIPES
 
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
@@ -242,7 +241,7 @@ def test_the_causes_are_those_of_the_program() -> None:
 
 
 def test_files_of_a_run_folder() -> None:
-    assert set(FILES) | set(TRAINING_FILES) <= set(first_cells("Files"))
+    assert set(FILES) <= set(first_cells("Files"))
 
 
 @pytest.mark.parametrize("package", [vaefit.kernels, vaefit.cache, vaefit.vae], ids=lambda package: package.__name__)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 
 import h5py
@@ -19,6 +20,8 @@ import pytest
 
 from vaefit.cache.errors import VaefitError
 from vaefit.vae.errors import RunError
+from vaefit.vae.model_source import ModelSource
+from vaefit.vae.monitor import CollapseMonitor
 from vaefit.vae.training import checkpoint as checkpoint_module
 from vaefit.vae.training.recipes import RECIPES
 from vaefit.vae.training.resume import locked
@@ -221,6 +224,11 @@ def edited(folder, **changes):
         ({"kind": "overfit"}, "this is not the folder of a training run"),
         ({"settings": {}}, "the settings of the run cannot be read"),
         ({"recipe": {"gamma": -1}}, "the settings of the run cannot be read"),
+        ({"dataset": None}, "the settings of the run cannot be read"),
+        ({"split": {}}, "the split changed since the run began"),
+        ({"weights": None}, "the settings of the run cannot be read"),
+        ({"versions": 3}, "the settings of the run cannot be read"),
+        ({"loader": "x"}, "the settings of the run cannot be read"),
         ({"weights": [1.0] * 6}, "the class weights changed since the run began"),
         ({"split": {"train": 1, "val": 1, "test": 0}}, "the split changed since the run began"),
     ],
@@ -234,12 +242,132 @@ def test_a_folder_that_is_not_of_this_run_is_refused(data, tmp_path, changes, sa
         resume_train(folder, same)
 
 
+OWN = """
+from torch import nn
+
+class Own(nn.Module):
+    def __init__(self, num_classes, hidden=6):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(num_classes, hidden, 3, padding=1), nn.BatchNorm2d(hidden)
+        self.drop, self.last = nn.Dropout(0.3), nn.Conv2d(hidden, num_classes, 1)
+
+    def forward(self, x):
+        return self.last(self.drop(self.norm(self.first(x)).relu()))
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Where a model lies that draws in training and keeps running means."""
+    (tmp_path / "own.py").write_text(OWN)
+    return ModelSource(str(tmp_path / "own.py"), "Own", {})
+
+
+def test_a_model_that_draws_and_keeps_means_goes_on(data, tmp_path, uninterrupted, own):
+    whole = uninterrupted(model=own, latent_dim=None)
+    folder = tmp_path / "run"
+    with pytest.raises(CutError):
+        run_train(settings(data, folder, model=own, latent_dim=None), cut_after(5))
+    resume_train(folder, same)
+    assert_equal(folder, whole)
+
+
+def test_a_model_that_was_changed_meanwhile_is_refused(data, tmp_path, own):
+    folder = tmp_path / "run"
+    with pytest.raises(CutError):
+        run_train(settings(data, folder, model=own, latent_dim=None), cut_after(5))
+    (tmp_path / "own.py").write_text(OWN.replace("hidden=6", "hidden=7"))
+    with pytest.raises(RunError, match="the checkpoint is not of the model") as caught:
+        resume_train(folder, same)
+    assert "first.weight of shape (6, 6, 3, 3), in the model (7, 6, 3, 3)" in caught.value.got
+
+
+def test_how_long_nothing_got_better_is_not_forgotten(data, tmp_path):
+    """Cut after the second of three validations that were no better."""
+    still = {"recipe": replace(SAMPLED, lr=1e-12), "validate_every": 1, "patience": 3}
+    first = run_train(settings(data, tmp_path / "whole", **still))
+    assert (first.iterations, first.stopped) == (4, "macro accuracy was not better in 3 validations")
+    with pytest.raises(CutError):
+        run_train(settings(data, tmp_path / "run", **still), cut_after(3))
+    again = resume_train(tmp_path / "run", same)
+    assert (again.iterations, again.stopped) == (first.iterations, first.stopped)
+
+
+def test_what_the_monitor_said_and_the_time_are_kept(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(CollapseMonitor, "__init__", partialmethod(CollapseMonitor.__init__, every=2, warmup=2))
+    still = {"recipe": replace(SAMPLED, lr=1e-12)}  # which stays collapsed
+    first = run_train(settings(data, tmp_path / "whole", **still))
+    assert len(first.warnings) == 1
+    with pytest.raises(CutError):
+        run_train(settings(data, tmp_path / "run", checkpoint_every=0.0, **still), cut_after(7))
+    again = resume_train(tmp_path / "run", lambda stored: replace(stored, checkpoint_every=1e9))
+    assert again.warnings == first.warnings
+    assert again.seconds > 0
+
+
+@pytest.mark.parametrize("content", [None, b"of another run"])
+def test_the_best_weights_come_from_the_checkpoint(data, tmp_path, uninterrupted, content):
+    folder = tmp_path / "run"
+    with pytest.raises(CutError):
+        run_train(settings(data, folder, checkpoint_every=0.0), cut_after(10))
+    (folder / "model.safetensors").unlink()
+    if content is not None:
+        (folder / "model.safetensors").write_bytes(content)
+    resume_train(folder, same)
+    assert_equal(folder, uninterrupted())
+
+
+def test_checkpoints_that_were_removed_cost_no_result(data, tmp_path):
+    folder = tmp_path / "run"
+    run_train(settings(data, folder))
+    shutil.rmtree(folder / "checkpoints")
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(RunError, match="the checkpoints of the run are gone"):
+        resume_train(folder, same)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_another_machine_is_told(data, tmp_path, said):
+    folder = tmp_path / "run"
+    run_train(settings(data, folder))
+    edited(folder, device="cuda", versions={"torch": "1.0", "numpy": np.__version__})
+    resume_train(folder, same)
+    assert "the run began with device cuda, and this is cpu" in said()
+    assert "the run began with torch 1.0" in said()
+    assert "numpy" not in said()
+
+
+def test_what_killed_writes_left_is_removed(data, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(CutError):
+        run_train(settings(data, folder), cut_after(1))
+    left = [
+        folder / ".model.0123abcd.tmp.safetensors",
+        folder / "checkpoints" / ".step-000000007.89abcdef.tmp.safetensors",
+    ]
+    for file in left:
+        file.write_bytes(b"half")
+    resume_train(folder, same)
+    assert [file for file in left if file.exists()] == []
+
+
+def test_a_disk_without_locks_is_told(tmp_path, said, monkeypatch):
+    import fcntl
+
+    def none(handle, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with locked(tmp_path):
+        assert "cannot be locked (No locks available)" in said()
+
+
 def test_rows_that_are_gone_are_refused(data, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(CutError):
         run_train(settings(data, folder), cut_after(6))
     (folder / "metrics.csv").write_text("step\n")
-    with pytest.raises(RunError, match="the file is shorter than at the checkpoint"):
+    with pytest.raises(RunError, match="the file is gone, or shorter than at the checkpoint"):
         resume_train(folder, same)
 
 
@@ -256,16 +384,18 @@ def test_a_signal_leaves_a_checkpoint_and_exit_130(data, tmp_path, uninterrupted
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "vaefit.cli", "train", str(data), "--out", str(folder), "--epochs", "100000"]
     started = subprocess.Popen(
-        [*command, "--batch-size", "20", "--latent-dim", "3", "--threads", "1"],
+        [*command, "--batch-size", "20", "--latent-dim", "3", "--threads", "1", "--json", "--quiet"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     wait_for(folder / "steps.csv", started)
     started.send_signal(number)
-    _, err = started.communicate(timeout=60)
+    out, err = started.communicate(timeout=60)
     assert started.returncode == 130
-    assert f"vaefit-cli train --resume {folder}" in err
+    error = json.loads(out)["error"]  # one object, and no other
+    assert error["do"] == f"Go on with `vaefit-cli train --resume {folder}`."
+    assert err == ""
     kept = max((folder / "checkpoints").iterdir())
     last = int(kept.name[5:14])
     rows = (folder / "steps.csv").read_text().splitlines()

@@ -108,8 +108,7 @@ def test_a_dataset_of_any_size_costs_a_few_blocks():
         ({"val_share": float("nan")}, "--val-share"),
         ({"val_share": 0.1, "test_share": 1.5}, "--test-share"),
         ({"val_share": 0.1, "seed": -1}, "--split-seed"),
-        ({"val_share": 0.1, "limit": 0}, r"--limit: .* from 1 to 100"),
-        ({"val_share": 0.1, "limit": 101}, r"--limit: .* from 1 to 100"),
+        ({"val_share": 0.1, "limit": 0}, r"--limit: .* from 1 on"),
         (
             {"val_share": 0.001},
             r"no grid to validate on \(got 0\.001 of 100 grids\)\. Raise --val-share to 0\.01 or more",
@@ -182,3 +181,9 @@ def test_what_is_no_named_split(tmp_path, write_dataset):
     with h5py.File(tmp_path / "apart.h5", "w") as handle:
         handle["a/train"] = handle["b/val"] = cells
     assert find_named_splits(tmp_path / "apart.h5") is None
+
+
+def test_a_limit_beyond_the_data_takes_all_of_them():
+    split = SeededSplit(100, 0.1, limit=2000)
+    assert (split.size("train"), split.size("val")) == (90, 10)
+    assert np.array_equal(split.roles(0, 100), SeededSplit(100, 0.1).roles(0, 100))

@@ -15,6 +15,7 @@ from vaefit.cache import class_weights
 from vaefit.cache.errors import SettingError
 from vaefit.vae.adapter import find_adapter
 from vaefit.vae.beta import BetaCycles, BetaRamp
+from vaefit.vae.errors import RunError
 from vaefit.vae.model import BetaVAE
 from vaefit.vae.motion import Measured
 from vaefit.vae.objective import Objective
@@ -263,3 +264,51 @@ def test_narrow_arithmetic_trains_and_keeps_float32_weights(run):
     summary, folder = run(precision="bfloat16")
     assert summary.finished
     assert {t.dtype for t in load_file(folder / "model.safetensors").values()} == {torch.float32}
+
+
+def test_compile_compiles_the_network(run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda function, **_: asked.append(function) or function)
+    _, plain = run("plain")
+    _, compiled = run("compiled", compile=True)
+    assert len(asked) == 1
+    assert (plain / "model.safetensors").read_bytes() == (compiled / "model.safetensors").read_bytes()
+
+
+def test_a_network_that_cannot_be_compiled_is_one_error(run, monkeypatch):
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    def fail(*_, **__):
+        def forward(*_, **__):
+            raise BackendCompilerFailed(lambda: None, RuntimeError("no compiler"), [])
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", fail)
+    with pytest.raises(RunError, match="the network cannot be compiled here") as caught:
+        run(compile=True)
+    assert caught.value.where == "--compile"
+
+
+def test_check_and_training_in_one_folder_do_not_mix(run, vaefit_cli, dataset):
+    _, folder = run()
+    (folder / "mine.txt").write_text("mine")
+    check = (
+        "overfit",
+        dataset,
+        "--batch-size",
+        "4",
+        "--iterations",
+        "1",
+        "--out",
+        folder,
+        "--overwrite",
+        "--tensorboard",
+    )
+    vaefit_cli(*check)
+    assert not (folder / "checkpoints").exists()
+    assert not (folder / "steps.csv").exists()
+    assert vaefit_cli("evaluate", folder, "--checkpoint", "last", "--json").code == 3
+    assert vaefit_cli("train", dataset, "--epochs", "1", "--out", folder, "--overwrite").code == 0
+    assert not (folder / "tensorboard").exists()
+    assert (folder / "mine.txt").read_text() == "mine"

@@ -41,6 +41,19 @@ def measured(step, grids, batch, ignore_index=None, beta=0.0):
     return Validator(step, split, len(grids), ignore_index).measure(beta)
 
 
+def test_the_divergence_is_a_mean_over_grids_whatever_cells_are_ignored(step_of, grids):
+    cells = grids.copy()
+    cells[:100][cells[:100] > 0] = 3  # class 3 is ignored: of the first half much
+    cells[:100, :6] = 3
+    step = step_of("mean", 3)
+    with torch.no_grad():
+        step.model.mu.weight.mul_(50)
+    found = measured(step, cells, 50, 3, beta=0.5)
+    assert found.loss == pytest.approx(found.focal + 0.5 * found.kl, rel=1e-4)
+    alone = measured(step, cells[:100], 50, 3, beta=0.5)
+    assert abs(alone.kl - found.kl) > 1e-3 * found.kl  # or a mean over cells would be the same
+
+
 @pytest.mark.parametrize("batch", [1, 7, 64, 200])
 @pytest.mark.parametrize("reduction", ["batch", "mean"])
 @pytest.mark.parametrize("ignore_index", [None, 3])

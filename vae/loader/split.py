@@ -17,8 +17,6 @@ from vaefit.cache.errors import DataError, SettingError, require, require_range
 from vaefit.cache.location import Location
 from vaefit.cache.shards import find_shards
 
-from .named import find_named_splits as find_named_splits
-
 Role = Literal["train", "val", "test"]
 ROLES: tuple[Role, ...] = get_args(Role)
 LEFT_OUT = 255
@@ -61,14 +59,14 @@ class SeededSplit:
     test_share: float = 0.0
     seed: int = 0
     limit: int | None = None
-    """Use only so many grids, drawn from the whole dataset; the others are left out."""
+    """Use at most so many grids, drawn from the whole dataset; the others are left out."""
 
     def __post_init__(self) -> None:
         for option, share in (("--val-share", self.val_share), ("--test-share", self.test_share)):
             require(0 <= share < 1, option, share, "a share in [0, 1)")
         require_range("--split-seed", self.seed, 0, MAX_SEED)
         if self.limit is not None:
-            require_range("--limit", self.limit, 1, self.grids)
+            require(self.limit >= 1, "--limit", self.limit, "a whole number from 1 on")
         if self.size("val") == 0:
             self._refuse("there is no grid to validate on", "--val-share", self.val_share)
         if self.test_share > 0 and self.size("test") == 0:
@@ -94,7 +92,7 @@ class SeededSplit:
 
     @property
     def _used(self) -> int:
-        return self.grids if self.limit is None else self.limit
+        return self.grids if self.limit is None else min(self.limit, self.grids)
 
     def _refuse(self, what: str, option: str, share: float) -> None:
         if self._used == 1:

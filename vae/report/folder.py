@@ -12,7 +12,8 @@ from torch import nn
 
 from ..result import Record
 from .config import config_json
-from .event_files import FOLDER, EventFile, remove_event_files
+from .earlier import remove_earlier
+from .event_files import FOLDER, EventFile
 from .jsonable import json_file
 from .stored import read_json
 from .summary import RunSummary
@@ -21,11 +22,6 @@ from .written import Rows, WrittenFolder, weights_file
 if TYPE_CHECKING:
     from ..check import Check, Prepared
     from ..settings import CheckSettings
-
-FILES = (
-    "config.json", "metrics.csv", "result.json", "report.html", "reconstructions.png", "curves.png",
-    "model.safetensors", "samples.png",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,9 +61,7 @@ class RunFolder(WrittenFolder):
             yield write
 
     def _begin(self, settings: CheckSettings, prepared: Prepared) -> None:
-        self.remove(FILES)
-        with self.failing(FOLDER):
-            remove_event_files(self.path)
+        remove_earlier(self)
         self.write("config.json", json_file(config_json(settings, prepared)))
 
     def write_result(self, check: Check, model: nn.Module) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
 from ..errors import RunError
+from ..loader.split import ROLES
 from ..signals import Accuracies
 from ..training.checkpoint import Checkpoint
-from ..training.checkpoint_folder import FOLDER, CheckpointFolder
+from ..training.checkpoint_folder import CheckpointFolder
 from ..training.loop import Best, StepsRow, ValidationRow
 from .config import config_json
+from .earlier import remove_earlier
 from .jsonable import json_file
 from .stored import read_json
 from .training_result import FORMAT, KIND, METRICS, TrainedRun, TrainSummary
@@ -25,13 +26,10 @@ from .written import Rows, WrittenFolder, weights_file
 
 if TYPE_CHECKING:
     from ..training.prepare import PreparedTraining
+    from ..training.resume import Rate
     from ..training.settings import TrainSettings
 
 STEPS, WEIGHTS = "steps.csv", "model.safetensors"
-FILES = (
-    "config.json", METRICS, STEPS, "result.json", "report.html", "reconstructions.png", "curves.png", WEIGHTS,
-    "samples.png",
-)  # fmt: skip
 
 _log = logging.getLogger("vaefit")
 
@@ -47,12 +45,10 @@ class TrainFolder(WrittenFolder):
         """The checkpoints in it."""
         return CheckpointFolder.of(self.path)
 
-    def begin(self, settings: TrainSettings, prepared: PreparedTraining, loader: str) -> None:
+    def begin(self, settings: TrainSettings, prepared: PreparedTraining, loader: str, rate: Rate) -> None:
         """Remove the files of an earlier run, no others, and write `config.json`; `loader` is the mode that is used."""
-        self.remove(FILES)
-        with self.failing(FOLDER):
-            self.checkpoints.clear()
-        self.write("config.json", json_file(training_config(settings, prepared, loader)))
+        remove_earlier(self)
+        self.write("config.json", json_file(training_config(settings, prepared, loader, rate)))
 
     @contextmanager
     def recording(self, classes: int, checkpoint: Checkpoint | None) -> Iterator[Recorder]:
@@ -62,11 +58,10 @@ class TrainFolder(WrittenFolder):
         """
         before: dict[str, int] = {} if checkpoint is None else checkpoint.numbers["lengths"]
         for name, length in before.items():
-            with self.failing(name):
-                found = (self.path / name).stat().st_size
+            found = (self.path / name).stat().st_size if (self.path / name).is_file() else 0
             if found < length:
                 do = "Put the file back, or start the run again, with --overwrite."
-                what = f"the file is shorter than at the checkpoint, {length:,} bytes"
+                what = f"the file is gone, or shorter than at the checkpoint, {length:,} bytes"
                 raise RunError(what, str(self.path / name), f"{found:,} bytes", do)
         with self.rows(METRICS, before.get(METRICS)) as metrics, self.rows(STEPS, before.get(STEPS)) as steps:
             if checkpoint is None:
@@ -145,32 +140,20 @@ class Recorder:
             self.kept = checkpoint.step
 
 
-def training_config(settings: TrainSettings, prepared: PreparedTraining, loader: str) -> dict[str, object]:
+def training_config(settings: TrainSettings, prepared: PreparedTraining, loader: str, rate: Rate) -> dict[str, object]:
     """What `config.json` holds."""
     dataset = prepared.dataset
-    config = config_json(settings, prepared)
-    config["settings"].update(_from_anywhere(settings))
-    split = {role: prepared.split.size(role) for role in ("train", "val", "test")}
+    split = {role: prepared.split.size(role) for role in ROLES}
     return {
         "kind": KIND,
         "format": FORMAT,
-        **config,
+        **config_json(settings, prepared),
         "dataset": {"digest": dataset.digest, "grids": dataset.grids, "counts": dataset.counts.tolist()},
         "weights": prepared.weights.values.tolist(),
         "split": split,
         "loader": loader,
+        "rate": asdict(rate),
     }
-
-
-def _from_anywhere(settings: TrainSettings) -> dict[str, str | None]:
-    """The settings that are paths, absolute: the run may be resumed in another folder than it was begun in."""
-    found: dict[str, str | None] = {"data": str(Path(settings.data).absolute())}
-    for name in ("weights_file", "cache_dir", "out"):
-        path = getattr(settings, name)
-        found[name] = None if path is None else str(path.absolute())
-    if settings.model is not None and settings.model.where.endswith(".py"):
-        found["model"] = f"{Path(settings.model.where).absolute()}:{settings.model.name}"
-    return found
 
 
 _TRAINING = ("loss", "focal", "kl", "grad_norm", "pixel_accuracy", "macro_accuracy", "worst_class_accuracy")

@@ -130,11 +130,6 @@ class TrainedRun:
     validation: Validation
     """Of the best weights."""
 
-    @property
-    def passed(self) -> bool:
-        """It did not diverge."""
-        return self.progress.diverged is None
-
     def summary(self, folder: Path) -> TrainSummary:
         """The result, with the history that is in the folder."""
         found, progress = self.validation, self.progress

@@ -8,8 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vaefit.cache.atomic import remove_stale
-
 from ..errors import RunError
 from .checkpoint import Checkpoint, TornCheckpointError
 
@@ -57,7 +55,6 @@ class CheckpointFolder:
         files = self.files()
         said = ""
         for file in files:
-            remove_stale(file)
             try:
                 return Checkpoint.read(file)
             except (TornCheckpointError, OSError) as error:

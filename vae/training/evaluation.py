@@ -26,7 +26,8 @@ from ..compute import choose_device, cpu_threads, fitting_memory, preferred_back
 from ..counted import counted
 from ..errors import RunError
 from ..loader.loader import open_loader
-from ..loader.split import ROLES, NamedSplit, Role, Split, find_named_splits, named_split
+from ..loader.named import find_named_splits
+from ..loader.split import ROLES, NamedSplit, Role, Split, named_split
 from ..objective import Objective
 from ..recipe import one_of
 from ..report.evaluation import EvaluatedOn, EvaluationFolder, EvaluationSummary

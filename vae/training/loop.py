@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import RunError
 from ..model import BetaVAE
 from ..monitor import CollapseMonitor
 from ..recipe import Recipe
@@ -154,6 +155,7 @@ class Training:
         classes = step.adapter.classes
         self._row, self._since = Tally.empty(classes), Tally.empty(classes)
         self._monitor = CollapseMonitor(classes, ignore_index=ignore_index, on_warning=self._warned)
+        self._best_tensors: dict[str, Tensor] = {}
         self._clock = time.monotonic()
         self._saved = self._clock
 
@@ -190,9 +192,14 @@ class Training:
         progress.finished = True
         self._save()
 
-    def evaluate(self) -> Validation:
-        """The validation split as the model is now."""
-        return self._validator.measure(self.recipe.beta_at(self.progress.step))
+    def best_validation(self) -> Validation:
+        """The validation split under the best weights, with which the model is left."""
+        best = self.progress.best
+        assert best is not None  # the untrained model was validated
+        if self.validation is not None and best.step == self.progress.step:
+            return self.validation
+        self._load(self._best_tensors)
+        return self._validator.measure(self.recipe.beta_at(best.step))
 
     def checkpoint(self) -> Checkpoint:
         """All that the run needs to go on from here."""
@@ -207,6 +214,8 @@ class Training:
             "since.counts": torch.from_numpy(self._since.counts),
         }
         best = progress.best
+        if best is not None and best.step != progress.step:
+            tensors.update(_prefixed("best", self._best_tensors))
         numbers = {
             "monitor": {name: _plain(value) for name, value in monitor.items() if not isinstance(value, Tensor)},
             "row": self._row.numbers(),
@@ -221,21 +230,44 @@ class Training:
         return Checkpoint(progress.step, tensors, numbers)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of this run; KeyError where it is of another model."""
+        """Go on from a checkpoint of this run; RunError where it is of another model.
+
+        The best weights, which it holds as well, are kept again: those in the folder may be of a later update, or gone.
+        """
         tensors, numbers, progress = checkpoint.tensors, checkpoint.numbers, self.progress
         model = _parts(tensors, "model")
-        with torch.no_grad():
-            for name, tensor in all_tensors(self.step.model).items():
-                tensor.copy_(model[name])
+        self._check(model)
+        if numbers["best"] is not None:
+            progress.best = Best(*numbers["best"])
+            self._best_tensors = _parts(tensors, "best") or model
+            self._load(self._best_tensors)
+            self._keeper.best(self.step.model, progress.best)
+        self._load(model)
         self.step.load(_parts(tensors, "optimiser"))
         self._monitor.load_state_dict({**numbers["monitor"], **_parts(tensors, "monitor")})
         self._row = Tally.of_numbers(tensors["row.counts"].numpy(), numbers["row"])
         self._since = Tally.of_numbers(tensors["since.counts"].numpy(), numbers["since"])
         progress.step, progress.stale, progress.seconds = checkpoint.step, numbers["stale"], numbers["seconds"]
-        progress.best = None if numbers["best"] is None else Best(*numbers["best"])
         progress.warnings, progress.stopped = list(numbers["warnings"]), numbers["stopped"]
         progress.finished = numbers["finished"]
         self._clock = self._saved = time.monotonic()
+
+    def _load(self, tensors: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in all_tensors(self.step.model).items():
+                tensor.copy_(tensors[name])
+
+    def _check(self, tensors: dict[str, Tensor]) -> None:
+        """Raise RunError unless these are the tensors of the model, by name and shape."""
+        here, there = (
+            {name: tuple(t.shape) for name, t in found.items()} for found in (all_tensors(self.step.model), tensors)
+        )
+        wrong = [name for name in {**here, **there} if here.get(name) != there.get(name)]
+        if wrong:
+            name = wrong[0]
+            got = f"{name} of shape {there.get(name, 'none')}, in the model {here.get(name, 'none')}"
+            do = "Put the model back as it was, or start the run again, with --overwrite."
+            raise RunError("the checkpoint is not of the model", "checkpoints", got, do)
 
     def _goes_on(self) -> bool:
         return self.progress.stopped is None
@@ -291,7 +323,7 @@ class Training:
     def _validate(self) -> None:
         progress, recipe = self.progress, self.recipe
         done = progress.step
-        self.validation = found = self.evaluate()
+        self.validation = found = self._validator.measure(recipe.beta_at(done))
         epoch = -(-done // self.plan.epoch)
         last = max(done - 1, 0)
         row = ValidationRow(
@@ -303,11 +335,13 @@ class Training:
         # the untrained model is the best only while there is no other
         if progress.best is None or progress.best.step == 0 or macro > progress.best.macro:
             progress.best, progress.stale = Best(done, epoch, macro), 0
+            tensors = all_tensors(self.step.model)
+            self._best_tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
             self._keeper.best(self.step.model, progress.best)
         else:
             progress.stale += 1
             patience = self.plan.patience
-            if patience is not None and progress.stale >= patience:
+            if patience is not None and progress.stale >= patience and done < self.plan.updates:
                 progress.stopped = f"macro accuracy was not better in {patience} validations"
 
     def _check_stop(self, stop: StopRequest) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from vaefit.cache import ShardCounts
 from vaefit.cache.counts import Progress
+from vaefit.cache.errors import require_range
 from vaefit.cache.location import Location
 from vaefit.cache.weights import listed
 from vaefit.kernels import BackendChoice
@@ -19,7 +20,8 @@ from vaefit.kernels import BackendChoice
 from ..beta import STEPS_PER_EPOCH, BetaCycles, BetaRamp
 from ..counted import counted
 from ..loader.augment import Augmentation
-from ..loader.split import SeededSplit, Split, find_named_splits, named_split
+from ..loader.named import find_named_splits
+from ..loader.split import SeededSplit, Split, named_split
 from ..recipe import Recipe
 from ..weighting import ClassWeights
 from .settings import TrainSettings
@@ -59,8 +61,11 @@ class PreparedTraining:
             split, words = seeded_split(settings, dataset.grids)
         else:
             split, words = named_split(named), named_words(named)
-            if settings.limit is not None:
-                _log.warning("--limit is not used: the file comes with its own splits")
+            drawn = ("val_share", "test_share", "split_seed", "limit")
+            default = TrainSettings("")
+            unused = [f"--{n.replace('_', '-')}" for n in drawn if getattr(settings, n) != getattr(default, n)]
+            if unused:
+                _log.warning(f"{', '.join(unused)} not used: the file comes with its own splits")
         absent = dataset.counts == 0
         if settings.ignore_index in range(dataset.classes):
             absent[settings.ignore_index] = False  # nobody expects it
@@ -88,6 +93,8 @@ def recipe_for(settings: TrainSettings, updates: int, epoch: int) -> Recipe:
     """The recipe of so many updates, of which an epoch has `epoch`: its warm-up is at most a tenth of them."""
     recipe, ramp = settings.recipe, settings.recipe.beta_ramp
     if settings.beta_cycles:
+        most = max(updates // 2, 1)  # a cycle of one update would be at 0 throughout
+        require_range("--beta-cycles", settings.beta_cycles, 1, most)
         ramp = BetaCycles(updates, settings.beta_cycles, recipe.beta)
     elif settings.beta_warmup:
         ramp = BetaRamp(0.0, settings.beta_warmup * epoch / STEPS_PER_EPOCH, recipe.beta)

@@ -1,4 +1,4 @@
-"""A training run found again in its folder: its settings, and whether its data are still the same."""
+"""A training run found again in its folder: its settings, and whether what it began with is still there."""
 
 from __future__ import annotations
 
@@ -8,18 +8,59 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
+import numpy as np
 import torch
 
 from ..errors import RunError
+from ..loader.split import ROLES
 from ..report.stored import read_json
 from ..report.stored_settings import CHANGED, stored_settings
-from ..report.training_result import FORMAT, KIND
+from ..report.training_result import FORMAT, KIND, METRICS
 from .prepare import PreparedTraining
-from .settings import LoaderMode, TrainSettings
+from .settings import TrainSettings
 
+_ANEW = "or start the run again, with --overwrite."
 _log = logging.getLogger("vaefit")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The learning rate of a run."""
+
+    lr: float
+    reason: str | None
+    """How a range test chose it; None where it was given."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The dataset of a run."""
+
+    digest: str | None
+    """None where it was not taken."""
+    grids: int
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a run began with, beside its settings."""
+
+    device: str
+    backend: str
+    versions: dict[str, str]
+    threads: int
+    """CPU threads that it runs on."""
+    loader: Literal["memory", "stream"]
+    """What `auto` takes depends on the free memory, and the order of the grids on that."""
+    rate: Rate
+    dataset: Counted
+    weights: tuple[float, ...]
+    split: dict[str, int]
+    """Grids by role."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +69,7 @@ class StoredTraining:
 
     folder: Path
     settings: TrainSettings
-    threads: int
-    """CPU threads that it ran on."""
-    loader: LoaderMode
-    """`memory` or `stream`: what `auto` takes depends on the free memory, and the order of the grids on that."""
-    config: dict[str, Any]
+    began: Beginning
 
     @classmethod
     def read(cls, folder: Path) -> StoredTraining:
@@ -43,37 +80,53 @@ class StoredTraining:
             do = "Pass the folder that `train` named."
             raise RunError("this is not the folder of a training run", str(folder), do=do)
         if config.get("format") != FORMAT:
-            by = config.get("versions", {}).get("vaefit", "unknown")
-            do = "Go on with the version of vaefit that began it, or start it again, with --overwrite."
-            raise RunError(
-                "the run is of another version of vaefit",
-                where,
-                f"format {config.get('format')} by vaefit {by}; this one reads {FORMAT}",
-                do,
-            )
+            got = f"format {config.get('format')}; this one reads {FORMAT}"
+            do = f"Go on with the version of vaefit that began it, {_ANEW}"
+            raise RunError("the run is of another version of vaefit", where, got, do)
         settings = stored_settings(folder, config, TrainSettings)
-        threads, loader = config.get("threads"), config.get("loader")
-        if type(threads) is not int or loader not in ("memory", "stream"):
-            raise RunError("the settings of the run cannot be read", where, f"threads {threads}, {loader}", CHANGED)
-        before = config.get("versions", {}).get("torch")
-        if before != torch.__version__:
-            _log.warning(f"the run began with torch {before}, and this is {torch.__version__}: numbers may differ")
-        return cls(folder, settings, threads, loader, config)
+        try:
+            return cls(folder, settings, msgspec.convert(config, Beginning))
+        except msgspec.ValidationError as error:
+            raise RunError("the settings of the run cannot be read", where, str(error), CHANGED) from error
 
     def check(self, prepared: PreparedTraining) -> None:
-        """Raise RunError, which names what changed, where data, split or weights are not what the run began with."""
-        found, dataset = self.config["dataset"], prepared.dataset
-        do = "Put the data back as they were, or start the run again, with --overwrite."
-        pairs: list[tuple[str, Any, Any]] = [
-            ("number of grids", found["grids"], dataset.grids),
-            ("class counts", found["counts"], dataset.counts.tolist()),
-            ("digest", found["digest"], dataset.digest),
-            ("split", self.config["split"], {r: prepared.split.size(r) for r in ("train", "val", "test")}),
-            ("class weights", self.config["weights"], prepared.weights.values.tolist()),
-        ]
-        for name, before, now in pairs:
-            if before != now and None not in (before, now):  # a digest is not always taken
+        """Raise RunError, which names what changed, where data, split or weights are not what the run began with.
+
+        Where only the machine changed, that is a warning.
+        """
+        began, dataset = self.began, prepared.dataset
+        digests = (began.dataset.digest, dataset.digest)
+        pairs: dict[str, tuple[Any, Any]] = {
+            "number of grids": (began.dataset.grids, dataset.grids),
+            "class counts": (list(began.dataset.counts), dataset.counts.tolist()),
+            "digest": (None, None) if None in digests else digests,
+            "split": (began.split, {role: prepared.split.size(role) for role in ROLES}),
+            "class weights": (list(began.weights), prepared.weights.values.tolist()),
+        }
+        for name, (before, now) in pairs.items():
+            if before != now:
+                do = f"Put the data back as they were, {_ANEW}"
                 raise RunError(f"the {name} changed since the run began", dataset.name, f"{now}, before {before}", do)
+        versions = began.versions
+        machine = {
+            "device": (began.device, str(prepared.device)),
+            "backend": (began.backend, str(prepared.backend)),
+            "torch": (versions.get("torch"), torch.__version__),
+            "numpy": (versions.get("numpy"), np.__version__),
+        }
+        for name, (then, here) in machine.items():
+            if then != here:
+                _log.warning(
+                    f"the run began with {name} {then}, and this is {here}: its numbers may differ from here on"
+                )
+
+    def check_unbegun(self) -> None:
+        """Raise RunError unless the run was cut off before its first checkpoint: it may be begun anew then."""
+        metrics = self.folder / METRICS
+        rows = metrics.read_text(encoding="utf-8", errors="replace").count("\n") if metrics.is_file() else 0
+        if rows > 2 or (self.folder / "result.json").exists():
+            do = f"Put the folder `checkpoints` back, {_ANEW}"
+            raise RunError("the checkpoints of the run are gone", str(self.folder), do=do)
 
 
 @contextmanager
@@ -92,9 +145,11 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             do = "Wait for it, or pass another --out."
             raise RunError("another process is training in this folder", str(folder), do=do) from error
+        except OSError as error:  # some network disks have no locks
+            _log.warning(f"{folder} cannot be locked ({error.strerror}): let no other process train in it")
         yield
     finally:
         os.close(handle)

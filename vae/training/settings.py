@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal, get_args
 
 from vaefit.cache.errors import require, require_range
 
+from ..loader.loader import MAX_WINDOW, MAX_WORKERS, Mode
 from ..recipe import MAX_SEED, MAX_STEPS, Recipe, one_of
 from ..settings import RunSettings
 from .recipes import RECIPES
 
 Precision = Literal["float32", "bfloat16"]
-LoaderMode = Literal["auto", "memory", "stream"]
 
 MAX_EPOCHS = 1_000_000
-MAX_WORKERS = 64
 WINDOW = 1 << 16
 
 
@@ -50,7 +50,7 @@ class TrainSettings(RunSettings):
     """Seconds between two checkpoints, beside those after each validation."""
     precision: Precision = "float32"
     compile: bool = False
-    loader: LoaderMode = "auto"
+    loader: Mode = "auto"
     workers: int = 1
     window: int = WINDOW
 
@@ -59,9 +59,9 @@ class TrainSettings(RunSettings):
         require_range("--epochs", self.epochs, 1, MAX_EPOCHS)
         require_range("--split-seed", self.split_seed, 0, MAX_SEED)
         one_of("--precision", self.precision, get_args(Precision))
-        one_of("--loader", self.loader, get_args(LoaderMode))
+        one_of("--loader", self.loader, get_args(Mode))
         require_range("--workers", self.workers, 1, MAX_WORKERS)
-        require_range("--window", self.window, 1, MAX_STEPS)
+        require_range("--window", self.window, 1, MAX_WINDOW)
         require_range("--beta-cycles", self.beta_cycles, 0, MAX_STEPS)
         for option, value in (("--beta-warmup", self.beta_warmup), ("--checkpoint-every", self.checkpoint_every)):
             require(math.isfinite(value) and value >= 0, option, value, "a finite number >= 0")
@@ -70,4 +70,16 @@ class TrainSettings(RunSettings):
                 require_range(option, count, 1, MAX_STEPS)
         both = self.beta_warmup > 0 and self.beta_cycles > 0
         require(not both, "--beta-warmup", self.beta_warmup, "either --beta-warmup or --beta-cycles")
+        if self.beta_warmup > 0 or self.beta_cycles > 0:
+            require(self.recipe.beta > 0, "--beta", self.recipe.beta, "a beta above 0 for it to rise to")
         require(self.recipe.weights != "batch", "--weights", "batch", "global or none: training has no fixed batch")
+
+
+def from_anywhere(settings: TrainSettings) -> TrainSettings:
+    """The settings with absolute paths: a run may be resumed in another folder than it was begun in."""
+    paths = {name: getattr(settings, name) for name in ("weights_file", "cache_dir", "out")}
+    found = {name: path.absolute() for name, path in paths.items() if path is not None}
+    model = settings.model
+    if model is not None and model.where.endswith(".py"):
+        model = replace(model, where=str(Path(model.where).absolute()))
+    return replace(settings, data=str(Path(settings.data).absolute()), model=model, **found)

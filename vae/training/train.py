@@ -25,10 +25,11 @@ from ..model_source import LoadedModel
 from ..network import build_network
 from ..objective import Objective, check_objective
 from ..preflight import preflight
-from ..range_test import RangeTest, range_test
+from ..range_test import range_test
 from ..recipe import Recipe
+from ..report.earlier import remove_unfinished
 from ..report.summary import DatasetSummary, WeightsSummary
-from ..report.training_folder import WEIGHTS, TrainFolder
+from ..report.training_folder import TrainFolder
 from ..report.training_result import TrainedRun, TrainingSetup, TrainSummary
 from ..seeded import seeded
 from ..start import Difference
@@ -37,11 +38,10 @@ from ..stepwise import Stepwise
 from .checkpoint import Checkpoint
 from .loop import Plan, Training
 from .prepare import PreparedTraining, recipe_for
-from .resume import StoredTraining, locked
-from .settings import TrainSettings
+from .resume import Rate, StoredTraining, locked
+from .settings import TrainSettings, from_anywhere
 from .stopping import TrainingStopped, stop_request
-from .trained import load_weights
-from .validation import Validation, Validator
+from .validation import Validator
 
 _log = logging.getLogger("vaefit")
 _DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
@@ -67,7 +67,7 @@ def run_train(settings: TrainSettings, watcher: TrainWatcher | None = None) -> T
     folder = TrainFolder.claim(settings.out, settings.overwrite)
     try:
         with locked(folder.path):
-            return _Run(settings, folder, watcher or TrainWatcher(), None).whole()
+            return _Run(from_anywhere(settings), folder, watcher or TrainWatcher(), None).whole()
     except BaseException:
         folder.release()
         raise
@@ -110,7 +110,7 @@ class _Run:
             self.stored.check(prepared)
         _, height, width = prepared.dataset.shape
         cells = settings.batch_size * height * width
-        threads = settings.threads if self.stored is None else self.stored.threads
+        threads = settings.threads if self.stored is None else self.stored.began.threads
         what = f"{settings.batch_size} grids of {height} x {width}, {prepared.dataset.classes} classes"
         with ExitStack() as stack:
             stack.enter_context(cpu_threads(threads, cells))
@@ -129,7 +129,7 @@ class _Run:
             role,
             settings.batch_size,
             seed=settings.seed,
-            mode=settings.loader if self.stored is None else self.stored.loader,
+            mode=settings.loader if self.stored is None else self.stored.began.loader,
             workers=settings.workers,
             window=settings.window,
             classes=prepared.dataset.classes,
@@ -151,17 +151,18 @@ class _Run:
         objective = Objective.build(prepared.weights.values, recipe, ignored, backend, device)
         check_objective(objective, labels)
         agreement = preflight(objective, look.logits, labels)
-        recipe, tested = _with_rate(recipe, model, look, objective, labels, settings.seed)
+        rate = self._rate(recipe, model, look, objective, labels)
+        recipe = replace(recipe, lr=rate.lr)
         if settings.compile:
             model.compile()
-        setup = _setup(settings, prepared, model, look, train, updates, agreement, recipe, tested)
+        setup = _setup(settings, prepared, model, look, train, updates, agreement, rate)
         if self.watcher.started is not None:
             self.watcher.started(setup)
         step = Step.build(model, look.adapter, objective, recipe, _DTYPES[settings.precision])
         validator = Validator(step, lambda: val.in_order(settings.batch_size), val.size, ignored)
         every = settings.validate_every or train.steps
         plan = Plan(updates, train.steps, every, settings.patience, settings.checkpoint_every)
-        checkpoint = self._begun(prepared, train)
+        checkpoint = self._begun(prepared, train, rate)
         with self.folder.recording(classes, checkpoint) as recorder:
             training = Training(
                 step, recipe, plan, train, validator, recorder, settings.seed, prepared.augment, ignored
@@ -170,18 +171,37 @@ class _Run:
                 training.restore(checkpoint)
             with self._resumable(), stop_request() as stop:
                 training.run(stop, self.watcher.update)
-        found = self._best(training, validator)
-        trained = TrainedRun(prepared, setup, training.progress, found)
+        trained = TrainedRun(prepared, setup, training.progress, training.best_validation())
         return self.folder.finish(trained, ignored)
 
-    def _begun(self, prepared: PreparedTraining, train: Loader) -> Checkpoint | None:
+    def _rate(self, recipe: Recipe, model: nn.Module, look: FirstLook, objective: Objective, labels: Tensor) -> Rate:
+        """The learning rate; found on the first batch where it was left open, once and for all resumptions."""
+        if self.stored is not None:
+            return self.stored.began.rate
+        if recipe.lr != "auto":
+            return Rate(recipe.rate, None)
+        generator, seed = torch.Generator(), self.settings.seed
+
+        def reseed() -> None:
+            torch.manual_seed(seed)
+            generator.manual_seed(seed)
+
+        def motion(of: Recipe) -> Stepwise:
+            return Stepwise(Step.build(model, look.adapter, objective, of), of, look.inputs, labels, generator)
+
+        tested = range_test(model, recipe, motion, reseed)
+        return Rate(tested.rate, str(tested))
+
+    def _begun(self, prepared: PreparedTraining, train: Loader, rate: Rate) -> Checkpoint | None:
         """The checkpoint to go on from; None for a run that begins."""
         if self.stored is not None:
+            remove_unfinished(self.folder)
             checkpoint = self.folder.checkpoints.newest()
             if checkpoint is not None:
                 return checkpoint
+            self.stored.check_unbegun()
             _log.warning("the run has no checkpoint yet: it begins anew")
-        self.folder.begin(self.settings, prepared, train.mode)
+        self.folder.begin(self.settings, prepared, train.mode, rate)
         return None
 
     @contextmanager
@@ -194,34 +214,12 @@ class _Run:
             raise RunError(error.what, error.where, error.got, f"{error.do} Then g{on}") from error
         except KeyboardInterrupt:
             raise TrainingStopped(f"G{on}") from None
-
-    def _best(self, training: Training, validator: Validator) -> Validation:
-        """The validation split under the best weights, with which the model is left."""
-        best, progress = training.progress.best, training.progress
-        assert best is not None  # the untrained model was validated
-        if training.validation is not None and best.step == progress.step:
-            return training.validation
-        load_weights(training.step.model, self.folder.path / WEIGHTS)
-        return validator.measure(training.recipe.beta_at(best.step))
-
-
-def _with_rate(
-    recipe: Recipe, model: nn.Module, look: FirstLook, objective: Objective, labels: Tensor, seed: int
-) -> tuple[Recipe, RangeTest | None]:
-    """The recipe with a rate that is a number, found on the first batch where it was left open."""
-    if recipe.lr != "auto":
-        return recipe, None
-    generator = torch.Generator()
-
-    def reseed() -> None:
-        torch.manual_seed(seed)
-        generator.manual_seed(seed)
-
-    def motion(of: Recipe) -> Stepwise:
-        return Stepwise(Step.build(model, look.adapter, objective, of), of, look.inputs, labels, generator)
-
-    tested = range_test(model, recipe, motion, reseed)
-    return replace(recipe, lr=tested.rate), tested
+        except Exception as error:
+            # what compiles fails at the first call, in whatever way the compiler does
+            if not (self.settings.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))):
+                raise
+            got, do = str(error).strip().partition("\n")[0], "Leave it out, or install a C++ compiler."
+            raise RunError("the network cannot be compiled here", "--compile", got, do) from error
 
 
 def _setup(
@@ -232,8 +230,7 @@ def _setup(
     train: Loader,
     updates: int,
     agreement: Difference | None,
-    recipe: Recipe,
-    tested: RangeTest | None,
+    rate: Rate,
 ) -> TrainingSetup:
     return TrainingSetup(
         dataset=DatasetSummary.of(prepared.dataset),
@@ -251,6 +248,6 @@ def _setup(
         updates=updates,
         updates_an_epoch=train.steps,
         preflight=agreement,
-        lr=recipe.rate,
-        lr_reason=None if tested is None else str(tested),
+        lr=rate.lr,
+        lr_reason=rate.reason,
     )

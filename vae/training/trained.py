@@ -13,12 +13,14 @@ from ..adapter import Adapter, find_adapter
 from ..errors import RunError
 from ..network import build_network
 from ..recipe import one_of
+from ..report.training_folder import WEIGHTS
+from ..report.training_result import KIND
 from ..snapshot import all_tensors
 from .checkpoint_folder import CheckpointFolder
 from .earlier import EarlierRun
 
 WhichWeights = Literal["best", "last"]
-WEIGHTS = "model.safetensors"
+EXTRA = "_extra_state"
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,6 @@ class TrainedModel:
             return cls(run, model, adapter, which, run.best_step)
         return cls(run, model, adapter, which, _load_newest(model, run))
 
-    @property
-    def words(self) -> str:
-        """Which weights they are, for people."""
-        after = "" if self.step is None else f" of update {self.step:,}"
-        return f"{'weights' if self.which == 'best' else 'last weights'}{after}"
-
 
 def load_weights(model: nn.Module, file: Path) -> None:
     """Give the model, in place, the weights in a safetensors file; RunError where they are not its own."""
@@ -85,18 +81,21 @@ def load_weights(model: nn.Module, file: Path) -> None:
         raise RunError(
             "the weights are not those of the model", str(file), str(error).splitlines()[-1].strip(), do
         ) from error
-    wrong = [*found.missing_keys, *found.unexpected_keys]
+    # what a module adds to its state dict by get_extra_state may be anything, and no such file holds it
+    wrong = [name for name in (*found.missing_keys, *found.unexpected_keys) if not name.endswith(EXTRA)]
     if wrong:
         raise RunError("the weights are not those of the model", str(file), ", ".join(wrong[:3]), do)
 
 
 def _load_newest(model: nn.Module, run: EarlierRun) -> int:
     """Give the model the weights of the newest whole checkpoint; its updates."""
+    if run.kind != KIND:
+        do = "A check keeps none: use --checkpoint best."
+        raise RunError("the run has no checkpoint", str(run.folder), do=do)
     folder = CheckpointFolder.of(run.folder)
     checkpoint = folder.newest()
     if checkpoint is None:
-        do = "Use --checkpoint best." if run.kind == "train" else "A check keeps none: use --checkpoint best."
-        raise RunError("the run has no checkpoint", str(run.folder), do=do)
+        raise RunError("the run has no checkpoint", str(run.folder), do="Use --checkpoint best.")
     kept, tensors = checkpoint.tensors, all_tensors(model)
     wrong = [n for n, t in tensors.items() if f"model.{n}" not in kept or kept[f"model.{n}"].shape != t.shape]
     if wrong:

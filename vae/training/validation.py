@@ -123,8 +123,9 @@ class _Sums:
     def __init__(self, classes: int, objective: Objective) -> None:
         self._reduction = objective.reduction
         self._counts = np.zeros((classes, classes), np.int64)
-        self._grids, self._divisor = 0, 0
+        self._grids = self._divisor = self._batches = 0
         self._losses = np.zeros(2)
+        """Sums of the focal loss, which is averaged over what the reduction says, and of the rest, over the grids."""
         self._latent: NDArray[np.float64] | None = None
         """(3, latent): sums over the grids of the divergence, of mu, and of its square."""
 
@@ -134,7 +135,9 @@ class _Sums:
         self._counts += counts
         self._grids += grids
         self._divisor += divisor
-        self._losses += divisor * np.array([losses.total.item(), losses.focal.item()])
+        focal, rest = losses.focal.item(), losses.total.item() - losses.focal.item()
+        self._batches += 1
+        self._losses += np.array([divisor * focal, (1 if self._reduction == "sum" else grids) * rest])
         if losses.mu is not None and losses.logvar is not None:
             mu = losses.mu.double()
             each = kl_per_dimension(mu, losses.logvar.double())
@@ -143,7 +146,8 @@ class _Sums:
 
     def validation(self, shares: Shares, shown: _Shown) -> Validation:
         accuracies = Accuracies.of(self._counts)
-        loss, focal = (self._losses / self._divisor).tolist()
+        over = self._batches if self._reduction == "sum" else self._grids
+        focal, rest = (self._losses / np.array([self._divisor, over])).tolist()
         dimensions = variances = active = None
         if self._latent is not None:
             divergence, mean, square = self._latent / self._grids
@@ -152,7 +156,7 @@ class _Sums:
             active = int((variance > ACTIVE).sum())
         return Validation(
             grids=self._grids,
-            loss=loss,
+            loss=focal + rest,
             focal=focal,
             kl=None if dimensions is None else math.fsum(dimensions),
             kl_dimensions=dimensions,
