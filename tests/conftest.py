@@ -77,6 +77,26 @@ def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+CURVES = {"vaefit.vae.report.curves": "draw_curves", "vaefit.vae.report.training_curves": "draw_training_curves"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def undrawn() -> Iterator[dict[str, Callable[..., None]]]:
+    """Let curves.png be an empty file: matplotlib takes longer than most runs of these tests. Gives what draws it."""
+    with pytest.MonkeyPatch.context() as patch:
+        found = {f"{module}.{name}": getattr(import_module(module), name) for module, name in CURVES.items()}
+        for name in found:
+            patch.setattr(name, lambda _, out: out.touch())
+        yield found
+
+
+@pytest.fixture
+def curves(undrawn: dict[str, Callable[..., None]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the curves, for a test that looks at them."""
+    for name, draw in undrawn.items():
+        monkeypatch.setattr(name, draw)
+
+
 @pytest.fixture
 def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's cache folder for one test, not made yet."""
