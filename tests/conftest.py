@@ -38,8 +38,8 @@ settings.register_profile("same", derandomize=True, deadline=None, suppress_heal
 settings.load_profile("same")
 
 
-LONG = ("test_triton.py", "test_readme.py", "test_docs.py", "test_offline.py", "test_advice.py")
-"""Files that take a minute or more: with a file a process, one that starts last would be waited for alone."""
+LONG = ("test_offline.py", "test_readme.py", "test_docs.py", "test_triton.py", "test_advice.py", "test_sick.py")
+"""Files that take half a minute or more: with a file a process, one that starts last would be waited for alone."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
