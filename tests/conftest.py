@@ -38,8 +38,8 @@ settings.register_profile("same", derandomize=True, deadline=None, suppress_heal
 settings.load_profile("same")
 
 
-LONG = ("test_triton.py", "test_readme.py", "test_docs.py", "test_offline.py", "test_advice.py")
-"""Files that take a minute or more: with a file a process, one that starts last would be waited for alone."""
+LONG = ("test_offline.py", "test_readme.py", "test_docs.py", "test_triton.py", "test_advice.py", "test_sick.py")
+"""Files that take half a minute or more: with a file a process, one that starts last would be waited for alone."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -75,6 +75,26 @@ def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.delenv("FORCE_COLOR", raising=False)
         yield folder
+
+
+CURVES = {"vaefit.vae.report.curves": "draw_curves", "vaefit.vae.report.training_curves": "draw_training_curves"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def undrawn() -> Iterator[dict[str, Callable[..., None]]]:
+    """Let curves.png be an empty file: matplotlib takes longer than most runs of these tests. Gives what draws it."""
+    with pytest.MonkeyPatch.context() as patch:
+        found = {f"{module}.{name}": getattr(import_module(module), name) for module, name in CURVES.items()}
+        for name in found:
+            patch.setattr(name, lambda _, out: out.touch())
+        yield found
+
+
+@pytest.fixture
+def curves(undrawn: dict[str, Callable[..., None]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the curves, for a test that looks at them."""
+    for name, draw in undrawn.items():
+        monkeypatch.setattr(name, draw)
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from vaefit.benchmarks import plain
-from vaefit.benchmarks.loops import loops
+from vaefit.benchmarks import plain, step
 from vaefit.benchmarks.whole_check import whole_checks
+from vaefit.cli.bench_tables import print_step
+from vaefit.cli.console import Terminal
 
 
 @pytest.fixture
@@ -49,13 +50,16 @@ def test_nothing_to_measure_is_a_wrong_command_line(vaefit_cli, dataset, option)
     assert vaefit_cli("bench", "step", dataset, option, "0").code == 2
 
 
-def test_whole_checks_run_in_processes_of_their_own(dataset):
+def test_lightning_is_a_loop_and_whole_checks_run_in_processes_of_their_own(dataset, monkeypatch, capsys):
     pytest.importorskip("lightning")
-    assert "lightning" in loops(with_lightning=True)
-    found = whole_checks(dataset, rounds=1)
-    assert found.keys() == {"vaefit", "vaefit, adam", "lightning"}
-    assert found["lightning"].updates == found["vaefit, adam"].updates
-    assert all(cost.cpu_seconds > 0 for cost in found.values())
+    monkeypatch.setattr(step, "whole_checks", lambda data, rounds: whole_checks(data, rounds // 3))
+    found = step.bench_step(dataset, step.StepSettings(rounds=1, steps=4))
+    assert "lightning" in found.loops
+    assert found.checks.keys() == {"vaefit", "vaefit, adam", "lightning"}
+    assert found.checks["lightning"].updates == found.checks["vaefit, adam"].updates
+    assert all(cost.cpu_seconds > 0 for cost in found.checks.values())
+    print_step(Terminal(as_json=False, quiet=False), found)
+    assert f"{found.checks['lightning'].cpu_seconds:.2f}" in capsys.readouterr().out
 
 
 def test_on_a_gpu_ours_is_timed_step_by_step_compiled_and_as_a_graph(dataset, monkeypatch):

@@ -167,6 +167,7 @@ def test_json_holds_every_key_and_nothing_else_is_printed(overfit):
     assert json.loads(Path(found["run_dir"], "result.json").read_text()) == found
 
 
+@pytest.mark.usefixtures("curves")
 def test_the_run_folder(overfit):
     folder = Path(overfit()["run_dir"])
     assert {file.name for file in folder.iterdir()} == RUN_FILES

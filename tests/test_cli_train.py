@@ -95,19 +95,6 @@ def train(vaefit_cli, place):
     return call
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick(module_patch):
-    """Pictures have tests of their own."""
-    module_patch.setattr("vaefit.vae.report.training_curves.draw_training_curves", lambda run, out: out.touch())
-    module_patch.setattr("vaefit.vae.report.pictures.draw_panels", lambda panels, out: out.touch())
-
-
-@pytest.fixture(scope="module")
-def module_patch():
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
-
-
 def test_the_json_has_its_keys(train, place, grids):
     found = train()[0].json
     assert {key: type(found[key]) for key, kind in RESULT.items() if not isinstance(found[key], kind)} == {}

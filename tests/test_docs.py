@@ -52,8 +52,8 @@ def test_the_pages_are_there_and_the_readme_leads_to_them() -> None:
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command not in IN_README])
-def test_a_command_runs(command: str, workplace: Path) -> None:
-    check(command, workplace)
+def test_a_command_runs(command: str, workplace: Path, vaefit_cli: Callable[..., Any]) -> None:
+    check(command, workplace, vaefit_cli)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.partition("\n")[0])

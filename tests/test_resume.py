@@ -28,7 +28,7 @@ from vaefit.vae.training.resume import locked
 from vaefit.vae.training.settings import TrainSettings
 from vaefit.vae.training.train import TrainWatcher, resume_train, run_train
 
-RESULTS = ("metrics.csv", "steps.csv", "model.safetensors", "curves.png", "reconstructions.png")
+RESULTS = ("metrics.csv", "steps.csv", "model.safetensors", "reconstructions.png")
 SAMPLED = replace(RECIPES["default"], z="sample", beta=0.1)
 
 
@@ -119,6 +119,17 @@ def test_a_run_that_has_ended_gives_its_result_again(data, tmp_path, uninterrupt
     assert_equal(folder, uninterrupted())
     assert (again.history, again.confusion, again.best_step) == (first.history, first.confusion, first.best_step)
     assert (folder / "result.json").exists()
+
+
+@pytest.mark.usefixtures("curves")
+def test_the_curves_are_the_same_too(data, tmp_path):
+    run_train(settings(data, tmp_path / "whole"))
+    with pytest.raises(CutError):
+        run_train(settings(data, tmp_path / "cut"), cut_after(6))
+    resume_train(tmp_path / "cut", same)
+    whole, cut = ((tmp_path / name / "curves.png").read_bytes() for name in ("whole", "cut"))
+    assert len(whole) > 5000
+    assert cut == whole
 
 
 def test_a_torn_checkpoint_is_skipped_aloud_and_the_end_is_the_same(data, tmp_path, uninterrupted, said):
