@@ -128,6 +128,7 @@ def test_a_new_run_in_the_folder_removes_the_samples(
         (("run", "--count", "1025"), 2, "the value cannot be used"),
         (("run", "--seed", "-1"), 2, "the value cannot be used"),
         (("run", "--temperature", "-1"), 2, "the value cannot be used"),
+        (("run", "--temperature", "1e38"), 2, "the value cannot be used"),
         (("run", "--temperature", "nan"), 2, "the value cannot be used"),
         (("run", "--out", "a.jpg"), 2, "the value cannot be used"),
         (("run", "--out", "none/a.png"), 3, "the file cannot be written"),

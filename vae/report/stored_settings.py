@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from ..model_source import ModelSource
 from ..recipe import Recipe
 from ..settings import RunSettings
 
+_log = logging.getLogger("vaefit")
 Settings = TypeVar("Settings", bound=RunSettings)
 CHANGED = "It was changed by hand, or is of another version: start the run again, with --overwrite."
 """What to do about a file of a run folder that does not say what it should."""
@@ -25,6 +27,7 @@ def stored_settings(folder: Path, config: dict[str, Any], kind: type[Settings]) 
         values, recipe = dict(config["settings"]), dict(config["recipe"])
         arguments = values.pop("model_arguments", {})
         if values["model"] is not None:
+            _log.warning(f"the code of the model {values['model']}, which the run names, is run")
             values["model"] = ModelSource.parse(values["model"], tuple(f"{k}={v}" for k, v in arguments.items()))
         values.update({name: Path(values[name]) for name in _PATHS if values[name] is not None})
         if values.get("indices") is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +33,7 @@ MOST = 1024
 MOST_CELLS = 1 << 24
 """Of all its grids; at a pixel a cell it is then larger than any screen."""
 AT_ONCE = 256
+HOTTEST = 1000.0
 
 _log = logging.getLogger("vaefit")
 
@@ -57,8 +57,8 @@ class SampleSettings:
     def __post_init__(self) -> None:
         require_range("--count", self.count, 1, MOST)
         require_range("--seed", self.seed, 0, MAX_SEED)
-        ok = math.isfinite(self.temperature) and self.temperature >= 0
-        require(ok, "--temperature", self.temperature, "a finite number >= 0")
+        ok = 0 <= self.temperature <= HOTTEST
+        require(ok, "--temperature", self.temperature, f"a number from 0 to {HOTTEST:g}")
         if self.out is not None:
             require(self.out.suffix.lower() == ".png", "--out", self.out, "the name of a file that ends in .png")
         known_device(self.device)
