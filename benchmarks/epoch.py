@@ -17,7 +17,8 @@ from vaefit.vae.network import build_network
 from vaefit.vae.objective import Objective
 from vaefit.vae.report.training_folder import TrainFolder
 from vaefit.vae.step import Step
-from vaefit.vae.training.loop import Plan, Training
+from vaefit.vae.training.loop import Training
+from vaefit.vae.training.progress import Plan
 from vaefit.vae.training.recipes import RECIPES
 from vaefit.vae.training.stopping import StopRequest
 from vaefit.vae.training.validation import Validator

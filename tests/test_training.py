@@ -23,8 +23,9 @@ from vaefit.vae.recipe import Recipe
 from vaefit.vae.step import Step
 from vaefit.vae.stepwise import Stepwise
 from vaefit.vae.training.draws import augmentation_generator, latent_noise, seed_torch
-from vaefit.vae.training.loop import Plan, Training
+from vaefit.vae.training.loop import Training
 from vaefit.vae.training.prepare import recipe_for
+from vaefit.vae.training.progress import Plan
 from vaefit.vae.training.recipes import RECIPES
 from vaefit.vae.training.settings import TrainSettings
 from vaefit.vae.training.stopping import StopRequest

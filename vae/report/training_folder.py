@@ -16,7 +16,7 @@ from ..loader.split import ROLES
 from ..signals import Accuracies
 from ..training.checkpoint import Checkpoint
 from ..training.checkpoint_folder import CheckpointFolder
-from ..training.loop import Best, StepsRow, ValidationRow
+from ..training.progress import Best, StepsRow, ValidationRow
 from .config import config_json
 from .earlier import remove_earlier
 from .jsonable import json_file

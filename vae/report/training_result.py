@@ -19,8 +19,8 @@ UNUSED = ("iterations", "resample", "stop_when", "target")
 """Knobs of a recipe that mean nothing in training: its length follows from the epochs, and it judges no batch."""
 
 if TYPE_CHECKING:
-    from ..training.loop import Progress
     from ..training.prepare import PreparedTraining
+    from ..training.progress import Progress
     from ..training.validation import Validation
 
 

@@ -6,8 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +22,9 @@ from ..step import Step
 from ..training_warning import TrainingWarning
 from .checkpoint import Checkpoint
 from .draws import augmentation_generator, latent_noise, seed_torch
+from .progress import Batches, Best, Keeper, Plan, Progress, StepsRow, ValidationRow
 from .stopping import StopRequest, TrainingStopped
-from .tally import Average, Tally
+from .tally import Tally
 from .validation import Validation, Validator
 
 ROW_EVERY = 50
@@ -32,99 +32,6 @@ ROW_EVERY = 50
 
 _log = logging.getLogger("vaefit")
 Grids = NDArray[np.integer]
-
-
-@dataclass(frozen=True)
-class StepsRow:
-    """A row of `steps.csv`: the mean of the updates since the row before."""
-
-    step: int
-    """Updates done."""
-    epoch: int
-    """The epoch of the last of them; the first one is 1."""
-    lr: float
-    """Of the last update, like the next."""
-    beta: float
-    average: Average
-
-
-@dataclass(frozen=True)
-class ValidationRow:
-    """A row of `metrics.csv`: the model after so many updates, measured on the validation split."""
-
-    step: int
-    epoch: int
-    """The epoch that was reached; 0 before the first update."""
-    lr: float | None
-    """Of the last update; None before the first one."""
-    beta: float
-    training: Average | None
-    """Of the updates since the row before; None before the first one."""
-    validation: Validation
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best validation so far, by macro accuracy."""
-
-    step: int
-    epoch: int
-    macro: float
-
-
-class Keeper(Protocol):
-    """Where a run's rows, weights and checkpoints go."""
-
-    def steps_row(self, row: StepsRow) -> None:
-        """Add a row to `steps.csv`."""
-
-    def validation_row(self, row: ValidationRow) -> None:
-        """Add a row to `metrics.csv`."""
-
-    def best(self, model: torch.nn.Module, best: Best) -> None:
-        """Keep the weights, which are the best so far."""
-
-    def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Keep the state; a full disk is told, not raised, where an earlier state is kept."""
-
-
-class Batches(Protocol):
-    """Batches of an epoch, as a loader gives them."""
-
-    steps: int
-
-    def epoch(self, epoch: int, first: int = 0) -> Any:
-        """An iterator over the batches (B, H, W) from number `first` on."""
-
-
-@dataclass
-class Progress:
-    """How far a run is, and what it has found on the way."""
-
-    step: int = 0
-    """Updates done."""
-    stale: int = 0
-    """Validations since the best one."""
-    best: Best | None = None
-    seconds: float = 0.0
-    warnings: list[str] = field(default_factory=list)
-    diverged: str | None = None
-    stopped: str | None = None
-    """Why training ended before its last update; None where it did not."""
-    finished: bool = False
-
-
-@dataclass(frozen=True)
-class Plan:
-    """When things are done, in updates but for the last one."""
-
-    updates: int
-    """Of the whole run."""
-    epoch: int
-    """Of an epoch."""
-    validate_every: int
-    patience: int | None
-    checkpoint_seconds: float
 
 
 Heard = Callable[["Training"], None]

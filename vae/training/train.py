@@ -36,8 +36,9 @@ from ..start import Difference
 from ..step import Step
 from ..stepwise import Stepwise
 from .checkpoint import Checkpoint
-from .loop import Plan, Training
+from .loop import Training
 from .prepare import PreparedTraining, recipe_for
+from .progress import Plan
 from .resume import Rate, StoredTraining, locked
 from .settings import TrainSettings, from_anywhere
 from .stopping import TrainingStopped, stop_request
