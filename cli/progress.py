@@ -37,14 +37,12 @@ class ProgressLine:
     def training(self, run: Training) -> None:
         """Show epoch, update, the training loss of the newest row, and the newest validation."""
         done, plan, row, found = run.progress.step, run.plan, run.newest, run.validation
-        epoch = min(done // plan.epoch + 1, -(-plan.updates // plan.epoch))
-        text = f"epoch {epoch}/{-(-plan.updates // plan.epoch)}  update {done:,}/{plan.updates:,}"
-        text += "" if row is None else f"  loss {row.average.loss:.4g}"
-        text += (
-            ""
-            if found is None
-            else f"  validation: pixel {found.accuracies.pixel:.4f}  macro {found.accuracies.macro:.4f}"
-        )
+        epochs = plan.updates // plan.epoch
+        text = f"epoch {min(done // plan.epoch + 1, epochs)}/{epochs}  update {done:,}/{plan.updates:,}"
+        if row is not None:
+            text += f"  loss {row.average.loss:.4g}"
+        if found is not None:
+            text += f"  validation: macro {found.accuracies.macro:.4f}  pixel {found.accuracies.pixel:.4f}"
         self._show("training", done, plan.updates, text)
 
     def diagnosing(self, change: str, record: Record) -> None:
