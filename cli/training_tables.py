@@ -26,7 +26,8 @@ def print_training_setup(terminal: Terminal, setup: TrainingSetup) -> None:
     terminal.line(f"split       {grids}; {setup.split_reason}")
     terminal.line(f"model       {setup.model}: {setup.adapter}")
     terminal.line(f"preflight   {agreement(setup.backend, setup.preflight)}")
-    epochs = f"{setup.epochs:,} epochs of {setup.updates_an_epoch:,} updates, batches of {setup.batch_size:,}"
+    noun = "epoch" if setup.epochs == 1 else "epochs"
+    epochs = f"{setup.epochs:,} {noun} of {setup.updates_an_epoch:,} updates, batches of {setup.batch_size:,}"
     terminal.line(f"updates     {epochs}")
     terminal.line(f"batches     {setup.loader}")
     if setup.lr_reason is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +14,7 @@ import pytest
 from report_page import Page
 
 from vaefit.vae.errors import RunError
+from vaefit.vae.report import training_readings
 from vaefit.vae.report.page.training_charts import DIMENSIONS, latent_chart
 from vaefit.vae.report.stored import StoredRun, read_json
 from vaefit.vae.report.training_folder import TrainFolder
@@ -143,19 +144,29 @@ def test_settings_that_had_no_say_are_left_out(made: Trained) -> None:
         assert any(word.startswith(name.replace("_", " ")) for word in words) == (name not in unused), name
 
 
-def test_it_says_what_pixel_accuracy_means(make: Callable[..., Trained]) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _little_is_learned() -> Iterator[None]:
+    """So short a run has bought no recall; its page shall tell of the trade all the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_readings, "LEARNED", 0.0)
+        yield
+
+
+def test_it_says_what_pixel_accuracy_means(make: Callable[..., Trained], monkeypatch: pytest.MonkeyPatch) -> None:
     trained = make("trained")
     run, words = trained.summary, " ".join(trained.page.texts["meaning"].split())
     assert words == pixel_meaning(run)
-    below = replace(run, pixel_accuracy=0.8, background_share=0.9, skill=-1.0)
+    below = replace(run, pixel_accuracy=0.8, background_share=0.9, skill=-1.0, macro_accuracy=0.7)
     above = replace(run, pixel_accuracy=0.95, background_share=0.9, skill=0.5)
     assert "0.8000, is below the background share, 0.9000" in pixel_meaning(below)
     assert "50.0 % of the way" in pixel_meaning(above)
     assert "says nothing" in pixel_meaning(replace(run, background_share=1.0, skill=None))
     assert "trade pixel accuracy for the recall of rare classes" in (recall_trade(below) or "")
     assert recall_trade(above) is None
+    monkeypatch.setattr(training_readings, "LEARNED", 2.0)
+    assert recall_trade(replace(below, macro_accuracy=0.15)) is None  # nothing was bought
     plain = make("no weights").summary
-    assert recall_trade(replace(plain, pixel_accuracy=0.8, background_share=0.9)) is None
+    assert recall_trade(replace(plain, pixel_accuracy=0.8, background_share=0.9, macro_accuracy=0.7)) is None
     assert "trade" not in make("no weights").page.texts
 
 

@@ -57,10 +57,15 @@ def pixel_meaning(run: TrainSummary) -> str:
     )
 
 
+LEARNED = 2.0
+"""Times the macro accuracy of one class everywhere, below which nothing was bought with pixel accuracy."""
+
+
 def recall_trade(run: TrainSummary) -> str | None:
-    """Why weights push pixel accuracy below the background share; None where they do not."""
-    ratio = run.setup.weights.ratio
-    if ratio is None or ratio <= 1 or run.pixel_accuracy >= run.background_share:
+    """Why weights push pixel accuracy below the background share; None where they do not, or recall is low as well."""
+    ratio, held = run.setup.weights.ratio, sum(accuracy is not None for accuracy in run.class_accuracy)
+    bought = run.macro_accuracy * held >= LEARNED
+    if ratio is None or ratio <= 1 or not bought or run.pixel_accuracy >= run.background_share:
         return None
     return (
         f"class weights of {ratio:.1f} to 1 trade pixel accuracy for the recall of rare classes: "
