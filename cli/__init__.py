@@ -22,7 +22,9 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run `vaefit-cli` with `arguments`; return 0 passed, 1 failed, 2 usage, 3 could not run, 130 Ctrl-C."""
-    as_json = "--json" in arguments
+    from .ranks import prints
+
+    as_json = "--json" in arguments and prints()
     try:
         code = _run(arguments, as_json)
     except KeyboardInterrupt:

@@ -6,11 +6,14 @@ from typing import Annotated
 
 import typer
 
+from vaefit.vae.launch import Launch
+
 from .bench import bench
 from .data import data
 from .doctor import doctor
 from .evaluate import evaluate
 from .overfit import overfit
+from .ranks import COMMANDS
 from .sample import sample
 from .show import compare, show
 from .sweep import PASS_ON, sweep
@@ -36,11 +39,14 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    ctx: typer.Context,
     _: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    if ctx.invoked_subcommand not in COMMANDS and Launch.of_environment() is not None:
+        do = f"start it without torchrun, which is for {' and '.join(COMMANDS)}"
+        raise typer.BadParameter(f"{ctx.invoked_subcommand} runs in one process; {do}")
 
 
 app.command()(overfit)

@@ -18,6 +18,7 @@ from rich.text import Text
 from vaefit.cache.errors import printable
 
 from .progress import ProgressLine
+from .ranks import prints
 from .stdout import print_json, print_text, silence_stdout
 
 _ENDLESS = 10_000
@@ -37,10 +38,11 @@ class _Console(Console):
 
 
 class Terminal:
-    """What one command prints, by its `--json`, `--csv` and `--quiet`."""
+    """What one command prints, by its `--json`, `--csv` and `--quiet`; of the processes of a job, one prints."""
 
     def __init__(self, as_json: bool = False, quiet: bool = False, as_csv: bool = False) -> None:
-        self.as_json, self.quiet, self.as_csv = as_json, quiet, as_csv
+        self._silent = not prints()
+        self.as_json, self.quiet, self.as_csv = as_json, quiet or self._silent, as_csv
         # rich would drop the colours only, and keep bold
         self._colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
         width = None if sys.stdout.isatty() else PIPE_WIDTH
@@ -55,13 +57,13 @@ class Terminal:
 
     def line(self, text: str = "", style: str | None = None) -> None:
         """Print one line of results, unless they go to a program."""
-        if not (self.as_json or self.as_csv):
+        if not (self.as_json or self.as_csv or self._silent):
             self._progress.close()
             self.out.print(printable(text), style=style, markup=False, soft_wrap=True)
 
     def table(self, table: Table) -> None:
         """Print a table of results, unless they go to a program."""
-        if not (self.as_json or self.as_csv):
+        if not (self.as_json or self.as_csv or self._silent):
             self._progress.close()
             table.box, table.show_edge, table.title_justify, table.title_style = SIMPLE_HEAD, False, "left", "bold"
             # wider than the terminal rather than with digits left out
@@ -75,12 +77,12 @@ class Terminal:
 
     def json(self, content: dict[str, Any] | list[dict[str, Any]]) -> None:
         """Print the one JSON object, or the list of rows, if it was asked for."""
-        if self.as_json:
+        if self.as_json and not self._silent:
             print_json(content)
 
     def csv(self, lines: Iterable[str]) -> None:
         """Print the lines of a CSV file, if it was asked for."""
-        if self.as_csv:
+        if self.as_csv and not self._silent:
             print_text("\n".join(lines))
 
     def note(self, text: str) -> None:

@@ -1,0 +1,34 @@
+"""Whether a command is one process of a job, and what that means for what it prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from vaefit.vae.launch import Launch
+
+if TYPE_CHECKING:
+    from vaefit.vae.distributed.job import Job
+
+COMMANDS = ("weights", "train")
+"""Those that several processes can share."""
+
+
+@contextmanager
+def joined_ranks() -> Iterator[Job | None]:
+    """The job that this process is of, joined; None, and nothing imported, for a process by itself."""
+    launch = Launch.of_environment()
+    if launch is None:
+        yield None
+        return
+    from vaefit.vae.distributed.job import joined
+
+    with joined(launch) as job:
+        yield job
+
+
+def prints() -> bool:
+    """Results are printed by one process of a job; errors by all."""
+    launch = Launch.of_environment()
+    return launch is None or launch.rank == 0

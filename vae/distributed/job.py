@@ -1,0 +1,226 @@
+"""One process of a job: how it talks to the others, and how the failure of one of them becomes the error of all."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+from vaefit.cache.errors import VaefitError
+
+from ..errors import RunError
+from ..launch import Launch
+
+Part = TypeVar("Part")
+
+_FAILURE = "vaefit/failure"
+"""Where in the job's store the first error lies."""
+_PATIENCE = 3.0
+"""Seconds in which the error of a rank that is gone should have reached the store."""
+
+
+class LostRankError(RunError):
+    """Another rank is gone, and left no word."""
+
+    @classmethod
+    def of(cls, got: str) -> LostRankError:
+        """`got` is what the network says."""
+        do = "Look at what torchrun says of it, and run the command again."
+        return cls("another process of the job is gone", "torch.distributed", got, do)
+
+
+class Job:
+    """The ranks of a job, as one of them sees them; a `cache.ranks.Ranks`, over gloo, and NCCL for tensors on a GPU."""
+
+    def __init__(self, launch: Launch) -> None:
+        """Join; RunError where the others cannot be reached."""
+        self.rank, self.size, self.local_size = launch.rank, launch.size, launch.local_size
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+        if torch.cuda.is_available() and launch.local_rank < torch.cuda.device_count():
+            torch.cuda.set_device(launch.local_rank)
+        try:
+            self._store, rank, size = next(rendezvous("env://"))
+            dist.init_process_group(backend, store=self._store, rank=rank, world_size=size)
+        except (RuntimeError, ValueError) as error:
+            where = f"rank {launch.rank} of {launch.size}"
+            do = "Start the job anew, by torchrun."
+            raise RunError("the other processes of the job cannot be reached", where, _line(error), do) from error
+
+    def add(self, numbers: NDArray[Any]) -> NDArray[Any]:
+        """Element-wise sums over all ranks of an array, which has one shape on each of them."""
+        found: NDArray[Any] = self.add_tensor(torch.from_numpy(numbers.copy())).numpy()
+        return found
+
+    def add_tensor(self, numbers: Tensor) -> Tensor:
+        """The same of a tensor, where it is and in place."""
+        with _losing():
+            dist.all_reduce(numbers)
+        return numbers
+
+    def gather(self, part: Part) -> list[Part]:
+        """Every rank's part, by rank, for rank 0; an empty list for the others."""
+        found: list[Any] | None = [None] * self.size if self.rank == 0 else None
+        with _losing():
+            dist.gather_object(part, found)
+        return found or []
+
+    def share(self, found: Part) -> Part:
+        """What rank 0 has, for all of them."""
+        shared: list[Any] = [found]
+        with _losing():
+            dist.broadcast_object_list(shared)
+        only: Part = shared[0]
+        return only
+
+    def part(self) -> None:
+        """Leave, once all others are ready to; LostRankError where one never will be."""
+        with _losing():
+            dist.barrier()
+        dist.destroy_process_group()
+
+    def first_failure(self, mine: _Failure | None, wait: float = 0.0) -> _Failure | None:
+        """The failure that was told first, by whichever rank; `mine` where there is none yet. None if none comes."""
+        until = time.monotonic() + wait
+        with suppress(RuntimeError):  # the store is gone too
+            if mine is not None:
+                told = self._store.compare_set(_FAILURE, "", mine.text())
+                return _Failure.of_text(told)
+            while True:
+                if self._store.check([_FAILURE]):
+                    return _Failure.of_text(self._store.get(_FAILURE))
+                if time.monotonic() >= until:
+                    break
+                time.sleep(0.05)
+        return mine
+
+
+class _Failure:
+    """An error and the rank that it happened on."""
+
+    def __init__(self, rank: int, error: VaefitError) -> None:
+        self.rank, self.error = rank, error
+
+    def text(self) -> str:
+        return pickle.dumps((self.rank, self.error)).hex()
+
+    @classmethod
+    def of_text(cls, text: str | bytes) -> _Failure:
+        return cls(*pickle.loads(bytes.fromhex(text if isinstance(text, str) else text.decode())))
+
+    def anywhere(self) -> VaefitError:
+        """The error as any rank raises it."""
+        error = self.error
+        where = ", ".join(filter(None, (f"rank {self.rank}", error.where)))
+        return type(error)(error.what, where, error.got, error.do)
+
+
+class _Ended(KeyboardInterrupt):
+    """SIGTERM: torchrun ends the ranks that are left, or somebody ends the job."""
+
+
+@contextmanager
+def joined(launch: Launch) -> Iterator[Job]:
+    """Be one of the job's ranks. The first error of any of them is raised on all; what else happens is raised as it is.
+
+    An error that is none of ours, a mistake, keeps its traceback on the rank that made it.
+    """
+    job = Job(launch)
+    try:
+        with _sigterm():
+            yield job
+            job.part()
+    except _Ended as ended:
+        failure = job.first_failure(None, _PATIENCE)
+        if failure is None:
+            raise
+        raise _reported(failure.anywhere()) from ended
+    except KeyboardInterrupt:
+        raise
+    except Exception as error:
+        if _by_network(error):
+            failure = job.first_failure(None, _PATIENCE)
+            raise _reported(failure.anywhere() if failure else LostRankError.of(_line(error))) from error
+        ours = isinstance(error, VaefitError)
+        told = error if isinstance(error, VaefitError) else _mistake(error)
+        failure = job.first_failure(_Failure(job.rank, told))
+        assert failure is not None  # at least mine
+        if failure.rank == job.rank and not ours:
+            _reported(failure.anywhere())
+            raise
+        raise _reported(failure.anywhere()) from error
+
+
+def _mistake(error: Exception) -> VaefitError:
+    """What the other ranks are told of an error that is none of ours."""
+    if isinstance(error, MemoryError):
+        return RunError("this does not fit into memory")
+    if isinstance(error, OSError):
+        return RunError(error.strerror or str(error), str(error.filename or ""))
+    return RunError("a mistake in vaefit ended the job", got=f"{type(error).__name__}: {_line(error)}")
+
+
+def _reported(error: VaefitError) -> VaefitError:
+    """Have torchrun's own report name the error, where it asks for it."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file:
+        stamp = {"py_callstack": str(error), "timestamp": str(int(time.time()))}
+        with suppress(OSError):
+            Path(file).write_text(json.dumps({"message": {"message": str(error), "extraInfo": stamp}}))
+    return error
+
+
+def _by_network(error: Exception) -> bool:
+    """Another rank is the cause: the network says so, through torch.distributed or through its gradients."""
+    if isinstance(error, LostRankError | dist.DistError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(word in text for word in ("gloo", "NCCL", "by peer"))
+
+
+@contextmanager
+def _losing() -> Iterator[None]:
+    """Raise LostRankError for what torch.distributed says of a rank that is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostRankError.of(_line(error)) from error
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].partition(". This is typically")[0]
+
+
+@contextmanager
+def _sigterm() -> Iterator[None]:
+    """Let SIGTERM be an exception, so that the error which it is the consequence of can still be told.
+
+    After an error it is ignored: torchrun sends it to the ranks that are left, which are about to end by themselves.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise _Ended
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except BaseException:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
+    signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,40 @@
+"""How this process was started: by itself, or as one of the ranks of a job. Imports nothing, so that asking is free."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What torchrun, or whatever speaks its language, says of one process in its environment."""
+
+    rank: int
+    size: int
+    local_rank: int
+    """Among those on this machine."""
+    local_size: int
+    restarts: int
+    """How often the job was begun anew since a rank was lost."""
+
+    @classmethod
+    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> Launch | None:
+        """None for a process by itself, which a job of one rank is as well."""
+        if any(name not in environment for name in _NEEDED) or environment["WORLD_SIZE"] == "1":
+            return None
+
+        def number(name: str, other: str) -> int:
+            return int(environment.get(name, other))
+
+        size = environment["WORLD_SIZE"]
+        return cls(
+            rank=number("RANK", "0"),
+            size=int(size),
+            local_rank=number("LOCAL_RANK", environment["RANK"]),
+            local_size=number("LOCAL_WORLD_SIZE", size),
+            restarts=number("TORCHELASTIC_RESTART_COUNT", "0"),
+        )
