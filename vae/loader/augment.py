@@ -37,17 +37,27 @@ class Augmentation:
         rotate, flip, colours = (word in words for word in WORDS)
         return cls(rotate, flip, colours, background, classes, ignore_index)
 
-    def __call__(self, grids: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:
-        """(B, H, W) of the same dtype, each grid by numbers of its own; `grids` is not written to."""
-        found = self._placed(grids, rng) if self.rotate or self.flip else grids.copy()
-        return self._renamed(found, rng) if self.colours else found
+    def __call__(
+        self, grids: NDArray[np.integer], rng: np.random.Generator, before: int = 0, size: int | None = None
+    ) -> NDArray[np.integer]:
+        """(B, H, W) of the same dtype, each grid by numbers of its own; `grids` is not written to.
 
-    def _placed(self, grids: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:
-        size, height, width = grids.shape
+        Of a rank's rows of a batch, `before` come before them and the batch has `size`: what is drawn for a grid is
+        what would be drawn for it in one process.
+        """
+        rows, size = slice(before, before + len(grids)), size or len(grids)
+        found = self._placed(grids, rng, rows, size) if self.rotate or self.flip else grids.copy()
+        return self._renamed(found, rng, rows, size) if self.colours else found
+
+    def _placed(
+        self, grids: NDArray[np.integer], rng: np.random.Generator, rows: slice, size: int
+    ) -> NDArray[np.integer]:
+        _, height, width = grids.shape
         turns = rng.integers(0, 4, size) if self.rotate else np.zeros(size, np.int64)
         if height != width:
             turns = turns // 2 * 2
         mirrored = rng.integers(0, 2, size) == 1 if self.flip else np.zeros(size, bool)
+        turns, mirrored = turns[rows], mirrored[rows]
         found = np.empty_like(grids)
         for turn in range(4):
             for mirror in (False, True):
@@ -57,12 +67,13 @@ class Augmentation:
                     found[here] = turned[:, :, ::-1] if mirror else turned
         return found
 
-    def _renamed(self, grids: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:
-        size = len(grids)
+    def _renamed(
+        self, grids: NDArray[np.integer], rng: np.random.Generator, rows: slice, size: int
+    ) -> NDArray[np.integer]:
         free = np.array([c for c in range(self.classes) if c not in (self.background, self.ignore_index)], np.int64)
         names = np.tile(np.arange(self.classes, dtype=grids.dtype), (size, 1))
         names[:, free] = rng.permuted(np.tile(free, (size, 1)), axis=1)
-        cells = grids.reshape(size, -1)
+        names, cells = names[rows], grids.reshape(len(grids), -1)
         if self.ignore_index is None or 0 <= self.ignore_index < self.classes:
             found = np.take_along_axis(names, cells.astype(np.int64), axis=1)
         else:

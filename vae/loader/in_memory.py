@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vaefit.cache.grids import opened
 
+from .share import ALONE, Share
 from .source import Source
 
 _STREAM = 0x3E30
@@ -19,26 +20,27 @@ _STREAM = 0x3E30
 class InMemory:
     """A `Loader` of grids that were read once; every order of them is as likely as any other."""
 
-    def __init__(self, source: Source, batch_size: int, seed: int) -> None:
-        """Read them; errors as `Source.read`."""
+    def __init__(self, source: Source, batch_size: int, seed: int, share: Share = ALONE) -> None:
+        """Read them; errors as `Source.read`. Every rank holds all of them: batches are those of one process."""
         with opened(source.data) as grids:
             self._grids = source.read(grids, np.flatnonzero(source.sizes))
         self._seed = seed
         self.mode: Literal["memory", "stream"] = "memory"
         self.size, self.batch_size = source.size, batch_size
-        self.steps = self.size // batch_size
+        self.steps, self.rows = self.size // batch_size, share.of(batch_size)
+        self._mine = share.of(self.size)
         self.how = f"in memory, {_bytes(source.bytes)} of {source.dtype}, shuffled fully"
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[NDArray[np.integer]]:
-        """Batches `first`.. of an epoch, each (B, H, W)."""
+        """The rank's rows (b, H, W) of the batches `first`.. of an epoch."""
         order = np.random.default_rng([self._seed, _STREAM, epoch]).permutation(self.size)
         for step in range(first, self.steps):
-            yield self._grids[order[step * self.batch_size : (step + 1) * self.batch_size]]
+            yield self._grids[order[step * self.batch_size : (step + 1) * self.batch_size][self.rows]]
 
     def in_order(self, batch_size: int) -> Iterator[NDArray[np.integer]]:
-        """Every grid once, in the order of the dataset."""
-        for first in range(0, self.size, batch_size):
-            yield self._grids[first : first + batch_size].copy()
+        """The rank's grids once, in the order of the dataset."""
+        for first in range(self._mine.start, self._mine.stop, batch_size):
+            yield self._grids[first : min(first + batch_size, self._mine.stop)].copy()
 
     def close(self) -> None:
         """Nothing is open; the memory goes with the last reference."""

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefit.cache.errors import SettingError, require, require_range
+from vaefit.cache.ranks import Ranks, every_rank
 from vaefit.cache.shards import Data
 
 from ..memory import free_memory
 from .in_memory import InMemory
+from .share import Share
 from .source import Source
 from .split import MAX_SEED, Role, Split
 from .streamed import Streamed
@@ -30,11 +32,14 @@ MAX_WINDOW = 1 << 30
 
 
 class Loader(Protocol):
-    """Batches of the grids of one role."""
+    """Batches of the grids of one role; of several ranks each has rows of its own of every batch."""
 
     size: int
     """How many grids have the role."""
     batch_size: int
+    """Grids of a batch, those of all ranks."""
+    rows: slice
+    """Which of them are this rank's; all, for a process by itself."""
     mode: Literal["memory", "stream"]
     """What `auto` has become: it depends on the memory that is free, and the orders of the two differ, so that a run
     which is to be resumed exactly asks for this one."""
@@ -46,13 +51,19 @@ class Loader(Protocol):
     def epoch(self, epoch: int, first: int = 0) -> Iterator[NDArray[np.integer]]:
         """Yield the batches (B, H, W) of an epoch from number `first` on, in random order, no grid twice.
 
+        Of several ranks each is given its rows of every batch, and no grid is given to two. From memory the batches are
+        those of a process by itself, whatever the number of ranks; what is streamed is dealt out by it.
+
         They follow from the data, the split, the seed, the epoch and the settings alone: from any `first` they are
         those that the whole epoch has from there. Each is an array of its own; uint8, but where the ignored label does
         not fit. DataError as `open_loader`, RuntimeError where a loader that was closed would have to read.
         """
 
     def in_order(self, batch_size: int) -> Iterator[NDArray[np.integer]]:
-        """Yield every grid of the role once, in the order of the dataset; the last batch may be short."""
+        """Yield every grid of the role once, in the order of the dataset; the last batch may be short.
+
+        Of several ranks each is given a stretch of its own, which may be empty.
+        """
 
     def close(self) -> None:
         """Stop whatever reads ahead, and close the files."""
@@ -72,6 +83,7 @@ def open_loader(
     window: int = 65536,
     classes: int,
     ignore_index: int | None = None,
+    ranks: Ranks | None = None,
 ) -> Iterator[Loader]:
     """The grids of one role, for as long as they are needed.
 
@@ -84,6 +96,7 @@ def open_loader(
         workers: threads that read ahead, each a window. Memory is that of `workers` + 1 windows.
         window: grids that are shuffled together; a window ends with a block of whole chunks, and so may hold more.
         classes: labels are 0..classes-1, or `ignore_index`.
+        ranks: the processes that share the batches; all of them call this, with the same arguments.
 
     Raises SettingError for a value that is wrong by itself, and where a batch to train on is larger than the split,
     which gives no step; the grids of the other roles may be fewer, for they are taken in order. DataError for data that
@@ -102,20 +115,27 @@ def open_loader(
             str(batch_size),
             f"Pass --batch-size {source.size} or less, or leave more grids to train on.",
         )
+    share = Share.of_ranks(ranks)
+    if role == "train" and batch_size < share.ranks:
+        what, do = "the batch has no grid for each rank", f"Pass --batch-size {share.ranks} or more, or start fewer."
+        raise SettingError(what, "--batch-size", f"{batch_size} over {share.ranks} ranks", do)
+    fits = source.bytes <= _most(memory_limit, 1 if ranks is None else ranks.local_size)
+    if mode == "auto" and ranks is not None:
+        fits = every_rank(ranks, fits)  # what one takes, all do
     loader: Loader
-    if mode == "memory" or (mode == "auto" and source.bytes <= _most(memory_limit)):
-        loader = InMemory(source, batch_size, seed)
+    if mode == "memory" or (mode == "auto" and fits):
+        loader = InMemory(source, batch_size, seed, share)
     else:
-        loader = Streamed(source, batch_size, seed, workers, window)
+        loader = Streamed(source, batch_size, seed, workers, window, share)
     try:
         yield loader
     finally:
         loader.close()
 
 
-def _most(limit: int | None) -> int:
-    """Bytes of grids that may be in memory."""
+def _most(limit: int | None, processes: int) -> int:
+    """Bytes of grids that each of so many processes on this machine may have in memory."""
     if limit is not None:
         return limit
     free = free_memory()
-    return MOST_MEMORY if free is None else min(MOST_MEMORY, free // FREE_SHARE)
+    return MOST_MEMORY if free is None else min(MOST_MEMORY, free // FREE_SHARE // processes)

@@ -14,10 +14,22 @@ from vaefit.cache.grids import Grids
 from vaefit.cache.stream import Labels
 
 from .read_ahead import ReadAhead
+from .share import ALONE, Share
 from .source import Goes, Source
 
 _BLOCKS, _WINDOWS = 0x57E4, 0x57E5
 """Keep these random numbers apart from others of the same seed, and from each other."""
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Grids one after another in blocks that are in some order: those of one rank."""
+
+    blocks: NDArray[np.int64]
+    skip: int
+    """Grids of the first block that come before them, and are another rank's."""
+    size: int
+    """How many they are; what the last block holds beyond them is another rank's too."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +38,10 @@ class _Window:
 
     number: int
     blocks: NDArray[np.int64]
+    skip: int
+    """Grids at their beginning that are left out."""
     first: int
-    """How many grids of the role the windows before it hold."""
+    """How many grids of the stretch the windows before it hold."""
     stop: int
 
 
@@ -43,38 +57,50 @@ _Reading = Callable[[_Window, Goes], tuple[_Window, _Held]]
 
 
 class Streamed:
-    """A `Loader` that reads each stored chunk once an epoch, and holds `workers` + 1 windows at most."""
+    """A `Loader` that reads each stored chunk once an epoch, and holds `workers` + 1 windows at most.
 
-    def __init__(self, source: Source, batch_size: int, seed: int, workers: int, window: int) -> None:
+    Of several ranks each reads blocks of its own: the shuffled blocks are cut where the grids are shared out, so that
+    two ranks read a block together at each cut, and no grid is taken by both.
+    """
+
+    def __init__(
+        self, source: Source, batch_size: int, seed: int, workers: int, window: int, share: Share = ALONE
+    ) -> None:
         self._source, self._seed, self._workers, self._window = source, seed, workers, window
+        self._share = share
         self._idle: list[Grids] = []
         self._running: set[ReadAhead[_Window, tuple[_Window, _Held]]] = set()
         self._closed = False
         self.mode: Literal["memory", "stream"] = "stream"
         self.size, self.batch_size = source.size, batch_size
-        self.steps = self.size // batch_size
+        self.steps, self.rows = self.size // batch_size, share.of(batch_size)
         by = f"{workers} worker{'' if workers == 1 else 's'}"
         self.how = f"streamed in chunk order by {by}, shuffled in windows of {window:,} grids"
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[NDArray[np.integer]]:
-        """Batches `first`.. of an epoch, each (B, H, W); the windows before them are not read."""
+        """The rank's rows (b, H, W) of the batches `first`.. of an epoch; the windows before them are not read."""
         blocks = np.flatnonzero(self._source.sizes)
         np.random.default_rng([self._seed, _BLOCKS, epoch]).shuffle(blocks)
-        start, stop = first * self.batch_size, self.steps * self.batch_size
+        rank, rows = self._share.rank, self.rows
+        last = rank == self._share.ranks - 1  # what is left over of an epoch is left over of its part
+        stretch = self._stretch(blocks, self.steps * rows.start, self.size if last else self.steps * rows.stop)
+        size = rows.stop - rows.start
 
         def read(window: _Window, goes: Goes) -> tuple[_Window, _Held]:
-            rng = np.random.default_rng([self._seed, _WINDOWS, epoch, window.number])
+            rng = np.random.default_rng([self._seed, _WINDOWS, epoch, window.number, *([rank] if rank else [])])
             return window, _Held(self._grids_of(window, goes), rng.permutation(window.stop - window.first))
 
-        yield from self._batches(read, blocks, self.batch_size, start, stop)
+        yield from self._batches(read, stretch, size, first * size, self.steps * size)
 
     def in_order(self, batch_size: int) -> Iterator[NDArray[np.integer]]:
-        """Every grid once, in the order of the dataset."""
+        """The rank's grids once, in the order of the dataset."""
+        mine = self._share.of(self.size)
+        stretch = self._stretch(np.flatnonzero(self._source.sizes), mine.start, mine.stop)
 
         def read(window: _Window, goes: Goes) -> tuple[_Window, _Held]:
             return window, _Held(self._grids_of(window, goes), np.arange(window.stop - window.first))
 
-        yield from self._batches(read, np.flatnonzero(self._source.sizes), batch_size, 0, self.size)
+        yield from self._batches(read, stretch, batch_size, 0, stretch.size)
 
     def close(self) -> None:
         """Stop every worker and close every file; an iterator that needs another window is told so."""
@@ -85,12 +111,12 @@ class Streamed:
             self._idle.pop().close()
 
     def _batches(
-        self, read: _Reading, blocks: NDArray[np.int64], batch_size: int, start: int, stop: int
+        self, read: _Reading, stretch: _Stretch, batch_size: int, start: int, stop: int
     ) -> Iterator[NDArray[np.integer]]:
-        """Batches of the grids start..stop-1, counted through the windows that the blocks make in this order."""
+        """Batches of the grids start..stop-1 of a stretch, counted through its windows."""
         if self._closed:
             raise RuntimeError("the loader is closed")
-        windows = (window for window in self._windows(blocks) if start < window.stop and window.first < stop)
+        windows = (window for window in self._windows(stretch) if start < window.stop and window.first < stop)
         ahead = ReadAhead(read, windows, self._workers)
         self._running.add(ahead)
         parts: list[Labels] = []
@@ -111,20 +137,30 @@ class Streamed:
             ahead.close()
             self._running.discard(ahead)
 
-    def _windows(self, blocks: NDArray[np.int64]) -> Iterator[_Window]:
-        """The blocks in this order, each window of as few as hold the grids that are wanted for one."""
+    def _stretch(self, blocks: NDArray[np.int64], first: int, stop: int) -> _Stretch:
+        """Grids first..stop-1 of the blocks in this order."""
         ends = np.cumsum(self._source.sizes[blocks])
+        begin, end = int(np.searchsorted(ends, first, "right")), int(np.searchsorted(ends, stop)) + 1
+        before = int(ends[begin - 1]) if begin else 0
+        return _Stretch(blocks[begin:end], first - before, stop - first)
+
+    def _windows(self, stretch: _Stretch) -> Iterator[_Window]:
+        """The blocks of a stretch, each window of as few as hold the grids that are wanted for one."""
+        blocks = stretch.blocks
+        ends = np.minimum(np.cumsum(self._source.sizes[blocks]) - stretch.skip, stretch.size)
         number = begin = first = 0
-        while begin < len(blocks):
+        while first < stretch.size:
             end = min(int(np.searchsorted(ends, first + self._window)) + 1, len(blocks))
-            yield _Window(number, blocks[begin:end], first, int(ends[end - 1]))
+            skip = 0 if begin else stretch.skip
+            yield _Window(number, blocks[begin:end], skip, first, int(ends[end - 1]))
             number, begin, first = number + 1, end, int(ends[end - 1])
 
     def _grids_of(self, window: _Window, goes: Goes) -> Labels:
         """(n, H, W), the grids of a window in the order of its blocks, by files that no other thread uses."""
         grids = self._opened()
         try:
-            return self._source.read(grids, window.blocks, goes)
+            read = self._source.read(grids, window.blocks, goes)
+            return read[window.skip : window.skip + window.stop - window.first]
         finally:
             self._idle.append(grids)
 
