@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -46,3 +47,12 @@ def every_rank(ranks: Ranks, yes: bool) -> bool:
 def any_rank(ranks: Ranks, yes: bool) -> bool:
     """True where one of them says so."""
     return int(ranks.add(np.array([yes], np.int64))[0]) > 0
+
+
+def by_first(ranks: Ranks | None, make: Callable[[], Part]) -> Part:
+    """What rank 0 makes, and no other rank, for all of them; what is made here, for a process by itself."""
+    if ranks is None:
+        return make()
+    made: Any = make() if ranks.rank == 0 else None
+    found: Part = ranks.share(made)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaefit.vae.launch import Launch
@@ -32,3 +33,10 @@ def prints() -> bool:
     """Results are printed by one process of a job; errors by all."""
     launch = Launch.of_environment()
     return launch is None or launch.rank == 0
+
+
+def restarted(out: Path | None) -> Path | None:
+    """The run to go on with, where torchrun begins the job anew after it has lost a rank; None where there is none."""
+    launch = Launch.of_environment()
+    begun = launch is not None and launch.restarts > 0 and out is not None and (out / "config.json").is_file()
+    return out if begun else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -119,12 +120,17 @@ def train(
 
     terminal = Terminal(as_json, quiet)
 
+    from vaefit.cache.ranks import by_first
+    from vaefit.vae.grids.corpus import embedded_corpus
     from vaefit.vae.training.stopping import TrainingStopped
     from vaefit.vae.training.train import TrainWatcher, resume_train, run_train
 
     from . import StoppedError
+    from .ranks import joined_ranks, restarted
     from .training_tables import print_training, print_training_setup
 
+    # what is wrong with the options is found before anybody waits for another process
+    settings = train_settings({**ctx.params, "data": data or "."}, terminal.note)
     with terminal.progress() as progress:
         watcher = TrainWatcher(
             counting=progress.counting,
@@ -134,10 +140,15 @@ def train(
         # a model of one's own may print
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
             try:
-                if resume is not None:
-                    summary = resume_train(resume, resumed(ctx), watcher)
-                else:
-                    summary = run_train(train_settings(ctx.params, terminal.note), watcher)
+                with joined_ranks() as job:
+                    begun = by_first(job, lambda: restarted(out)) if resume is None else resume
+                    if begun is not None:
+                        summary = resume_train(begun, resumed(ctx), watcher, job)
+                    else:
+                        if data is None:
+                            corpus = by_first(job, lambda: embedded_corpus(terminal.note))
+                            settings = replace(settings, data=str(corpus))
+                        summary = run_train(settings, watcher, job)
             except TrainingStopped as stopped:
                 raise StoppedError(str(stopped)) from None
     print_training(terminal, summary)

@@ -29,7 +29,8 @@ def print_training_setup(terminal: Terminal, setup: TrainingSetup) -> None:
     noun = "epoch" if setup.epochs == 1 else "epochs"
     epochs = f"{setup.epochs:,} {noun} of {setup.updates_an_epoch:,} updates, batches of {setup.batch_size:,}"
     terminal.line(f"updates     {epochs}")
-    terminal.line(f"batches     {setup.loader}")
+    over = f"; over {setup.ranks:,} processes" if setup.ranks > 1 else ""
+    terminal.line(f"batches     {setup.loader}{over}")
     if setup.lr_reason is not None:
         terminal.line(f"rate        {setup.lr_reason}")
     terminal.line()

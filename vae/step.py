@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,9 @@ from .adapter import Adapter
 from .muon import Muon, layouts
 from .objective import Losses, Objective
 from .recipe import Recipe
+
+Loss = Callable[[Tensor, Tensor, Tensor | None, Tensor | None, float | Tensor], Losses]
+"""An objective: logits, targets, mu, logvar and beta to losses."""
 
 
 @dataclass
@@ -49,6 +52,12 @@ class Step:
 
     def forward(self, inputs: Tensor, targets: Tensor, beta: float | Tensor, noise: Tensor | None = None) -> Losses:
         """Losses and confusion counts of a batch; `noise` (B, latent) samples z, None takes z = mu."""
+        return self.losses(self.objective, inputs, targets, beta, noise)
+
+    def losses(
+        self, objective: Loss, inputs: Tensor, targets: Tensor, beta: float | Tensor, noise: Tensor | None
+    ) -> Losses:
+        """The same by whatever objective."""
         if self.autocast is None:
             logits, mu, logvar = self.adapter.outputs(self.model, inputs, noise)
         else:
@@ -56,7 +65,7 @@ class Step:
                 logits, mu, logvar = self.adapter.outputs(self.model, inputs, noise)
             # a divergence of narrow numbers would be off by more than a dimension's share of it
             mu, logvar = (None if part is None else part.float() for part in (mu, logvar))
-        return self.objective(logits, targets, mu, logvar, beta)
+        return objective(logits, targets, mu, logvar, beta)
 
     def update(self, losses: Losses, lr: float) -> float:
         """Go down the gradient of the losses at rate `lr`; return the gradient's norm before it was clipped.

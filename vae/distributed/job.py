@@ -49,6 +49,7 @@ class Job:
     def __init__(self, launch: Launch) -> None:
         """Join; RunError where the others cannot be reached."""
         self.rank, self.size, self.local_size = launch.rank, launch.size, launch.local_size
+        self._local_rank = launch.local_rank
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         if torch.cuda.is_available() and launch.local_rank < torch.cuda.device_count():
             torch.cuda.set_device(launch.local_rank)
@@ -67,28 +68,36 @@ class Job:
 
     def add_tensor(self, numbers: Tensor) -> Tensor:
         """The same of a tensor, where it is and in place."""
-        with _losing():
+        with losing():
             dist.all_reduce(numbers)
         return numbers
 
     def gather(self, part: Part) -> list[Part]:
         """Every rank's part, by rank, for rank 0; an empty list for the others."""
         found: list[Any] | None = [None] * self.size if self.rank == 0 else None
-        with _losing():
+        with losing():
             dist.gather_object(part, found)
         return found or []
 
     def share(self, found: Part) -> Part:
         """What rank 0 has, for all of them."""
         shared: list[Any] = [found]
-        with _losing():
+        with losing():
             dist.broadcast_object_list(shared)
         only: Part = shared[0]
         return only
 
+    def check_device(self, device: torch.device) -> None:
+        """RunError where the rank would compute on a GPU that another one has."""
+        found = torch.cuda.device_count()
+        if device.type == "cuda" and self._local_rank >= found:
+            do = f"Start at most {found} ranks on a machine with {found}, or pass --device cpu."
+            got = f"{self.local_size} ranks on a machine with {found}"
+            raise RunError("every rank needs a GPU of its own", "--device", got, do)
+
     def part(self) -> None:
         """Leave, once all others are ready to; LostRankError where one never will be."""
-        with _losing():
+        with losing():
             dist.barrier()
         dist.destroy_process_group()
 
@@ -184,7 +193,7 @@ def _reported(error: VaefitError) -> VaefitError:
 
 
 def _by_network(error: Exception) -> bool:
-    """Another rank is the cause: the network says so, through torch.distributed or through its gradients."""
+    """Another rank is the cause: the network says so."""
     if isinstance(error, LostRankError | dist.DistError):
         return True
     text = str(error)
@@ -192,12 +201,14 @@ def _by_network(error: Exception) -> bool:
 
 
 @contextmanager
-def _losing() -> Iterator[None]:
+def losing() -> Iterator[None]:
     """Raise LostRankError for what torch.distributed says of a rank that is gone."""
     try:
         yield
     except RuntimeError as error:
-        raise LostRankError.of(_line(error)) from error
+        if _by_network(error):
+            raise LostRankError.of(_line(error)) from error
+        raise
 
 
 def _line(error: Exception) -> str:

@@ -45,10 +45,10 @@ class TrainFolder(WrittenFolder):
         """The checkpoints in it."""
         return CheckpointFolder.of(self.path)
 
-    def begin(self, settings: TrainSettings, prepared: PreparedTraining, loader: str, rate: Rate) -> None:
+    def begin(self, settings: TrainSettings, prepared: PreparedTraining, loader: str, rate: Rate, ranks: int) -> None:
         """Remove the files of an earlier run, no others, and write `config.json`; `loader` is the mode that is used."""
         remove_earlier(self)
-        self.write("config.json", json_file(training_config(settings, prepared, loader, rate)))
+        self.write("config.json", json_file({**training_config(settings, prepared, loader, rate), "ranks": ranks}))
 
     @contextmanager
     def recording(self, classes: int, checkpoint: Checkpoint | None) -> Iterator[Recorder]:
@@ -138,6 +138,22 @@ class Recorder:
             _log.warning(f"{what}; that of update {self.kept:,} is kept, and the next one is tried in its time")
         else:
             self.kept = checkpoint.step
+
+
+class Unrecorded:
+    """What a rank beside rank 0 hands its rows, weights and checkpoints to: rank 0 writes the same."""
+
+    def steps_row(self, row: StepsRow) -> None:
+        """Nothing."""
+
+    def validation_row(self, row: ValidationRow) -> None:
+        """Nothing."""
+
+    def best(self, model: nn.Module, best: Best) -> None:
+        """Nothing."""
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Nothing."""
 
 
 def training_config(settings: TrainSettings, prepared: PreparedTraining, loader: str, rate: Rate) -> dict[str, object]:

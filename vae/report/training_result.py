@@ -50,6 +50,8 @@ class TrainingSetup:
     lr: float
     lr_reason: str | None
     """How a range test chose it; None where it was given."""
+    ranks: int = 1
+    """Processes that train together."""
 
 
 @dataclass(frozen=True)

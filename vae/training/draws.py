@@ -18,9 +18,12 @@ def augmentation_generator(seed: int, step: int) -> np.random.Generator:
     return np.random.default_rng([_AUGMENTATION, seed, step])
 
 
-def seed_torch(seed: int, step: int) -> None:
-    """Seed torch's own generators, from which a model of one's own may draw, for the update after `step` updates."""
-    torch.manual_seed(_number(_TORCH, seed, step))
+def seed_torch(seed: int, step: int, rank: int = 0) -> None:
+    """Seed torch's own generators, from which a model of one's own may draw, for the update after `step` updates.
+
+    Each rank draws other numbers: they are for other grids.
+    """
+    torch.manual_seed(_number(_TORCH, seed, step, *([rank] if rank else [])))
 
 
 def latent_noise(seed: int, step: int, shape: tuple[int, int]) -> Tensor:
@@ -28,5 +31,5 @@ def latent_noise(seed: int, step: int, shape: tuple[int, int]) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(_number(_NOISE, seed, step)))
 
 
-def _number(stream: int, seed: int, step: int) -> int:
-    return int(np.random.SeedSequence([stream, seed, step]).generate_state(1, np.uint64)[0] >> 1)
+def _number(*place: int) -> int:
+    return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)

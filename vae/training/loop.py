@@ -13,7 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vaefit.cache.ranks import Ranks, any_rank
+
 from ..errors import RunError
+from ..loader.augment import Augmentation
 from ..model import BetaVAE
 from ..monitor import CollapseMonitor
 from ..recipe import Recipe
@@ -49,16 +52,18 @@ class Training:
         validator: Validator,
         keeper: Keeper,
         seed: int,
-        augment: Callable[[Grids, np.random.Generator], Grids] | None,
+        augment: Augmentation | None,
         ignore_index: int | None,
+        ranks: Ranks | None = None,
     ) -> None:
+        """A run; with `ranks` every one of them has such a run, of its rows of each batch, and they stay alike."""
         self.step, self.recipe, self.plan = step, recipe, plan
         self.progress = Progress()
         self.validation: Validation | None = None
         """The newest one that was made here."""
         self.newest: StepsRow | None = None
         self._batches, self._validator, self._keeper = batches, validator, keeper
-        self._seed, self._augment = seed, augment
+        self._seed, self._augment, self._ranks = seed, augment, ranks
         classes = step.adapter.classes
         self._row, self._since = Tally.empty(classes), Tally.empty(classes)
         self._monitor = CollapseMonitor(classes, ignore_index=ignore_index, on_warning=self._warned)
@@ -181,14 +186,13 @@ class Training:
 
     def _update(self, grids: Grids) -> None:
         """Make the next update on grids (B, H, W)."""
-        done, step = self.progress.step, self.step
+        done, step, batches = self.progress.step, self.step, self._batches
         if self._augment is not None:
-            grids = self._augment(grids, augmentation_generator(self._seed, done))
-        seed_torch(self._seed, done)
+            rng = augmentation_generator(self._seed, done)
+            grids = self._augment(grids, rng, batches.rows.start, batches.batch_size)
+        seed_torch(self._seed, done, 0 if self._ranks is None else self._ranks.rank)
         labels = torch.from_numpy(grids.astype(np.int64)).to(step.parameters[0].device)
-        losses = step.forward(
-            step.adapter.inputs(labels, step.model), labels, self.recipe.beta_at(done), self._noise(labels.shape[0])
-        )
+        losses = step.forward(step.adapter.inputs(labels, step.model), labels, self.recipe.beta_at(done), self._noise())
         loss = losses.total.item()
         norm = step.update(losses, self.recipe.lr_at(done)) if math.isfinite(loss) else math.nan
         self._monitor.update(losses.counts, losses.logits, labels, loss=loss)
@@ -199,12 +203,12 @@ class Training:
         self._row.add(losses, norm)
         self.progress.step += 1
 
-    def _noise(self, size: int) -> Tensor | None:
-        model = self.step.model
+    def _noise(self) -> Tensor | None:
+        model, batches = self.step.model, self._batches
         if self.recipe.z != "sample" or not isinstance(model, BetaVAE):
             return None
-        noise = latent_noise(self._seed, self.progress.step, (size, model.latent_dim))
-        return noise.to(self.step.parameters[0].device)
+        noise = latent_noise(self._seed, self.progress.step, (batches.batch_size, model.latent_dim))
+        return noise[batches.rows].to(self.step.parameters[0].device)
 
     def _after(self, epoch: int) -> None:
         """What is due after an update."""
@@ -252,8 +256,12 @@ class Training:
                 progress.stopped = f"macro accuracy was not better in {patience} validations"
 
     def _check_stop(self, stop: StopRequest) -> None:
+        if self._ranks is not None:
+            stop.asked = any_rank(self._ranks, stop.asked)  # a signal reaches each rank at another update
         if stop.asked:
             self._save()
+            if self._ranks is not None:
+                any_rank(self._ranks, True)  # none ends before the checkpoint is whole: torchrun would end the others
             raise TrainingStopped
 
     def _save(self) -> None:

@@ -70,6 +70,10 @@ class Batches(Protocol):
     """Batches of an epoch, as a loader gives them."""
 
     steps: int
+    batch_size: int
+    """Grids of a batch."""
+    rows: slice
+    """Which of them are given here; the others are other ranks'."""
 
     def epoch(self, epoch: int, first: int = 0) -> Any:
         """An iterator over the batches (B, H, W) from number `first` on."""

@@ -61,6 +61,8 @@ class Beginning:
     weights: tuple[float, ...]
     split: dict[str, int]
     """Grids by role."""
+    ranks: int = 1
+    """Processes that trained together."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,19 @@ class StoredTraining:
                 _log.warning(
                     f"the run began with {name} {then}, and this is {here}: its numbers may differ from here on"
                 )
+
+    def check_ranks(self, ranks: int) -> None:
+        """Raise RunError where so many processes cannot go on; what is streamed is dealt out by their number.
+
+        From memory the batches are the same whatever their number, and their sums differ by rounding alone.
+        """
+        began = self.began
+        if began.loader == "stream" and began.ranks != ranks:
+            what = "a run that streams its grids goes on with as many processes as it began with"
+            do = f"Start {began.ranks}, {_ANEW}" if began.ranks > 1 else f"Start it without torchrun, {_ANEW}"
+            raise RunError(what, str(self.folder), f"{ranks}, begun with {began.ranks}", do)
+        if began.ranks != ranks:
+            _log.warning(f"the run began with ranks: {began.ranks}, and goes on with {ranks}: its batches are the same")
 
     def check_unbegun(self) -> None:
         """Raise RunError unless the run was cut off before its first checkpoint: it may be begun anew then."""

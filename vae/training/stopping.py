@@ -25,8 +25,10 @@ class StopRequest:
 
 
 @contextmanager
-def stop_request() -> Iterator[StopRequest]:
+def stop_request(insisting: bool = True) -> Iterator[StopRequest]:
     """Take a first Ctrl-C, or SIGTERM, as a request; a second one interrupts at once, as it does outside.
+
+    Not where nobody is `insisting`: torchrun passes on to each rank what the terminal has sent it already.
 
     Only the main thread gets signals: in any other, nothing is changed.
     """
@@ -36,7 +38,7 @@ def stop_request() -> Iterator[StopRequest]:
         return
 
     def take(number: int, frame: FrameType | None) -> None:
-        if request.asked:
+        if request.asked and insisting:
             raise KeyboardInterrupt
         request.asked = True
 

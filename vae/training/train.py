@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vaefit.cache.counts import Progress as Counting
+from vaefit.cache.ranks import by_first
 from vaefit.kernels import Backend
 
 from ..compatibility import check_labels, described_model
@@ -29,7 +32,7 @@ from ..range_test import range_test
 from ..recipe import Recipe
 from ..report.earlier import remove_unfinished
 from ..report.summary import DatasetSummary, WeightsSummary
-from ..report.training_folder import TrainFolder
+from ..report.training_folder import TrainFolder, Unrecorded
 from ..report.training_result import TrainedRun, TrainingSetup, TrainSummary
 from ..seeded import seeded
 from ..start import Difference
@@ -38,11 +41,17 @@ from ..stepwise import Stepwise
 from .checkpoint import Checkpoint
 from .loop import Training
 from .prepare import PreparedTraining, recipe_for
-from .progress import Plan
+from .progress import Keeper, Plan
 from .resume import Rate, StoredTraining, locked
 from .settings import TrainSettings, from_anywhere
 from .stopping import TrainingStopped, stop_request
 from .validation import Validator
+
+if TYPE_CHECKING:
+    from ..distributed.job import Job
+
+FIRST_GRIDS = 4096
+"""Grids of the first batch that each rank looks at, where it holds fewer itself."""
 
 _log = logging.getLogger("vaefit")
 _DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
@@ -59,36 +68,50 @@ class TrainWatcher:
     """After every update and every validation."""
 
 
-def run_train(settings: TrainSettings, watcher: TrainWatcher | None = None) -> TrainSummary:
+def run_train(settings: TrainSettings, watcher: TrainWatcher | None = None, job: Job | None = None) -> TrainSummary:
     """Train, and leave a run folder behind.
+
+    The ranks of a `job` all call this with the same settings, share each batch, and are given the same result; rank 0
+    writes.
 
     Raises SettingError for settings that are wrong by themselves, DataError and RunError where it cannot run, and
     TrainingStopped, a KeyboardInterrupt, where it was asked to stop.
     """
-    folder = TrainFolder.claim(settings.out, settings.overwrite)
+    folder = by_first(job, lambda: TrainFolder.claim(settings.out, settings.overwrite))
     try:
-        with locked(folder.path):
-            return _Run(from_anywhere(settings), folder, watcher or TrainWatcher(), None).whole()
+        with _writing(folder.path, job):
+            return _Run(from_anywhere(settings), folder, watcher or TrainWatcher(), None, job).whole()
     except BaseException:
-        folder.release()
+        if job is None or job.rank == 0:
+            folder.release()
         raise
 
 
 def resume_train(
-    folder: Path, changed: Callable[[TrainSettings], TrainSettings], watcher: TrainWatcher | None = None
+    folder: Path,
+    changed: Callable[[TrainSettings], TrainSettings],
+    watcher: TrainWatcher | None = None,
+    job: Job | None = None,
 ) -> TrainSummary:
     """Go on with the run in a folder from its newest whole checkpoint; the result is that of a run never stopped.
 
     Args:
         changed: from the settings of the run to those to go on with; SettingError where one may not change.
+        job: as for `run_train`; another number of ranks is right where the grids are in memory, and refused else.
 
     Raises as `run_train`, and RunError where the folder holds no such run, the data or the weights are others than
     when it began, or another process is training it.
     """
-    stored = StoredTraining.read(folder)
-    with locked(folder):
+    stored = by_first(job, lambda: StoredTraining.read(folder))
+    stored.check_ranks(1 if job is None else job.size)
+    with _writing(folder, job):
         settings = changed(stored.settings)
-        return _Run(settings, TrainFolder(folder.absolute()), watcher or TrainWatcher(), stored).whole()
+        return _Run(settings, TrainFolder(folder.absolute()), watcher or TrainWatcher(), stored, job).whole()
+
+
+def _writing(folder: Path, job: Job | None) -> AbstractContextManager[None]:
+    """Keep other processes from the folder; of a job, rank 0 does."""
+    return locked(folder) if job is None or job.rank == 0 else nullcontext()
 
 
 @dataclass
@@ -99,22 +122,25 @@ class _Run:
     folder: TrainFolder
     watcher: TrainWatcher
     stored: StoredTraining | None
+    job: Job | None
 
     def whole(self) -> TrainSummary:
         """From counting to the result."""
         settings = self.settings
         device = choose_device(settings.device)
+        if self.job is not None:
+            self.job.check_device(device)
         backend, choice = preferred_backend(settings.backend, device)
         loaded = None if settings.model is None else settings.model.load()
         prepared = PreparedTraining.of(settings, device, choice, self.watcher.counting)
         if self.stored is not None:
             self.stored.check(prepared)
         _, height, width = prepared.dataset.shape
-        cells = settings.batch_size * height * width
+        grids = -(-settings.batch_size // (1 if self.job is None else self.job.size))
         threads = settings.threads if self.stored is None else self.stored.began.threads
-        what = f"{settings.batch_size} grids of {height} x {width}, {prepared.dataset.classes} classes"
+        what = f"{grids} grids of {height} x {width}, {prepared.dataset.classes} classes"
         with ExitStack() as stack:
-            stack.enter_context(cpu_threads(threads, cells))
+            stack.enter_context(cpu_threads(threads, grids * height * width))
             stack.enter_context(reproducible())
             stack.enter_context(seeded(settings.seed, device))
             train = stack.enter_context(self._loader(prepared, "train"))
@@ -135,6 +161,7 @@ class _Run:
             window=settings.window,
             classes=prepared.dataset.classes,
             ignore_index=settings.ignore_index,
+            ranks=self.job,
         )
 
     def _train(
@@ -145,35 +172,53 @@ class _Run:
         recipe = recipe_for(settings, updates, train.steps)
         _, height, width = prepared.dataset.shape
         model = build_network(loaded, classes, height, width, settings.latent_dim, settings.seed, device)
-        first = next(iter(train.epoch(0))).astype(np.int64)
+        first = self._first_batch(train)
         check_labels(first, classes, ignored)
         labels = torch.from_numpy(first).to(device)
         look = FirstLook.take(model, labels, recipe, settings.seed, classes, None, ignored)
         objective = Objective.build(prepared.weights.values, recipe, ignored, backend, device)
         check_objective(objective, labels)
         agreement = preflight(objective, look.logits, labels)
-        rate = self._rate(recipe, model, look, objective, labels)
+        rate = by_first(self.job, lambda: self._rate(recipe, model, look, objective, labels))
         recipe = replace(recipe, lr=rate.lr)
         if settings.compile:
             model.compile()
-        setup = _setup(settings, prepared, model, look, train, updates, agreement, rate)
+        setup = _setup(settings, prepared, model, look, train, updates, agreement, rate, self.job)
         if self.watcher.started is not None:
             self.watcher.started(setup)
         step = Step.build(model, look.adapter, objective, recipe, _DTYPES[settings.precision])
-        validator = Validator(step, lambda: val.in_order(settings.batch_size), val.size, ignored)
+        own = train.rows.stop - train.rows.start
+        validator = Validator(step, lambda: val.in_order(own), val.size, ignored, self.job)
         every = settings.validate_every or train.steps
         plan = Plan(updates, train.steps, every, settings.patience, settings.checkpoint_every)
-        checkpoint = self._begun(prepared, train, rate)
-        with self.folder.recording(classes, checkpoint) as recorder:
+        checkpoint = by_first(self.job, lambda: self._begun(prepared, train, rate))
+        if self.job is not None:
+            from ..distributed.step import DistributedStep
+
+            step = DistributedStep.over(self.job, step)
+        with self._recording(classes, checkpoint) as recorder:
             training = Training(
-                step, recipe, plan, train, validator, recorder, settings.seed, prepared.augment, ignored
+                step, recipe, plan, train, validator, recorder, settings.seed, prepared.augment, ignored, self.job
             )
             if checkpoint is not None:
                 training.restore(checkpoint)
-            with self._resumable(), stop_request() as stop:
+            with self._resumable(), stop_request(insisting=self.job is None) as stop:
                 training.run(stop, self.watcher.update)
         trained = TrainedRun(prepared, setup, training.progress, training.best_validation())
-        return self.folder.finish(trained, ignored)
+        return by_first(self.job, lambda: self.folder.finish(trained, ignored))
+
+    def _first_batch(self, train: Loader) -> NDArray[np.int64]:
+        """(B, H, W), what the network is initialised and looked at with: those of all ranks, if they are not many."""
+        own = next(iter(train.epoch(0))).astype(np.int64)
+        if self.job is None:
+            return own
+        whole = np.concatenate(self.job.share(self.job.gather(own)))
+        return whole[: max(FIRST_GRIDS, len(own))]
+
+    def _recording(self, classes: int, checkpoint: Checkpoint | None) -> AbstractContextManager[Keeper]:
+        if self.job is None or self.job.rank == 0:
+            return self.folder.recording(classes, checkpoint)
+        return nullcontext(Unrecorded())
 
     def _rate(self, recipe: Recipe, model: nn.Module, look: FirstLook, objective: Objective, labels: Tensor) -> Rate:
         """The learning rate; found on the first batch where it was left open, once and for all resumptions."""
@@ -202,7 +247,7 @@ class _Run:
                 return checkpoint
             self.stored.check_unbegun()
             _log.warning("the run has no checkpoint yet: it begins anew")
-        self.folder.begin(self.settings, prepared, train.mode, rate)
+        self.folder.begin(self.settings, prepared, train.mode, rate, 1 if self.job is None else self.job.size)
         return None
 
     @contextmanager
@@ -212,7 +257,7 @@ class _Run:
         try:
             yield
         except RunError as error:
-            raise RunError(error.what, error.where, error.got, f"{error.do} Then g{on}") from error
+            raise type(error)(error.what, error.where, error.got, f"{error.do} Then g{on}") from error
         except KeyboardInterrupt:
             raise TrainingStopped(f"G{on}") from None
         except Exception as error:
@@ -232,6 +277,7 @@ def _setup(
     updates: int,
     agreement: Difference | None,
     rate: Rate,
+    job: Job | None,
 ) -> TrainingSetup:
     return TrainingSetup(
         dataset=DatasetSummary.of(prepared.dataset),
@@ -251,4 +297,5 @@ def _setup(
         preflight=agreement,
         lr=rate.lr,
         lr_reason=rate.reason,
+        ranks=1 if job is None else job.size,
     )

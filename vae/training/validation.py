@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaefit.cache.errors import DataError
+from vaefit.cache.ranks import Ranks
 
+from ..loader.share import Share
 from ..mode import evaluating
 from ..objective import Losses, Objective, divisors, kl_per_dimension
 from ..signals import Accuracies, Labels, Shares
@@ -63,16 +65,30 @@ class Validation:
 class Validator:
     """Measures a model on one split, as often as asked; the split is the same each time."""
 
-    def __init__(self, step: Step, split: Callable[[], Iterator[Grids]], size: int, ignore_index: int | None) -> None:
-        """`split` gives the grids, batch after batch and always in the same order; `size` is how many there are."""
+    def __init__(
+        self,
+        step: Step,
+        split: Callable[[], Iterator[Grids]],
+        size: int,
+        ignore_index: int | None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        """A way to measure.
+
+        Args:
+            split: gives the grids, batch after batch and always in the same order; of several ranks, each its own.
+            size: how many there are, those of all ranks.
+            ranks: who measures together; every one of them has what was measured.
+        """
         self._step, self._split, self._size, self._ignore_index = step, split, size, ignore_index
+        self._ranks, self._mine = ranks, Share.of_ranks(ranks).of(size)
         self._shares: Shares | None = None
 
     def measure(self, beta: float) -> Validation:
         """Reconstruct every grid with z = mu; DataError where every cell is ignored, or the data cannot be read."""
         step, classes = self._step, self._step.adapter.classes
         device = step.parameters[0].device
-        sums, shown = _Sums(classes, step.objective), _Shown(self._size)
+        sums, shown = _Sums(classes, step.objective), _Shown(self._size, self._mine.start)
         held: NDArray[np.int64] | None = None
         with torch.no_grad(), evaluating(step.model):
             for grids in self._split():
@@ -84,6 +100,10 @@ class Validator:
                 if self._shares is None:
                     here = _positions(cells, classes, self._ignore_index)
                     held = here if held is None else held + here
+        if self._ranks is not None:
+            sums.add_up(self._ranks)
+            shown.put_together(self._ranks)
+            held = None if held is None else self._ranks.add(held)
         if held is not None:
             if not held.any():
                 raise DataError("every cell of the split is ignored", got=f"--ignore-index {self._ignore_index}")
@@ -95,9 +115,10 @@ class Validator:
 class _Shown:
     """The reconstructions that are kept."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, first: int) -> None:
+        """Of `size` grids; those that are added are the ones from `first` on."""
         self.numbers = [place * size // SHOWN for place in range(SHOWN)] if size > SHOWN else list(range(size))
-        self._first = 0
+        self._first = first
         self._targets: list[Labels] = []
         self._predictions: list[Labels] = []
 
@@ -107,6 +128,13 @@ class _Shown:
         if rows:
             self._targets.append(cells[rows])
             self._predictions.append(logits[rows].argmax(dim=1).cpu().numpy())
+
+    def put_together(self, ranks: Ranks) -> None:
+        """Take in what the other ranks keep, which hold one stretch of the split after another."""
+        kept = ranks.share(ranks.gather((self._targets, self._predictions)))
+        self._targets, self._predictions = (
+            [part for of_rank in parts for part in of_rank] for parts in zip(*kept, strict=True)
+        )
 
     @property
     def targets(self) -> Labels:
@@ -143,6 +171,16 @@ class _Sums:
             each = kl_per_dimension(mu, losses.logvar.double())
             rows = torch.stack([each.sum(0), mu.sum(0), mu.square().sum(0)]).cpu().numpy()
             self._latent = rows if self._latent is None else self._latent + rows
+
+    def add_up(self, ranks: Ranks) -> None:
+        """Take in the sums of the other ranks."""
+        whole = ranks.add(np.array([self._grids, self._divisor, self._batches], np.int64)).tolist()
+        self._grids, self._divisor, self._batches = whole
+        if self._reduction == "sum":  # a batch is what all ranks hold of it
+            self._divisor = self._batches = self._batches // ranks.size
+        self._counts, self._losses = ranks.add(self._counts), ranks.add(self._losses)
+        if self._latent is not None:
+            self._latent = ranks.add(self._latent)
 
     def validation(self, shares: Shares, shown: _Shown) -> Validation:
         accuracies = Accuracies.of(self._counts)
