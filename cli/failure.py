@@ -78,7 +78,8 @@ class Failure:
         from vaefit.cache.errors import printable, sentence
 
         with suppress(OSError):  # there is nowhere to tell it; the exit code still does
-            print(printable("error: " + sentence(**parts)), file=sys.stderr)
+            # in one piece: several processes of a job may tell it at once
+            print(printable("error: " + sentence(**parts)) + "\n", end="", file=sys.stderr)
         return self.code
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -18,6 +20,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from vaefit.cache.errors import VaefitError
@@ -27,7 +30,7 @@ from ..launch import Launch
 
 Part = TypeVar("Part")
 
-_FAILURE = "vaefit/failure"
+_FAILURE = "failure"
 """Where in the job's store the first error lies."""
 _PATIENCE = 3.0
 """Seconds in which the error of a rank that is gone should have reached the store."""
@@ -39,8 +42,7 @@ class LostRankError(RunError):
     @classmethod
     def of(cls, got: str) -> LostRankError:
         """`got` is what the network says."""
-        do = "Look at what torchrun says of it, and run the command again."
-        return cls("another process of the job is gone", "torch.distributed", got, do)
+        return cls("another process of the job is gone", got=got, do="torchrun's report says which, and how it ended.")
 
 
 class Job:
@@ -54,7 +56,9 @@ class Job:
         if torch.cuda.is_available() and launch.local_rank < torch.cuda.device_count():
             torch.cuda.set_device(launch.local_rank)
         try:
-            self._store, rank, size = next(rendezvous("env://"))
+            store, rank, size = next(rendezvous("env://"))
+            # torchrun may keep one store for all its attempts, with the addresses of ranks that are gone
+            self._store = PrefixStore(f"vaefit/{launch.restarts}", store)
             dist.init_process_group(backend, store=self._store, rank=rank, world_size=size)
         except (RuntimeError, ValueError) as error:
             where = f"rank {launch.rank} of {launch.size}"
@@ -100,6 +104,11 @@ class Job:
         with losing():
             dist.barrier()
         dist.destroy_process_group()
+
+    def answer(self) -> None:
+        """LostRankError where another rank is gone, and cannot answer."""
+        with losing():
+            dist.all_reduce(torch.zeros(1), async_op=True).wait(timedelta(seconds=_PATIENCE))
 
     def first_failure(self, mine: _Failure | None, wait: float = 0.0) -> _Failure | None:
         """The failure that was told first, by whichever rank; `mine` where there is none yet. None if none comes."""
@@ -155,6 +164,10 @@ def joined(launch: Launch) -> Iterator[Job]:
     except _Ended as ended:
         failure = job.first_failure(None, _PATIENCE)
         if failure is None:
+            try:
+                job.answer()  # where all were asked to end, all come here
+            except LostRankError as lost:
+                raise _reported(lost) from ended
             raise
         raise _reported(failure.anywhere()) from ended
     except KeyboardInterrupt:
@@ -162,7 +175,8 @@ def joined(launch: Launch) -> Iterator[Job]:
     except Exception as error:
         if _by_network(error):
             failure = job.first_failure(None, _PATIENCE)
-            raise _reported(failure.anywhere() if failure else LostRankError.of(_line(error))) from error
+            lost = error if isinstance(error, LostRankError) else LostRankError.of(_line(error))
+            raise _reported(failure.anywhere() if failure else lost) from error
         ours = isinstance(error, VaefitError)
         told = error if isinstance(error, VaefitError) else _mistake(error)
         failure = job.first_failure(_Failure(job.rank, told))
@@ -212,7 +226,8 @@ def losing() -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].partition(". This is typically")[0]
+    """The first line of an error, without the line of code and the advice that gloo puts around it."""
+    return re.sub(r"^\[[^\]]*\] ", "", str(error).strip().partition("\n")[0].partition(". This is typically")[0])
 
 
 @contextmanager

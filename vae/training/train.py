@@ -253,7 +253,8 @@ class _Run:
     @contextmanager
     def _resumable(self) -> Iterator[None]:
         """Add to what ends training how to go on."""
-        on = f"o on with `vaefit-cli train --resume {self.folder.path}`."
+        command = "vaefit-cli" if self.job is None else "torchrun ... -m vaefit.cli"
+        on = f"o on with `{command} train --resume {self.folder.path}`."
         try:
             yield
         except RunError as error:
