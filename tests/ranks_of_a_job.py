@@ -17,16 +17,26 @@ from torch.distributed import TCPStore
 if TYPE_CHECKING:  # a rank has no use for what it imports
     from conftest import Outcome
 
-PRELOADED = ["torch", "h5py", "matplotlib.figure", "vaefit.vae.training.train", "vaefit.vae.distributed.job"]
+PRELOADED = [
+    "torch._dynamo",  # which DistributedDataParallel imports
+    "vaefit.cli.app",
+    "vaefit.vae.distributed.step",
+    "vaefit.vae.report.page.training_content",
+    "vaefit.vae.report.training_curves",
+    "vaefit.vae.training.train",
+]
 SECONDS = 120
 
 multiprocessing.set_forkserver_preload(PRELOADED)
 
 
-def run_job(ranks: int, *arguments: str | Path, before: Callable[[int], None] | None = None) -> list[Outcome]:
+def run_job(
+    ranks: int, *arguments: str | Path, before: Callable[[int], None] | None = None, restarts: int = 0
+) -> list[Outcome]:
     """What `torchrun --nproc-per-node RANKS -m vaefit.cli ARGUMENTS` leaves, a rank an outcome.
 
-    `before`, a function of a module, is called with the rank in its process, before the command.
+    `before`, a function of a module, is called with the rank in its process, before the command; `restarts` is how
+    often torchrun has begun the job anew.
     """
     from conftest import Outcome
 
@@ -41,7 +51,7 @@ def run_job(ranks: int, *arguments: str | Path, before: Callable[[int], None] | 
                 **os.environ,
                 "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks),
                 "MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True",
-                "OMP_NUM_THREADS": "1",
+                "TORCHELASTIC_RESTART_COUNT": str(restarts), "OMP_NUM_THREADS": "1",
             }  # fmt: skip
             told = (words, environment, os.getcwd(), os.path.join(folder, str(rank)), rank, before)  # noqa: PTH109, PTH118
             process = context.Process(target=_rank, args=told)
@@ -71,8 +81,10 @@ def _rank(
     import torch
 
     from vaefit.cli import run
+    from vaefit.vae.report import training_curves
 
     torch.set_num_threads(1)
+    training_curves.draw_training_curves = lambda _, out: out.touch()  # which takes longer than all else
     with (
         open(f"{files}.out", "w") as out,  # noqa: PTH123
         open(f"{files}.err", "w") as err,  # noqa: PTH123

@@ -166,8 +166,8 @@ def joined(launch: Launch) -> Iterator[Job]:
         if failure is None:
             try:
                 job.answer()  # where all were asked to end, all come here
-            except LostRankError as lost:
-                raise _reported(lost) from ended
+            except LostRankError as gone:
+                raise _reported(gone) from ended
             raise
         raise _reported(failure.anywhere()) from ended
     except KeyboardInterrupt:

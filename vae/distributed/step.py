@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..objective import Losses
+from ..recipe import Recipe
 from ..step import Step
 from .job import Job, losing
 from .objective import GlobalObjective
@@ -39,11 +40,12 @@ class DistributedStep(Step):
     wrapped: DistributedDataParallel = field(kw_only=True)
 
     @classmethod
-    def over(cls, job: Job, step: Step) -> DistributedStep:
+    def over(cls, job: Job, step: Step, recipe: Recipe) -> DistributedStep:
         """The same step over the ranks of a job; the parameters become those of rank 0."""
         module = _Forward(step, GlobalObjective.over(job, step.objective))
-        # with beta 0 nothing hangs on the variance, and a model of one's own may leave out whatever it likes
-        wrapped = DistributedDataParallel(module, find_unused_parameters=True)
+        # with z = mu and beta 0 nothing hangs on the variance; a model of one's own may leave out whatever it likes
+        all_used = step.adapter.ours and (recipe.z == "sample" or (recipe.beta > 0 and recipe.beta_ramp is None))
+        wrapped = DistributedDataParallel(module, find_unused_parameters=not all_used)
         return cls(**vars(step), wrapped=wrapped)
 
     def forward(self, inputs: Tensor, targets: Tensor, beta: float | Tensor, noise: Tensor | None = None) -> Losses:

@@ -195,7 +195,7 @@ class _Run:
         if self.job is not None:
             from ..distributed.step import DistributedStep
 
-            step = DistributedStep.over(self.job, step)
+            step = DistributedStep.over(self.job, step, recipe)
         with self._recording(classes, checkpoint) as recorder:
             training = Training(
                 step, recipe, plan, train, validator, recorder, settings.seed, prepared.augment, ignored, self.job

@@ -1,0 +1,56 @@
+"""What can happen to one rank of a job while it trains; for `run_job`, which calls these in the rank's process."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+RANK, UPDATE = 1, 3
+"""Where it happens, and after how many updates."""
+
+
+def asked_to_stop(rank: int) -> None:
+    """A signal reaches one rank alone."""
+    _at_an_update(rank, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def killed(rank: int) -> None:
+    """The system kills it."""
+    _at_an_update(rank, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def unreadable(rank: int) -> None:
+    """The file cannot be read any more."""
+
+    def fail() -> None:
+        from vaefit.cache.errors import DataError
+
+        raise DataError("grids 3 to 4 cannot be read", "x.h5:/grids", "no disk", "Check the disk.")
+
+    _at_an_update(rank, fail)
+
+
+def mistaken(rank: int) -> None:
+    """There is a mistake in the code."""
+
+    def fail() -> None:
+        raise AssertionError("never here")
+
+    _at_an_update(rank, fail)
+
+
+def _at_an_update(rank: int, happen: Callable[[], None]) -> None:
+    from vaefit.vae.training.loop import Training
+
+    if rank != RANK:
+        return
+    update: Callable[..., None] = Training._update
+
+    def changed(self: Training, grids: Any) -> None:
+        if self.progress.step == UPDATE:
+            happen()
+        update(self, grids)
+
+    Training._update = changed  # type: ignore[method-assign]

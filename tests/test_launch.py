@@ -1,0 +1,23 @@
+"""How a process finds out that it is one of several."""
+
+from __future__ import annotations
+
+from vaefit.vae.launch import Launch
+
+TOLD = {"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+
+
+def test_what_torchrun_says_is_read():
+    more = {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RESTART_COUNT": "5"}
+    assert Launch.of_environment({**TOLD, **more}) == Launch(3, 4, 1, 2, 5)
+
+
+def test_without_the_local_numbers_all_ranks_are_taken_to_be_on_one_machine():
+    assert Launch.of_environment(TOLD) == Launch(3, 4, 3, 4, 0)
+
+
+def test_a_process_by_itself_is_no_job():
+    assert Launch.of_environment({}) is None
+    assert Launch.of_environment({**TOLD, "WORLD_SIZE": "1", "RANK": "0"}) is None
+    for name in TOLD:
+        assert Launch.of_environment({key: value for key, value in TOLD.items() if key != name}) is None
