@@ -73,7 +73,7 @@ class Augmentation:
         free = np.array([c for c in range(self.classes) if c not in (self.background, self.ignore_index)], np.int64)
         names = np.tile(np.arange(self.classes, dtype=grids.dtype), (size, 1))
         names[:, free] = rng.permuted(np.tile(free, (size, 1)), axis=1)
-        names, cells = names[rows], grids.reshape(len(grids), -1)
+        names, cells = names[rows], grids.reshape(len(grids), grids.shape[1] * grids.shape[2])
         if self.ignore_index is None or 0 <= self.ignore_index < self.classes:
             found = np.take_along_axis(names, cells.astype(np.int64), axis=1)
         else:
