@@ -38,5 +38,9 @@ def prints() -> bool:
 def restarted(out: Path | None) -> Path | None:
     """The run to go on with, where torchrun begins the job anew after it has lost a rank; None where there is none."""
     launch = Launch.of_environment()
-    begun = launch is not None and launch.restarts > 0 and out is not None and (out / "config.json").is_file()
-    return out if begun else None
+    if launch is None or launch.restarts == 0 or out is None or not (out / "config.json").is_file():
+        return None
+    from vaefit.vae.report.stored import read_json
+
+    # what lies there may be another run, which is to be overwritten or should not be
+    return out if read_json(out, "config.json").get("job") == launch.job else None

@@ -92,7 +92,12 @@ def test_ranks_that_stream_go_on_as_if_they_had_not_been_stopped(numbered, tmp_p
     (refused, *_) = run_job(3, "train", "--resume", tmp_path / "run")
     assert refused.code == 3
     assert "goes on with as many processes as it began with (got 3, begun with 2)" in refused.err
-    # torchrun begins the job anew, by the same command
+    # torchrun begins the job anew, by the same command; another job's run is none of its business
+    config = (tmp_path / "run" / "config.json").read_text()
+    (tmp_path / "run" / "config.json").write_text(config.replace('"job": "', '"job": "other '))
+    (refused, *_) = run_job(2, *told, "--out", tmp_path / "run", restarts=1)
+    assert "the run folder is not empty" in refused.err
+    (tmp_path / "run" / "config.json").write_text(config)
     assert [outcome.code for outcome in run_job(2, *told, "--out", tmp_path / "run", restarts=1)] == [0, 0]
     for name in ("metrics.csv", "steps.csv", "model.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,6 +21,11 @@ class Launch:
     local_size: int
     restarts: int
     """How often the job was begun anew since a rank was lost."""
+
+    @property
+    def job(self) -> str:
+        """The same for a process and for the one that takes its place after a restart; no other job's."""
+        return f"{os.environ.get('TORCHELASTIC_RUN_ID', '')}/{platform.node()}/{os.getppid()}"
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> Launch | None:

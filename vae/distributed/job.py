@@ -51,6 +51,8 @@ class Job:
     def __init__(self, launch: Launch) -> None:
         """Join; RunError where the others cannot be reached."""
         self.rank, self.size, self.local_size = launch.rank, launch.size, launch.local_size
+        self.name = launch.job
+        """Whose it is; the same after a restart."""
         self._local_rank = launch.local_rank
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         if torch.cuda.is_available() and launch.local_rank < torch.cuda.device_count():

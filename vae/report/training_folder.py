@@ -25,6 +25,7 @@ from .training_result import FORMAT, KIND, METRICS, TrainedRun, TrainSummary
 from .written import Rows, WrittenFolder, weights_file
 
 if TYPE_CHECKING:
+    from ..distributed.job import Job
     from ..training.prepare import PreparedTraining
     from ..training.resume import Rate
     from ..training.settings import TrainSettings
@@ -45,10 +46,13 @@ class TrainFolder(WrittenFolder):
         """The checkpoints in it."""
         return CheckpointFolder.of(self.path)
 
-    def begin(self, settings: TrainSettings, prepared: PreparedTraining, loader: str, rate: Rate, ranks: int) -> None:
+    def begin(
+        self, settings: TrainSettings, prepared: PreparedTraining, loader: str, rate: Rate, job: Job | None
+    ) -> None:
         """Remove the files of an earlier run, no others, and write `config.json`; `loader` is the mode that is used."""
         remove_earlier(self)
-        self.write("config.json", json_file({**training_config(settings, prepared, loader, rate), "ranks": ranks}))
+        processes = {"ranks": 1, "job": None} if job is None else {"ranks": job.size, "job": job.name}
+        self.write("config.json", json_file({**training_config(settings, prepared, loader, rate), **processes}))
 
     @contextmanager
     def recording(self, classes: int, checkpoint: Checkpoint | None) -> Iterator[Recorder]:

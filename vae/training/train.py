@@ -247,7 +247,7 @@ class _Run:
                 return checkpoint
             self.stored.check_unbegun()
             _log.warning("the run has no checkpoint yet: it begins anew")
-        self.folder.begin(self.settings, prepared, train.mode, rate, 1 if self.job is None else self.job.size)
+        self.folder.begin(self.settings, prepared, train.mode, rate, self.job)
         return None
 
     @contextmanager
