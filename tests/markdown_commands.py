@@ -15,9 +15,10 @@ from typing import Any
 
 import h5py
 import numpy as np
+from ranks_of_a_job import run_job
 
 ROOT = Path(__file__).parents[1]
-PROGRAMS = ("vaefit-cli ", "python ", "echo ")
+PROGRAMS = ("vaefit-cli ", "torchrun ", "python ", "echo ")
 
 
 def shell_commands(text: str) -> list[str]:
@@ -88,13 +89,18 @@ def run(command: str, folder: Path, vaefit_cli: Callable[..., Any]) -> tuple[int
     """Run a command as it stands; its exit code, and what it printed.
 
     `vaefit-cli` runs in this process, as its start is the business of test_cli_start.py and takes longer than most
-    commands; `python` is this interpreter.
+    commands; so do the ranks that `torchrun` would start, in processes of their own; `python` is this interpreter.
     """
     program, *words = shlex.split(command)
     if program == "vaefit-cli":
         with inside(folder):
             outcome = vaefit_cli(*words)
         return outcome.code, outcome.out, outcome.err
+    if program == "torchrun":
+        ranks, command = int(words[words.index("--nproc-per-node") + 1]), words[words.index("vaefit.cli") + 1 :]
+        with inside(folder):
+            outcomes = run_job(ranks, *command)
+        return max(one.code for one in outcomes), outcomes[0].out, "".join(one.err for one in outcomes)
     if program == "python" and words[0] == "train_vae.py":
         words[0] = str(ROOT / "train_vae.py")
     call = command if program == "echo" else [sys.executable, *words]
