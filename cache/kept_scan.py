@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from . import store
 from .description import Description
-from .key import Key
 from .location import Location
-from .sources import UnlistedError, list_sources
+from .sources import UnlistedError
 from .watch import ChangedError, Watch
 
 if TYPE_CHECKING:  # a cached answer needs no HDF5
@@ -36,11 +35,11 @@ def scan_unchanged(
 ) -> Scanned:
     """Scan; ChangedError where the times of a file show that it changed meanwhile."""
     try:
-        sources, stamps, _ = list_sources(location)
+        watch = Watch.begin(location, by_bytes=False)
     except UnlistedError:
         return _scan(location, classes, ignore_index, threads, each)
     scanned = _scan(location, classes, ignore_index, threads, each)
-    changed = Key(location.dataset, sources, stamps, "").changed_file(location)
+    changed = watch.changed()
     if changed is not None:
         raise ChangedError(changed)
     return scanned

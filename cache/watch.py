@@ -31,11 +31,14 @@ class Watch:
     _early: Future[str] | None = None
 
     @classmethod
-    def begin(cls, location: Location) -> Watch:
-        """Look at the files before they are read; UnlistedError, DataError as `list_sources`."""
+    def begin(cls, location: Location, by_bytes: bool = True) -> Watch:
+        """Look at the files before they are read; UnlistedError, DataError as `list_sources`.
+
+        Without `by_bytes` no digest is taken, now or later, and the times alone are to tell.
+        """
         sources, stamps, holder = list_sources(location)
         # an edit during the scan may leave the times of a file just written as they are; its bytes tell
-        content = _content(sources.paths(location.file)) if racy(stamps) else ""
+        content = _content(sources.paths(location.file)) if by_bytes and racy(stamps) else ""
         return cls(location, Key(location.dataset, sources, stamps, content), holder)
 
     def digest_beside(self, pool: ThreadPoolExecutor, stop: Event) -> None:
@@ -47,10 +50,10 @@ class Watch:
         """The digest of the files that were read; empty where that could not be taken."""
         return _content(self._paths) if self._early is None else self._early.result()
 
-    def changed(self, content: str) -> str | None:
-        """What changed since the first look; None where nothing did. `content` is the digest taken since."""
+    def changed(self, content: str | None = None) -> str | None:
+        """What changed since the first look; None where nothing did. `content` is the digest, if it was taken since."""
         changed = self.key.changed_file(self.location)
-        if changed is None and racy(self.key.stamps) and content != self.key.content:
+        if changed is None and content is not None and racy(self.key.stamps) and content != self.key.content:
             return str(self.location)
         return None if changed is None else str(changed)
 
