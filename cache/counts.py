@@ -93,11 +93,7 @@ def count_dataset(
     if use_cache and not rebuild and (hit := look_up(location, ignore_index, cache_dir)) is not None:
         return answered(*hit, location, classes, ignore_index, start)
     if not may_scan and location.exists():
-        raise DataError(
-            "no cached counts are true of this dataset, and a scan was not allowed",
-            str(location),
-            do=f"Run `vaefit-cli weights {location}` first.",
-        )
+        raise not_to_be_scanned(location)
 
     def each(at: Checkpoint, total: int) -> None:
         if progress is not None:
@@ -115,10 +111,8 @@ def count_dataset(
             break
         except ChangedError as changed:
             if last:
-                what = "the data changed while it was counted, twice"
-                do = "Run the command again when nobody writes to it."
-                raise DataError(what, str(changed), do=do) from None
-            _log.warning(f"{changed}: it changed while it was counted, so it is counted again")
+                raise twice_changed(str(changed)) from None
+            warn_recounted(str(changed))
     found, scan = scanned.found, scanned.scan
     return DatasetCounts(
         location=location,
@@ -172,6 +166,23 @@ def look_up(
             entry = entry.rekeyed(key)
             return entry, store.write(entry, location, cache_dir, replace_newer=False) or path
     return None
+
+
+def not_to_be_scanned(location: Location) -> DataError:
+    """The error for a dataset of which no cached counts are true, where nothing else may answer."""
+    what = "no cached counts are true of this dataset, and a scan was not allowed"
+    return DataError(what, str(location), do=f"Run `vaefit-cli weights {location}` first.")
+
+
+def twice_changed(file: str) -> DataError:
+    """The error for a file that is written to all the time."""
+    what = "the data changed while it was counted, twice"
+    return DataError(what, file, do="Run the command again when nobody writes to it.")
+
+
+def warn_recounted(file: str) -> None:
+    """Say that what was counted is worth nothing."""
+    _log.warning(f"{file}: it changed while it was counted, so it is counted again")
 
 
 def answered(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,3 +47,10 @@ def every_rank(ranks: Ranks, yes: bool) -> bool:
 def any_rank(ranks: Ranks, yes: bool) -> bool:
     """True where one of them says so."""
     return int(ranks.add(np.array([yes], np.int64))[0]) > 0
+
+
+def of_first(ranks: Ranks | None, make: Callable[[], Part]) -> Part:
+    """What `make` gives on rank 0, which alone calls it, for all ranks; a process by itself calls it too."""
+    if ranks is None:
+        return make()
+    return ranks.share(make() if ranks.rank == 0 else cast(Part, None))
