@@ -77,7 +77,7 @@ def print_counts(
 ) -> None:
     """What was counted and where the counts come from; with `verbose` of every file, and by which route.
 
-    `fresh` is the recount of `--verify`, whose route is told then; `processes` is how many the job has, if there is one.
+    `fresh` is the recount of `--verify`, whose route is told then; `processes` is how many the job has, if it is one.
     """
     _, height, width = counted.shape
     several = f" in {len(counted.shards):,} shards" if len(counted.shards) > 1 else ""
