@@ -94,7 +94,7 @@ class _Line:
 
     def between(self, first: int, last: int) -> Iterator[Piece]:
         """The parts of pieces from byte `first` to byte `last` of the line."""
-        number = bisect_right(self._edges, first) - 1
+        number = bisect_right(self._edges, first) - 1 if first < last else len(self._work)
         while number < len(self._work) and self._edges[number] < last:
             piece, edge = self._work[number], self._edges[number]
             begin, end = (
