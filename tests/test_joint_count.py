@@ -2,53 +2,44 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 import pytest
+from joint_case import (
+    GZIP,
+    cells,
+    error_of,
+    forget,
+    in_rounds,
+    jointly,
+    many,
+    plain,
+    shards,
+    small_spans,
+    write,
+    written,
+)
 from ranks_as_threads import ThreadRank, together
 
-from vaefit.cache import DataError, ShardCounts, count_shards, partial, rounds
+from vaefit.cache import count_shards
 from vaefit.cache.fingerprint import Stamp
 from vaefit.cache.rank_scan import RankScan
-from vaefit.cache.scan import chunk_bytes, contiguous, through_h5py, whole
-from vaefit.cache.stream import Tiles
-
-GZIP = {"chunks": (4, 8, 8), "maxshape": (400, 8, 8), "compression": "gzip"}
+from vaefit.cache.scan import whole
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, user_folder: Path) -> None:
-    """Spans so small that a few grids are many."""
-    monkeypatch.setattr(contiguous, "SPAN_BYTES", 512)
-    monkeypatch.setattr(chunk_bytes, "SPAN_BYTES", 512)
-    monkeypatch.setattr(through_h5py.Tiles, "of", lambda dataset: Tiles(dataset.shape, (3, *dataset.shape[1:])))
+    small_spans(monkeypatch)
 
 
 @pytest.fixture
 def old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that were written long ago, whose digest is taken during the scan."""
     monkeypatch.setattr(Stamp, "racy", property(lambda _: False))
-
-
-def cells(grids: int, seed: int = 0, dtype: str = "u1") -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    found = rng.integers(1, 6, (grids, 8, 8)) * (rng.random((grids, 8, 8)) < 0.3)
-    return found.astype(dtype)
-
-
-def write(file: Path, grids: np.ndarray, attribute: int | None = None, **layout: Any) -> Path:
-    with h5py.File(file, "w") as handle:
-        dataset = handle.create_dataset("grids", data=grids, **layout)
-        if attribute is not None:
-            dataset.attrs["classes"] = attribute
-    return file
 
 
 def virtual(folder: Path) -> list[Path]:
@@ -86,10 +77,6 @@ def unwritten(folder: Path) -> list[Path]:
     return [folder / "holes.h5"]
 
 
-def shards(folder: Path, sizes: Sequence[int], **layout: Any) -> list[Path]:
-    return [write(folder / f"train-{i}.h5", cells(n, i), **layout) for i, n in enumerate(sizes)]
-
-
 LAYOUTS: dict[str, Callable[[Path], list[Path]]] = {
     "one gzip": lambda folder: shards(folder, [200], **GZIP),
     "one contiguous": lambda folder: shards(folder, [201]),
@@ -100,7 +87,7 @@ LAYOUTS: dict[str, Callable[[Path], list[Path]]] = {
     "holes": unwritten,
     "ignored": ignored,
     "ignored and shuffled": lambda folder: ignored(folder, "<i4", **GZIP, shuffle=True),
-    "many": lambda folder: shards(folder, [3, 40, 7, 1, 90, 12, 8, 8, 30], **GZIP),
+    "many": many,
     "a large one among small ones": lambda folder: shards(folder, [2, 3, 300, 4], **GZIP),
     "another declared": lambda folder: [
         write(folder / "a.h5", cells(20), 9), write(folder / "b.h5", cells(30, 1), 7)
@@ -108,45 +95,7 @@ LAYOUTS: dict[str, Callable[[Path], list[Path]]] = {
 }  # fmt: skip
 
 
-def written(folder: Path) -> dict[str, Any]:
-    """What the cached files say, apart from when their stamps were taken."""
-    found = {}
-    for file in sorted(folder.glob("*.vaefit.json")):
-        body = json.loads(file.read_text())
-        del body["checksum"]
-        for source in body["sources"]:
-            source["stamp"] = source["stamp"] and source["stamp"][:-1]
-        found[file.name] = body
-    return found
-
-
-def forget(folder: Path) -> None:
-    for file in folder.glob("*.json"):
-        file.unlink()
-
-
-def plain(found: ShardCounts) -> dict[str, Any]:
-    """All that is said of shards, but for seconds and threads."""
-    body = asdict(replace(found, seconds=0.0))
-    for shard in body["shards"]:
-        shard["counts"], shard["seconds"], shard["threads"] = shard["counts"].tolist(), 0.0, 0
-    return {**body, "counts": body["counts"].tolist()}
-
-
-def jointly(size: int, data: Any, kind: type[ThreadRank] = ThreadRank, **settings: Any) -> ShardCounts:
-    """Count by so many ranks; all of them say the same."""
-    found = together(size, lambda ranks: count_shards(data, ranks=ranks, **settings), kind)
-    assert [plain(one) for one in found] == [plain(found[0])] * size
-    return found[0]
-
-
-def in_rounds(monkeypatch: pytest.MonkeyPatch, grids: int) -> None:
-    """Let a rank count so many grids in a round."""
-    monkeypatch.setattr(rounds, "SHARE", 64 * grids)
-
-
-@pytest.mark.parametrize("share", [20, 10_000], ids=["many rounds", "one round"])
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize(("ranks", "share"), [(2, 20), (3, 10_000)], ids=["many rounds", "one round"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_answers_and_cached_files_are_those_of_one_process(
     layout: str, ranks: int, share: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -169,7 +118,7 @@ def test_answers_and_cached_files_are_those_of_one_process(
 @pytest.mark.usefixtures("old")
 def test_files_that_were_not_just_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_rounds(monkeypatch, 20)
-    files = LAYOUTS["many"](tmp_path)
+    files = many(tmp_path)
     alone, expected = count_shards(files), written(tmp_path)
     forget(tmp_path)
     assert plain(jointly(3, files)) == plain(alone)
@@ -177,7 +126,7 @@ def test_files_that_were_not_just_written(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_what_is_cached_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = LAYOUTS["many"](tmp_path)
+    files = many(tmp_path)
     alone = count_shards(files)
     for number in (0, 4, 5):
         files[number].with_name(f"{files[number].name}.vaefit.json").unlink()
@@ -196,14 +145,14 @@ def test_what_is_cached_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_the_cache_nothing_is_written(tmp_path: Path) -> None:
-    files = LAYOUTS["many"](tmp_path)
+    files = many(tmp_path)
     alone = count_shards(files, use_cache=False)
     assert plain(jointly(2, files, use_cache=False)) == plain(alone)
     assert not list(tmp_path.glob("*.json"))
 
 
 def test_no_scan_is_the_error_of_one_process(tmp_path: Path) -> None:
-    files = LAYOUTS["many"](tmp_path)
+    files = many(tmp_path)
     count_shards(files[:2])
     errors = [
         error_of(lambda: count_shards(files, may_scan=False)),
@@ -211,12 +160,6 @@ def test_no_scan_is_the_error_of_one_process(tmp_path: Path) -> None:
     ]
     assert errors[0] == errors[1]
     assert "train-2.h5: no cached counts are true" in errors[0]
-
-
-def error_of(call: Callable[[], Any]) -> str:
-    with pytest.raises(DataError) as caught:
-        call()
-    return str(caught.value)
 
 
 def wrong_label(folder: Path) -> list[Path]:
@@ -258,138 +201,6 @@ def test_a_wrong_attribute_is_no_error_where_classes_are_given(tmp_path: Path, s
     assert said().count("b.h5: the counts are not cached, for its attribute `classes` is wrong") == 2
 
 
-class Lost(ThreadRank):
-    """Rank 1 is lost when the third round ends."""
-
-    rounds = 0
-
-    def gather(self, part: Any) -> list[Any]:
-        self.rounds += isinstance(part, tuple)
-        if self.rank == 1 and self.rounds == 3:
-            raise MemoryError
-        return super().gather(part)
-
-
-def lose(data: Any, **settings: Any) -> None:
-    with pytest.raises(MemoryError):
-        jointly(2, data, Lost, **settings)
-
-
-@pytest.mark.parametrize("old_files", [False, True])
-@pytest.mark.parametrize("next_ranks", [0, 2, 3])
-def test_a_lost_job_loses_one_round(
-    next_ranks: int, old_files: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
-) -> None:
-    if old_files:
-        monkeypatch.setattr(Stamp, "racy", property(lambda _: False))
-    in_rounds(monkeypatch, 20)
-    files = shards(tmp_path, [10, 12, 200], **GZIP)
-    alone = count_shards(files)
-    expected = written(tmp_path)
-    forget(tmp_path)
-    lose(files)
-    assert list(written(tmp_path)) == ["train-0.h5.vaefit.json", "train-1.h5.vaefit.json"]
-    checkpoint = json.loads((tmp_path / ".train-2.h5.vaefit.partial.json").read_text())["checkpoint"]
-    # two rounds of two times twenty grids, less the two small shards, in whole spans
-    assert checkpoint["cells"] == 64 * 56
-    found = jointly(next_ranks, files) if next_ranks else count_shards(files)
-    assert [shard.resumed for shard in found.shards] == [0, 0, checkpoint["cells"]]
-    assert found.counts.tolist() == alone.counts.tolist()
-    assert written(tmp_path) == expected
-    assert not list(tmp_path.glob(".*"))
-    assert not said()
-
-
-@pytest.mark.parametrize("spans", [1, 7, "all"])
-def test_ranks_go_on_with_what_one_process_began(spans: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partial, "SECONDS", 0.0)
-    (file,) = shards(tmp_path, [203], **GZIP)
-    seen: list[int] = []
-
-    def stop(done: int, total: int) -> None:
-        seen.append(done)
-        if len(seen) == spans or done == total:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        count_shards(file, progress=stop)
-    in_rounds(monkeypatch, 20)
-    found = jointly(2, file)
-    assert found.shards[0].resumed == seen[-1]
-    assert found.counts.tolist() == np.bincount(cells(203).reshape(-1)).tolist()
-    assert jointly(2, file).source == "cache"
-
-
-def test_what_was_begun_of_other_files_or_in_another_way_starts_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
-) -> None:
-    in_rounds(monkeypatch, 20)
-    (file,) = shards(tmp_path, [200], **GZIP)
-    lose(file)
-    monkeypatch.setattr(chunk_bytes, "SPAN_BYTES", 1024)
-    assert jointly(2, file).shards[0].resumed == 0
-    assert "the partial file is of another way of reading" in said()
-    forget(tmp_path)
-    lose(file)
-    with h5py.File(file, "r+") as handle:
-        handle["grids"][0, 0, 0] = 7
-    found = jointly(2, file)
-    assert (found.shards[0].resumed, int(found.counts[7])) == (0, 1)
-    assert "the data changed since the scan was interrupted" in said()
-
-
-def test_an_edit_between_two_looks_at_what_was_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    in_rounds(monkeypatch, 20)
-    (file,) = shards(tmp_path, [200], **GZIP)
-    lose(file)
-    own = RankScan.own
-
-    def edit(self: RankScan, begun: Any) -> None:
-        begun = list(begun)
-        if begun and not edited:
-            edited.append(1)
-            with h5py.File(file, "r+") as handle:
-                handle["grids"][0, 0, 0] = 7
-        own(self, begun)
-
-    edited: list[int] = []
-    monkeypatch.setattr(RankScan, "own", edit)
-    found = jointly(2, file)
-    assert (found.shards[0].resumed, int(found.counts[7])) == (0, 1)
-    assert count_shards(file).counts.tolist() == found.counts.tolist()
-
-
-@pytest.mark.parametrize("use_cache", [True, False])
-@pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_a_file_that_changes_meanwhile(
-    ranks: int, times: int, use_cache: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
-) -> None:
-    files = shards(tmp_path, [30, 31, 32])
-    count = RankScan.count
-    edits: list[int] = []
-
-    def edit(self: RankScan, own: Any, each: Any) -> Any:
-        found = count(self, own, each)
-        if any(piece.shard == 1 and piece.ends for piece in own) and len(edits) < times:
-            edits.append(1)
-            with files[1].open("r+b") as raw:
-                raw.seek(-1 - len(edits), os.SEEK_END)
-                raw.write(b"\5")
-        return found
-
-    monkeypatch.setattr(RankScan, "count", edit)
-    if times == 2:
-        assert "train-1.h5: the data changed while it was counted, twice" in error_of(
-            lambda: jointly(ranks, files, use_cache=use_cache)
-        )
-        return
-    found = jointly(ranks, files, use_cache=use_cache)
-    assert found.counts.tolist() == count_shards(files, use_cache=False).counts.tolist()
-    assert "train-1.h5: it changed while it was counted, so it is counted again" in said()
-    assert count_shards(files).counts.tolist() == found.counts.tolist()
-
-
 class Elsewhere(ThreadRank):
     """Each rank on a machine of its own, the file system mounted by other numbers."""
 
@@ -408,7 +219,7 @@ class Elsewhere(ThreadRank):
 
 
 def test_the_cached_file_is_of_the_machine_that_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = LAYOUTS["many"](tmp_path)
+    files = many(tmp_path)
     alone, expected = count_shards(files), written(tmp_path)
     forget(tmp_path)
     assert plain(jointly(3, files, Elsewhere)) == plain(alone)
