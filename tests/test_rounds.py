@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import accumulate, pairwise
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vaefit.cache import rounds
@@ -23,6 +23,7 @@ def in_order(plan: list[Round]) -> list[Piece]:
     return [piece for pieces in plan for own in pieces for piece in own]
 
 
+@settings(max_examples=50)
 @given(work=works(), ranks=st.integers(2, 5), share=st.integers(1, 700))
 @example(work=[Piece(0, 5, 5, 5)], ranks=2, share=700)
 def test_every_byte_is_somebodys_and_in_order(work: list[Piece], ranks: int, share: int) -> None:
@@ -40,6 +41,7 @@ def test_every_byte_is_somebodys_and_in_order(work: list[Piece], ranks: int, sha
     assert [piece.shard for piece in in_order(plan)] == sorted(piece.shard for piece in in_order(plan))
 
 
+@settings(max_examples=50)
 @given(work=works(), ranks=st.integers(2, 5), share=st.integers(1, 700), total=st.integers(1, 50))
 def test_every_span_is_counted_once(work: list[Piece], ranks: int, share: int, total: int) -> None:
     pieces = in_order(list(plan_rounds(work, ranks, share)))
@@ -56,6 +58,7 @@ def test_a_scan_goes_on_with_the_span_after_the_last(whole: int, data: st.DataOb
     assert Piece.after(0, whole, done, total).spans(total) == range(done, total)
 
 
+@settings(max_examples=50)
 @given(work=works(), ranks=st.integers(2, 5), share=st.integers(1, 700))
 def test_no_rank_has_much_more_than_its_share(work: list[Piece], ranks: int, share: int) -> None:
     for pieces in plan_rounds(work, ranks, share):
@@ -65,6 +68,7 @@ def test_no_rank_has_much_more_than_its_share(work: list[Piece], ranks: int, sha
         assert max(sizes) <= 1.25 * fair + 1
 
 
+@settings(max_examples=50)
 @given(work=works(), ranks=st.integers(2, 5), share=st.integers(1, 700))
 def test_small_shards_are_read_by_one_rank(work: list[Piece], ranks: int, share: int) -> None:
     for pieces in plan_rounds(work, ranks, share):
@@ -74,6 +78,7 @@ def test_small_shards_are_read_by_one_rank(work: list[Piece], ranks: int, share:
             assert sum(piece.size for own in pieces for piece in own if piece.shard == shard) > small
 
 
+@settings(max_examples=50)
 @given(work=works(), ranks=st.integers(2, 5))
 def test_rounds_end_between_small_shards(work: list[Piece], ranks: int) -> None:
     share = 400
