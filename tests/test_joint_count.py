@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -222,8 +224,15 @@ def test_the_cached_file_is_of_the_machine_that_writes_it(tmp_path: Path, monkey
     files = many(tmp_path)
     alone, expected = count_shards(files), written(tmp_path)
     forget(tmp_path)
+    count, began = RankScan.count, []
+    monkeypatch.setattr(
+        RankScan, "count", lambda self, own, each: [began.append(time.time_ns()), count(self, own, each)][1]
+    )
     assert plain(jointly(3, files, Elsewhere)) == plain(alone)
     assert written(tmp_path) == expected
+    for file in tmp_path.glob("*.vaefit.json"):
+        (source,) = json.loads(file.read_text())["sources"]
+        assert source["stamp"][-1] < min(began)  # an edit while it was counted is later
     assert count_shards(files).source == "cache"
 
 

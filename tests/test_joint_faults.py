@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from joint_case import GZIP, cells, error_of, forget, in_rounds, jointly, shards, small_spans, written
 from ranks_as_threads import ThreadRank
 
-from vaefit.cache import count_shards, partial
+from vaefit.cache import count_shards, partial, sealed
 from vaefit.cache.fingerprint import Stamp
 from vaefit.cache.rank_scan import RankScan
 from vaefit.cache.scan import chunk_bytes
@@ -125,10 +126,21 @@ def test_an_edit_between_two_looks_at_what_was_begun(tmp_path: Path, monkeypatch
     assert count_shards(file).counts.tolist() == found.counts.tolist()
 
 
-@pytest.mark.parametrize(("ranks", "times", "use_cache"), [(2, 1, True), (3, 1, False), (3, 2, True), (2, 2, False)])
+@pytest.mark.parametrize(
+    ("ranks", "times", "use_cache", "times_show_it"),
+    [(2, 1, True, True), (2, 1, True, False), (3, 1, False, True), (3, 2, True, True), (2, 2, False, True)],
+)
 def test_a_file_that_changes_meanwhile(
-    ranks: int, times: int, use_cache: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
+    ranks: int,
+    times: int,
+    use_cache: bool,
+    times_show_it: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: Callable[[], str],
 ) -> None:
+    if not times_show_it:  # both writes within one tick of the file system's clock
+        monkeypatch.setattr(Stamp, "same_file", lambda self, other: self.size == other.size)
     files = shards(tmp_path, [30, 31, 32])
     count = RankScan.count
     edits: list[int] = []
@@ -152,3 +164,43 @@ def test_a_file_that_changes_meanwhile(
     assert found.counts.tolist() == count_shards(files, use_cache=False).counts.tolist()
     assert "train-1.h5: it changed while it was counted, so it is counted again" in said()
     assert count_shards(files).counts.tolist() == found.counts.tolist()
+
+
+def test_a_partial_file_that_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
+) -> None:
+    in_rounds(monkeypatch, 20)
+    (file,) = shards(tmp_path, [200], **GZIP)
+    lose(file)
+    (begun,) = tmp_path.glob(".*.json")
+    body = json.loads(begun.read_text())
+    del body["checksum"], body["schema"]
+    body["checkpoint"]["cells"] += 1
+    body["checkpoint"]["counts"][1] += 1
+    begun.write_bytes(sealed.seal(partial.SCHEMA, body))
+    found = jointly(2, file)
+    assert found.shards[0].resumed == 0
+    assert found.counts.tolist() == np.bincount(cells(200).reshape(-1)).tolist()
+    assert "the partial file does not fit the dataset; the scan starts over" in said()
+
+
+def test_no_rank_reads_a_shard_before_its_owner_has_looked_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file,) = shards(tmp_path, [200])
+    own, count, events = RankScan.own, RankScan.count, []
+
+    def slow(self: RankScan, begun: Any) -> None:
+        begun = list(begun)
+        time.sleep(0.2 * len(begun))
+        own(self, begun)
+        events.append("looked")
+
+    def noted(self: RankScan, pieces: Any, each: Any) -> Any:
+        events.append("read")
+        return count(self, pieces, each)
+
+    monkeypatch.setattr(RankScan, "own", slow)
+    monkeypatch.setattr(RankScan, "count", noted)
+    jointly(2, file)
+    assert events == ["looked", "looked", "read", "read"]
