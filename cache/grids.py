@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from .dataset import open_grids
 from .errors import DataError
-from .shard_counts import Shape, agree
-from .shards import Data, describe, find_shards
+from .shards import Data, Shape, agree, describe, find_shards
 from .stream import Labels, Origin, Tiles, read, whole_grids
 
 PIECE_BYTES = 1 << 20

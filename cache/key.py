@@ -63,6 +63,29 @@ class Key:
                 return path
         return None
 
+    def seen_here(self, location: Location, same_machine: bool) -> Key | None:
+        """The key with the stamps that this machine takes of the files; None where they are not those of the key.
+
+        Another machine may number its devices otherwise, so of a key that was made there only size and time of writing
+        can be compared. When the stamps were taken stays: what was written since is not of the key.
+        """
+        try:
+            now = self.sources.stamps(location.file)
+        except OSError:
+            return None
+        found: list[Stamp | None] = []
+        for before, after in zip(self.stamps, now, strict=True):
+            if before is None or after is None:
+                if before is not after:
+                    return None
+                found.append(None)
+                continue
+            alike = (before.size, before.mtime_ns) == (after.size, after.mtime_ns)
+            if not (before.same_file(after) if same_machine else alike):
+                return None
+            found.append(replace(after, taken_ns=before.taken_ns))
+        return replace(self, stamps=tuple(found))
+
     def encode(self) -> dict[str, Any]:
         """As JSON has it."""
         return {

@@ -37,13 +37,21 @@ class Saved:
         return self.checkpoint.outside == 0 or self.ignore_index == ignore_index
 
 
+def begun(location: Location, cache_dir: str | Path | None) -> bool:
+    """True where an earlier scan left anything, of whatever state of the files; nothing is read."""
+    for path in _places(location, cache_dir):
+        with suppress(OSError):
+            if path.exists():
+                return True
+    return False
+
+
 class PartialFile:
     """The partial file of one scan: read before it, written during it, removed after it."""
 
     def __init__(self, key: Key, location: Location, cache_dir: str | Path | None, ignore_index: int | None) -> None:
         self._key, self._location, self._ignore_index = key, location, ignore_index
-        # hidden, so that a pattern for shards of the data never matches it
-        self._places = [p.with_name(f".{p.name}") for p in places(location, cache_dir, "vaefit.partial")]
+        self._places = _places(location, cache_dir)
         self._latest: Checkpoint | None = None
         self._written: Checkpoint | None = None
         self._saved_at = time.monotonic()
@@ -73,6 +81,11 @@ class PartialFile:
         """Save where the scan stands, if it ran long enough for that to be worth a file."""
         if self._written is not None or time.monotonic() - self._saved_at >= SECONDS:
             self._save()
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Save where the scan stands."""
+        self._latest = checkpoint
+        self._save()
 
     def remove(self) -> None:
         """Remove it wherever it lies."""
@@ -107,6 +120,11 @@ class PartialFile:
         except sealed.RejectedError as error:
             _log.warning(f"{path}: the partial file is ignored: {error}")
         return None
+
+
+def _places(location: Location, cache_dir: str | Path | None) -> list[Path]:
+    # hidden, so that a pattern for shards of the data never matches it
+    return [path.with_name(f".{path.name}") for path in places(location, cache_dir, "vaefit.partial")]
 
 
 def _remove(path: Path) -> None:

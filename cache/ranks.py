@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,10 +49,8 @@ def any_rank(ranks: Ranks, yes: bool) -> bool:
     return int(ranks.add(np.array([yes], np.int64))[0]) > 0
 
 
-def by_first(ranks: Ranks | None, make: Callable[[], Part]) -> Part:
-    """What rank 0 makes, and no other rank, for all of them; what is made here, for a process by itself."""
+def of_first(ranks: Ranks | None, make: Callable[[], Part]) -> Part:
+    """What `make` gives on rank 0, which alone calls it, for all ranks; a process by itself calls it too."""
     if ranks is None:
         return make()
-    made: Any = make() if ranks.rank == 0 else None
-    found: Part = ranks.share(made)
-    return found
+    return ranks.share(make() if ranks.rank == 0 else cast(Part, None))

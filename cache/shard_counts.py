@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from .counts import DatasetCounts, Progress, count_dataset, stored_counts
 from .errors import DataError
 from .location import Location
-from .shards import Data, describe, find_shards, refuse_twice
-
-Shape = tuple[int, int, int]
+from .question import Question
+from .ranks import Ranks, of_first
+from .shards import Data, Shape, agree, describe, find_shards, refuse_twice
 
 
 @dataclass(frozen=True)
@@ -130,15 +130,24 @@ def count_shards(
     may_scan: bool = True,
     threads: int | None = None,
     progress: Progress | None = None,
+    ranks: Ranks | None = None,
 ) -> ShardCounts:
     """Count a dataset as `class_counts` does, and say of each shard where its counts come from.
 
     Every shard has a cached file of its own, so a new shard costs the scan of that shard. C is `classes`, else the
     largest that a shard declares or holds: writers declare what they have seen, and a shard that has seen fewer classes
-    holds none of the others. The other arguments are those of `count_dataset`.
+    holds none of the others. The other arguments are those of `count_dataset`. With `ranks` the processes of a job, all
+    of which call this, count together and come to the same.
     """
     start = time.perf_counter()
-    locations = find_shards(data)
+    locations = of_first(ranks, lambda: find_shards(data))
+    if ranks is not None:
+        from .joint_count import count_jointly
+
+        question = Question(classes, ignore_index, cache_dir, use_cache, rebuild)
+        with _numbered_within(len(locations)):
+            together = count_jointly(locations, ranks, question, may_scan=may_scan, threads=threads, progress=progress)
+        return ShardCounts.of(together, time.perf_counter() - start)
     overall = _Overall(locations, progress)
     found = []
     for number, location in enumerate(locations):
@@ -171,19 +180,6 @@ def stored_shard_counts(
         with _numbered_within(len(locations)):
             found.append(stored_counts(location, classes, ignore_index, cache_dir))
     return ShardCounts.of(found, sum(shard.seconds for shard in found))
-
-
-def agree(shards: Iterable[tuple[Location, Shape]]) -> None:
-    """Raise DataError that names the first shard whose grids have another size than those of the first shard."""
-    (first, expected), *others = shards
-    for shard, shape in others:
-        if shape[1:] != expected[1:]:
-            raise DataError(
-                "the shards of one dataset hold grids of one size",
-                str(shard),
-                got=f"shape {shape}, where {first} has {expected}",
-                do="Leave it out, or count it by itself.",
-            )
 
 
 class _Overall:

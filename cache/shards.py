@@ -1,10 +1,10 @@
-"""Which files a dataset lies in: one, several, or all that match a pattern."""
+"""Which files a dataset lies in: one, several, or all that match a pattern; and whether they are of one dataset."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .errors import DataError, path_errors
@@ -12,6 +12,9 @@ from .location import Location
 
 Data = str | Path | Location | Sequence[str | Path | Location]
 """`file.h5`, `file.h5:/dataset`, a pattern such as `shards/**/train-*.h5:/grids`, or several of these."""
+
+Shape = tuple[int, int, int]
+"""(N, H, W)"""
 
 _MAGIC = re.compile(r"[*?[]")
 _CACHED = ".vaefit.json"
@@ -52,6 +55,19 @@ def refuse_twice(shards: Sequence[tuple[Location, str | None]]) -> None:
                 str(shard),
                 got=f"also named {first}",
                 do="Name it once; a pattern must not match a link to another of its files.",
+            )
+
+
+def agree(shards: Iterable[tuple[Location, Shape]]) -> None:
+    """Raise DataError that names the first shard whose grids have another size than those of the first shard."""
+    (first, expected), *others = shards
+    for shard, shape in others:
+        if shape[1:] != expected[1:]:
+            raise DataError(
+                "the shards of one dataset hold grids of one size",
+                str(shard),
+                got=f"shape {shape}, where {first} has {expected}",
+                do="Leave it out, or count it by itself.",
             )
 
 

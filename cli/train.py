@@ -120,7 +120,7 @@ def train(
 
     terminal = Terminal(as_json, quiet)
 
-    from vaefit.cache.ranks import by_first
+    from vaefit.cache.ranks import of_first
     from vaefit.vae.grids.corpus import embedded_corpus
     from vaefit.vae.training.stopping import TrainingStopped
     from vaefit.vae.training.train import TrainWatcher, resume_train, run_train
@@ -141,12 +141,12 @@ def train(
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
             try:
                 with joined_ranks() as job:
-                    begun = by_first(job, lambda: restarted(out)) if resume is None else resume
+                    begun = of_first(job, lambda: restarted(out)) if resume is None else resume
                     if begun is not None:
                         summary = resume_train(begun, resumed(ctx), watcher, job)
                     else:
                         if data is None:
-                            corpus = by_first(job, lambda: embedded_corpus(terminal.note))
+                            corpus = of_first(job, lambda: embedded_corpus(terminal.note))
                             settings = replace(settings, data=str(corpus))
                         summary = run_train(settings, watcher, job)
             except TrainingStopped as stopped:

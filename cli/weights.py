@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -53,11 +54,13 @@ def weights(
         raise typer.BadParameter("--overwrite replaces the file that --export names; pass both, or neither")
     from vaefit.cache import SCHEMES, class_weights, count_shards
     from vaefit.cache.errors import require_range
+    from vaefit.cache.ranks import of_first
     from vaefit.cache.shard_counts import stored_shard_counts
     from vaefit.cache.weights import check_scheme
     from vaefit.vae.grids.corpus import embedded_corpus
 
     from .console import Terminal
+    from .ranks import joined_ranks, prints
     from .weights_output import (
         csv_lines,
         differing,
@@ -68,43 +71,44 @@ def weights(
         result_json,
     )
 
+    if export is not None:
+        from vaefit.vae.weights_file import check_export, write_weights
     terminal = Terminal(as_json, quiet, as_csv)
     check_scheme(scheme, smooth, effective_b)
     if threads is not None:
         require_range("--threads", threads, 1, 1024)
-    if export is not None:
-        from vaefit.vae.weights_file import check_export, write_weights
-
-        check_export(export, overwrite)
-    named = data or embedded_corpus(terminal.note)
-    with terminal.progress() as progress:
-        fresh = None
-        if verify:
-            counted = stored_shard_counts(named, classes, ignore_index, cache_dir)
-            locations = [shard.location for shard in counted.shards]
-            fresh = count_shards(
-                locations, classes, ignore_index, use_cache=False, threads=threads, progress=progress.counting
-            )
-        else:
-            counted = count_shards(
-                named, classes, ignore_index, cache_dir, rebuild=rebuild, threads=threads, progress=progress.counting
-            )
     chosen = next(name for name in SCHEMES if name == scheme)
     shown = SCHEMES if all_schemes else (chosen,)
-    columns = {name: class_weights(counted.counts, name, smooth, effective_b) for name in (*shown, chosen)}
-    result = result_json(counted, fresh, columns, chosen, all_schemes, verbose)
-    same = fresh is None or not differing(counted, fresh)
-    print_counts(terminal, counted, fresh, verbose)
-    print_weights(terminal, counted, {name: columns[name] for name in shown})
-    if as_csv and verbose:
-        print_routes(terminal.note, fresh or counted)
-    if fresh is not None:
-        print_recount(terminal.note if as_csv else terminal.line, counted, fresh)
-    if export is not None and same:
-        # no paths or times, so that equal weights give equal files
-        write_weights(export, columns[chosen], {key: result[key] for key in ("counts", "scheme", "grids", "digest")})
-        say = terminal.note if as_csv or as_json else terminal.line
-        say(f"wrote the {scheme} weights to {export}")
-    terminal.csv(csv_lines(counted, columns, chosen, all_schemes))
-    terminal.json(result)
+    with joined_ranks() as ranks:
+        if export is not None and prints():
+            check_export(export, overwrite)
+        named = data or of_first(ranks, lambda: embedded_corpus(terminal.note))
+        with terminal.progress() as progress:
+            count = partial(count_shards, threads=threads, progress=progress.counting, ranks=ranks)
+            fresh = None
+            if verify:
+                counted = of_first(ranks, lambda: stored_shard_counts(named, classes, ignore_index, cache_dir))
+                locations = [shard.location for shard in counted.shards]
+                fresh = count(locations, classes, ignore_index, use_cache=False)
+            else:
+                counted = count(named, classes, ignore_index, cache_dir, rebuild=rebuild)
+        columns = {name: class_weights(counted.counts, name, smooth, effective_b) for name in (*shown, chosen)}
+        processes = None if ranks is None else ranks.size
+        result = result_json(counted, fresh, columns, chosen, all_schemes, verbose, processes)
+        same = fresh is None or not differing(counted, fresh)
+        print_counts(terminal, counted, fresh, verbose, processes)
+        print_weights(terminal, counted, {name: columns[name] for name in shown})
+        if as_csv and verbose:
+            print_routes(terminal.note, fresh or counted)
+        if fresh is not None:
+            print_recount(terminal.note if as_csv else terminal.line, counted, fresh)
+        if export is not None and same and prints():
+            # no paths or times, so that equal weights give equal files
+            origin = {key: result[key] for key in ("counts", "scheme", "grids", "digest")}
+            write_weights(export, columns[chosen], origin)
+            say = terminal.note if as_csv or as_json else terminal.line
+            say(f"wrote the {scheme} weights to {export}")
+        terminal.csv(csv_lines(counted, columns, chosen, all_schemes))
+        terminal.json(result)
+    # typer's way to end is an exception, of which the other ranks would be told
     raise typer.Exit(0 if same else 1)

@@ -28,9 +28,15 @@ _BETWEEN = 3
 
 
 def result_json(
-    counted: ShardCounts, fresh: ShardCounts | None, columns: Columns, scheme: Scheme, all_schemes: bool, verbose: bool
+    counted: ShardCounts,
+    fresh: ShardCounts | None,
+    columns: Columns,
+    scheme: Scheme,
+    all_schemes: bool,
+    verbose: bool,
+    processes: int | None = None,
 ) -> dict[str, Any]:
-    """What `--json` prints; `fresh` is the recount of `--verify`."""
+    """What `--json` prints; `fresh` is the recount of `--verify`, `processes` how many there are in the job, if one."""
     ratios: dict[str, Any] = {n: {"weights": w.tolist(), "ratio": weight_ratio(w)} for n, w in columns.items()}
     result = {
         "counts": counted.counts.tolist(),
@@ -44,6 +50,8 @@ def result_json(
     if fresh is not None:
         result["verified"] = differing(counted, fresh) == []
         result["recounted"] = fresh.counts.tolist()
+    if verbose and processes is not None:
+        result["ranks"] = processes
     if len(counted.shards) == 1:
         return {**result, **(_how(counted.shards[0]) if verbose else {})}
     result["shards"] = [
@@ -64,10 +72,12 @@ def csv_lines(counted: ShardCounts, columns: Columns, scheme: Scheme, all_scheme
         yield ",".join((str(c), str(count), *(repr(float(number)) for number in numbers)))
 
 
-def print_counts(terminal: Terminal, counted: ShardCounts, fresh: ShardCounts | None, verbose: bool) -> None:
+def print_counts(
+    terminal: Terminal, counted: ShardCounts, fresh: ShardCounts | None, verbose: bool, processes: int | None = None
+) -> None:
     """What was counted and where the counts come from; with `verbose` of every file, and by which route.
 
-    `fresh` is the recount of `--verify`, whose route is told then.
+    `fresh` is the recount of `--verify`, whose route is told then; `processes` is how many the job has, if it is one.
     """
     _, height, width = counted.shape
     several = f" in {len(counted.shards):,} shards" if len(counted.shards) > 1 else ""
@@ -78,6 +88,8 @@ def print_counts(terminal: Terminal, counted: ShardCounts, fresh: ShardCounts | 
         _print_shards(terminal, counted)
     if verbose:
         print_routes(terminal.line, fresh or counted)
+    if verbose and processes is not None:
+        terminal.line(f"ranks   {processes} counted together")
 
 
 def print_routes(say: Callable[[str], None], counted: ShardCounts) -> None:

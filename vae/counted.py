@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 from vaefit.cache import ShardCounts, count_shards
 from vaefit.cache.counts import Progress
 from vaefit.cache.errors import DataError
+from vaefit.cache.ranks import Ranks
 from vaefit.cache.shards import Data
 
 if TYPE_CHECKING:
     from .settings import RunSettings
 
 
-def counted(settings: RunSettings, progress: Progress | None, data: Data | None = None) -> ShardCounts:
+def counted(
+    settings: RunSettings, progress: Progress | None, data: Data | None = None, ranks: Ranks | None = None
+) -> ShardCounts:
     """Counts of the whole dataset, cached ones where they are true; DataError as `count_shards`, and for one class.
 
-    `data` takes the place of the settings' own.
+    `data` takes the place of the settings' own; `ranks` count together.
     """
     dataset = count_shards(
         settings.data if data is None else data,
@@ -25,6 +28,7 @@ def counted(settings: RunSettings, progress: Progress | None, data: Data | None 
         settings.cache_dir,
         may_scan=settings.may_scan,
         progress=progress,
+        ranks=ranks,
     )
     if dataset.classes < 2:
         raise DataError(

@@ -1,5 +1,17 @@
 """Counting every cell of an open dataset, by the fastest way that its layout allows."""
 
-from .whole import Checkpoint, Each, Scan, first_wrong_label, scan
+from .route import choose_route, default_threads, spans_of
+from .whole import Checkpoint, Each, Scan, ScannedPart, first_wrong_label, scan, scan_part
 
-__all__ = ["Checkpoint", "Each", "Scan", "first_wrong_label", "scan"]
+__all__ = [
+    "Checkpoint",
+    "Each",
+    "Scan",
+    "ScannedPart",
+    "choose_route",
+    "default_threads",
+    "first_wrong_label",
+    "scan",
+    "scan_part",
+    "spans_of",
+]

@@ -49,6 +49,11 @@ class Route:
         return f"{self.name}/{len(self.spans)}"
 
 
+def spans_of(cut: str) -> int:
+    """How many spans a `Route.cut` says that there are."""
+    return int(cut.rpartition("/")[2])
+
+
 def choose_route(dataset: h5py.Dataset, threads: int | None = None) -> Route:
     """The fastest way that gives the counts that h5py would give; DataError where the file is damaged.
 
@@ -57,12 +62,18 @@ def choose_route(dataset: h5py.Dataset, threads: int | None = None) -> Route:
     try:
         if math.prod(dataset.shape) >= 2**63:
             raise OverflowError(f"it says that it holds {math.prod(dataset.shape):,} cells")
-        route = _choose(dataset, _processors() if threads is None else threads)
+        route = _choose(dataset, default_threads() if threads is None else threads)
         return replace(route, threads=max(1, min(route.threads, len(route.spans))))
     except (RuntimeError, KeyError, OSError, OverflowError) as error:
         where = f"{dataset.file.filename}:{dataset.name}"
         do = "Take another copy of it, or write it anew."
         raise DataError("the file is damaged", where, str(error).partition("\n")[0], do) from error
+
+
+def default_threads(processes: int = 1) -> int:
+    """How many threads are used unasked by each of so many processes that share the machine."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(THREADS, usable // processes))
 
 
 def _choose(dataset: h5py.Dataset, threads: int) -> Route:
@@ -151,8 +162,3 @@ def _of_plain_integers(dataset: h5py.Dataset) -> bool:
     import h5py
 
     return bool(dataset.id.get_type() == h5py.h5t.py_create(dataset.dtype))
-
-
-def _processors() -> int:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(THREADS, usable)

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +63,18 @@ class Scan:
     """Cells that a checkpoint had counted already."""
 
 
+@dataclass(frozen=True)
+class ScannedPart:
+    """Counts of some spans of a dataset, and how they were taken."""
+
+    part: Part
+    cut: str
+    """How the dataset was cut into spans; parts of one cut add up."""
+    route: str
+    reason: str
+    threads: int
+
+
 def scan(
     dataset: h5py.Dataset,  # (N, H, W) integers
     ignore_index: int | None = None,
@@ -81,31 +94,45 @@ def scan(
     Raises DataError for the first label that is neither in 0..255 nor ignored, with its position, and for bytes that
     cannot be read.
     """
-    size = _size(dataset)
-    route = choose_route(dataset, threads)
-    start = Checkpoint(route.cut, 0, 0, (0,) * MAX_CLASSES, 0)
-    if resume is not None and resume.route == route.cut:
-        start = resume
-    counts, outside, cells = np.array(start.counts, np.int64), start.outside, start.cells
     total = math.prod(dataset.shape)
-    if counter is None:
-        counter = choose_counter(total - cells if dataset.dtype == np.uint8 or route.planes else 0, route.threads)
-
-    def histogram() -> Histogram:
-        return Histogram(dataset.dtype, ignore_index, counter.count)
-
-    try:
-        for number, part in enumerate(_parts(route, start.spans, histogram), start.spans + 1):
+    with _told(dataset, ignore_index):
+        route = choose_route(dataset, threads)
+        start = Checkpoint(route.cut, 0, 0, (0,) * MAX_CLASSES, 0)
+        if resume is not None and resume.route == route.cut:
+            start = resume
+        counts, outside, cells = np.array(start.counts, np.int64), start.outside, start.cells
+        if counter is None:
+            counter = _counter(dataset, route, total - cells)
+        parts = _parts(route, range(start.spans, len(route.spans)), dataset, ignore_index, counter)
+        for number, part in enumerate(parts, start.spans + 1):
             counts, outside, cells = counts + part.counts, outside + part.outside, cells + part.cells
             if each is not None:
                 each(Checkpoint(route.cut, number, cells, tuple(counts.tolist()), outside), total)
-    except OutsideLabelError:
-        raise first_wrong_label(dataset, MAX_CLASSES, ignore_index) from None
-    if _size(dataset) < size:  # HDF5 reads zeros where a file that it has open was cut off
-        where = f"{dataset.file.filename}:{dataset.name}"
-        got = f"{_size(dataset):,} bytes, before {size:,}"
-        raise DataError("the file was cut while it was counted", where, got, "Run the command again.")
     return Scan(counts, outside, route.name, f"{route.reason}; {counter.told}", route.threads, start.cells)
+
+
+def scan_part(
+    dataset: h5py.Dataset,  # (N, H, W) integers
+    which: Callable[[int], range],
+    ignore_index: int | None = None,
+    threads: int | None = None,
+    each: Callable[[int], None] | None = None,
+) -> ScannedPart:
+    """Count those spans of an open dataset that `which` says, asked with how many there are; errors as `scan`.
+
+    `each` is called after each span with the cells counted so far.
+    """
+    counts, outside, cells = np.zeros(MAX_CLASSES, np.int64), 0, 0
+    with _told(dataset, ignore_index):
+        route = choose_route(dataset, threads)
+        numbers = which(len(route.spans))
+        counter = _counter(dataset, route, math.prod(dataset.shape) * len(numbers) // max(1, len(route.spans)))
+        for part in _parts(route, numbers, dataset, ignore_index, counter):
+            counts, outside, cells = counts + part.counts, outside + part.outside, cells + part.cells
+            if each is not None:
+                each(cells)
+    found = Part(counts, outside, cells)
+    return ScannedPart(found, route.cut, route.name, f"{route.reason}; {counter.told}", route.threads)
 
 
 def first_wrong_label(dataset: h5py.Dataset, classes: int, ignore_index: int | None, instead: str = "") -> DataError:
@@ -120,6 +147,25 @@ def first_wrong_label(dataset: h5py.Dataset, classes: int, ignore_index: int | N
     return DataError("the dataset changed while it was read", where, do="Run the command again.")
 
 
+@contextmanager
+def _told(dataset: h5py.Dataset, ignore_index: int | None) -> Iterator[None]:
+    """Say which label is wrong, and where the file was cut meanwhile, in which HDF5 reads zeros if it has it open."""
+    size = _size(dataset)
+    try:
+        yield
+    except OutsideLabelError:
+        raise first_wrong_label(dataset, MAX_CLASSES, ignore_index) from None
+    if _size(dataset) < size:
+        where = f"{dataset.file.filename}:{dataset.name}"
+        got = f"{_size(dataset):,} bytes, before {size:,}"
+        raise DataError("the file was cut while it was counted", where, got, "Run the command again.")
+
+
+def _counter(dataset: h5py.Dataset, route: Route, cells: int) -> ByteCounter:
+    """What counts so many cells fastest."""
+    return choose_counter(cells if dataset.dtype == np.uint8 or route.planes else 0, route.threads)
+
+
 def _size(dataset: h5py.Dataset) -> int:
     """Bytes of the file that is named as the dataset's is, now; 0 where there is none."""
     try:
@@ -128,18 +174,19 @@ def _size(dataset: h5py.Dataset) -> int:
         return 0
 
 
-def _parts(route: Route, first: int, histogram: Callable[[], Histogram]) -> Iterator[Part]:
-    """The counts of the spans from `first` on, in order, counted by as many threads as the route has."""
+def _parts(
+    route: Route, numbers: range, dataset: h5py.Dataset, ignore_index: int | None, counter: ByteCounter
+) -> Iterator[Part]:
+    """The counts of these spans, in order, counted by as many threads as the route has."""
     own = threading.local()
 
     def count(number: int) -> Part:
         if not hasattr(own, "histogram"):
-            own.histogram = histogram()
+            own.histogram = Histogram(dataset.dtype, ignore_index, counter.count)
         route.spans.count(number, own.histogram)
         part: Part = own.histogram.take()
         return part
 
-    numbers = range(first, len(route.spans))
     threads = route.threads
     if threads == 1:
         yield from map(count, numbers)

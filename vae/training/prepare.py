@@ -14,6 +14,7 @@ from vaefit.cache import ShardCounts
 from vaefit.cache.counts import Progress
 from vaefit.cache.errors import require_range
 from vaefit.cache.location import Location
+from vaefit.cache.ranks import Ranks
 from vaefit.cache.weights import listed
 from vaefit.kernels import BackendChoice
 
@@ -50,12 +51,17 @@ class PreparedTraining:
 
     @classmethod
     def of(
-        cls, settings: TrainSettings, device: torch.device, backend: BackendChoice, progress: Progress | None
+        cls,
+        settings: TrainSettings,
+        device: torch.device,
+        backend: BackendChoice,
+        progress: Progress | None,
+        ranks: Ranks | None = None,
     ) -> PreparedTraining:
         """Count, split and derive the weights; errors as `counted`, `SeededSplit` and `ClassWeights.chosen`."""
         named = find_named_splits(settings.data)
         data = settings.data if named is None else named
-        dataset = counted(settings, progress, data)
+        dataset = counted(settings, progress, data, ranks)
         split: Split
         if named is None:
             split, words = seeded_split(settings, dataset.grids)

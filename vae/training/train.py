@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vaefit.cache.counts import Progress as Counting
-from vaefit.cache.ranks import by_first
+from vaefit.cache.ranks import of_first
 from vaefit.kernels import Backend
 
 from ..compatibility import check_labels, described_model
@@ -77,7 +77,7 @@ def run_train(settings: TrainSettings, watcher: TrainWatcher | None = None, job:
     Raises SettingError for settings that are wrong by themselves, DataError and RunError where it cannot run, and
     TrainingStopped, a KeyboardInterrupt, where it was asked to stop.
     """
-    folder = by_first(job, lambda: TrainFolder.claim(settings.out, settings.overwrite))
+    folder = of_first(job, lambda: TrainFolder.claim(settings.out, settings.overwrite))
     try:
         with _writing(folder.path, job):
             return _Run(from_anywhere(settings), folder, watcher or TrainWatcher(), None, job).whole()
@@ -102,7 +102,7 @@ def resume_train(
     Raises as `run_train`, and RunError where the folder holds no such run, the data or the weights are others than
     when it began, or another process is training it.
     """
-    stored = by_first(job, lambda: StoredTraining.read(folder))
+    stored = of_first(job, lambda: StoredTraining.read(folder))
     stored.check_ranks(1 if job is None else job.size)
     with _writing(folder, job):
         settings = changed(stored.settings)
@@ -132,7 +132,7 @@ class _Run:
             self.job.check_device(device)
         backend, choice = preferred_backend(settings.backend, device)
         loaded = None if settings.model is None else settings.model.load()
-        prepared = PreparedTraining.of(settings, device, choice, self.watcher.counting)
+        prepared = PreparedTraining.of(settings, device, choice, self.watcher.counting, self.job)
         if self.stored is not None:
             self.stored.check(prepared)
         _, height, width = prepared.dataset.shape
@@ -179,7 +179,7 @@ class _Run:
         objective = Objective.build(prepared.weights.values, recipe, ignored, backend, device)
         check_objective(objective, labels)
         agreement = preflight(objective, look.logits, labels)
-        rate = by_first(self.job, lambda: self._rate(recipe, model, look, objective, labels))
+        rate = of_first(self.job, lambda: self._rate(recipe, model, look, objective, labels))
         recipe = replace(recipe, lr=rate.lr)
         if settings.compile:
             model.compile()
@@ -191,7 +191,7 @@ class _Run:
         validator = Validator(step, lambda: val.in_order(own), val.size, ignored, self.job)
         every = settings.validate_every or train.steps
         plan = Plan(updates, train.steps, every, settings.patience, settings.checkpoint_every)
-        checkpoint = by_first(self.job, lambda: self._begun(prepared, train, rate))
+        checkpoint = of_first(self.job, lambda: self._begun(prepared, train, rate))
         if self.job is not None:
             from ..distributed.step import DistributedStep
 
@@ -205,7 +205,7 @@ class _Run:
             with self._resumable(), stop_request(insisting=self.job is None) as stop:
                 training.run(stop, self.watcher.update)
         trained = TrainedRun(prepared, setup, training.progress, training.best_validation())
-        return by_first(self.job, lambda: self.folder.finish(trained, ignored))
+        return of_first(self.job, lambda: self.folder.finish(trained, ignored))
 
     def _first_batch(self, train: Loader) -> NDArray[np.int64]:
         """(B, H, W), what the network is initialised and looked at with: those of all ranks, if they are not many."""
