@@ -148,6 +148,9 @@ def test_wrong_calls_are_one_error_on_every_rank(numbered, tmp_path):
     for outcome in run_job(3, "train", numbered, "--batch-size", "2", "--out", tmp_path / "run"):
         assert outcome.code == 2
         assert "the batch has no grid for each rank (got 2 over 3 ranks)" in outcome.err
+    for outcome in run_job(3, "train", numbered, "--val-share", "0.02", "--batch-size", "8", "--out", tmp_path / "run"):
+        assert outcome.code == 2
+        assert "there is no grid for each rank to validate on (got 1 over 3 ranks)" in outcome.err
     assert not (tmp_path / "run").exists()
     for outcome in run_job(2, "doctor"):
         assert outcome.code == 2

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vaefit.cache.counts import Progress as Counting
+from vaefit.cache.errors import SettingError
 from vaefit.cache.ranks import of_first
 from vaefit.kernels import Backend
 
@@ -145,6 +146,9 @@ class _Run:
             stack.enter_context(seeded(settings.seed, device))
             train = stack.enter_context(self._loader(prepared, "train"))
             val = stack.enter_context(self._loader(prepared, "val"))
+            if self.job is not None and val.size < self.job.size:
+                what, got = "there is no grid for each rank to validate on", f"{val.size} over {self.job.size} ranks"
+                raise SettingError(what, "--val-share", got, "Raise it, or start fewer.")
             stack.enter_context(fitting_memory(what))
             return self._train(prepared, loaded, backend, train, val)
 
