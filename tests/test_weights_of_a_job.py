@@ -102,7 +102,7 @@ def test_a_rank_that_is_killed(shards: Path) -> None:
         (line,) = outcome.err.splitlines()
         assert outcome.code == 3
         assert "another process of the job is gone" in line
-        assert "run the command again" in line
+        assert "torchrun's report says which" in line
     assert not list(shards.parent.glob("*.json"))
 
 

@@ -34,6 +34,11 @@ _FAILURE = "failure"
 """Where in the job's store the first error lies."""
 _PATIENCE = 3.0
 """Seconds in which the error of a rank that is gone should have reached the store."""
+_JOINING = timedelta(minutes=10)
+"""In which all ranks must have started."""
+_WAITING = timedelta(days=1)
+"""In which a rank must have come to where the others wait: one may take the digest of a huge file meanwhile, and of a
+rank that is gone the network tells, or torchrun."""
 
 
 class LostRankError(RunError):
@@ -58,10 +63,10 @@ class Job:
         if torch.cuda.is_available() and launch.local_rank < torch.cuda.device_count():
             torch.cuda.set_device(launch.local_rank)
         try:
-            store, rank, size = next(rendezvous("env://"))
+            store, rank, size = next(rendezvous("env://", timeout=_JOINING))
             # torchrun may keep one store for all its attempts, with the addresses of ranks that are gone
             self._store = PrefixStore(f"vaefit/{launch.restarts}", store)
-            dist.init_process_group(backend, store=self._store, rank=rank, world_size=size)
+            dist.init_process_group(backend, timeout=_WAITING, store=self._store, rank=rank, world_size=size)
         except (RuntimeError, ValueError) as error:
             where = f"rank {launch.rank} of {launch.size}"
             do = "Start the job anew, by torchrun."
