@@ -13,6 +13,9 @@ from pathlib import Path
 STALE_SECONDS = 3600.0
 """A temporary file older than this belongs to a process that was killed: a write takes seconds."""
 
+_NOT_BEFORE: dict[tuple[Path, tuple[str, str]], float] = {}
+"""When a folder is next looked through for stale files of a kind, by `time.monotonic`."""
+
 
 def write_atomically(path: Path, data: bytes, durable: bool = True) -> None:
     """Replace `path` with `data`; where the disk is full or the folder read-only, OSError, and the old file stays.
@@ -43,14 +46,24 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
 
 
 def remove_stale(path: Path) -> None:
-    """Remove what killed processes left of their attempts to write `path`."""
-    name = re.compile(rf"\.{re.escape(path.stem)}\.[0-9a-f]{{8}}\.tmp{re.escape(path.suffix)}")
+    """Remove what killed processes left in `path`'s folder of their attempts to write such files as `path`.
+
+    Such files end alike, in its last two endings. To look through a folder of many files takes long: it is done seldom
+    enough to take a hundredth of the time.
+    """
+    kind = re.escape(Path(path.stem).suffix), re.escape(path.suffix)
+    now = time.monotonic()
+    if now < _NOT_BEFORE.get((path.parent, kind), now):
+        return
+    name = re.compile(r"\..+{}\.[0-9a-f]{{8}}\.tmp{}".format(*kind))
     with suppress(OSError), os.scandir(path.parent) as entries:
         for entry in entries:
             if name.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 with suppress(OSError):
                     if entry.stat().st_mtime < time.time() - STALE_SECONDS:
                         Path(entry.path).unlink()
+    done = time.monotonic()
+    _NOT_BEFORE[path.parent, kind] = done + 100 * (done - now)
 
 
 def _sync_folder(folder: Path) -> None:

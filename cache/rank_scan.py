@@ -102,6 +102,8 @@ class RankScan:
 
         numbers: dict[int, NDArray[np.int64]] = {}
         readings, done = [], 0
+        # of cells of one byte, the only ones for which it matters
+        total = sum(piece.size for piece in pieces)
         for piece in pieces:
             location, owned = self._locations[piece.shard], self._owned.get(piece.shard)
             with open_grids(location) as dataset:
@@ -116,6 +118,7 @@ class RankScan:
                     self._question.ignore_index,
                     self._threads,
                     lambda cells, before=done: each(before + cells),  # type: ignore[misc]
+                    total,
                 )
             part = found.part
             numbers[piece.shard] = np.array([*part.counts, part.outside, part.cells], np.int64)

@@ -31,7 +31,10 @@ def joined_ranks() -> Iterator[Job | None]:
 
 def prints() -> bool:
     """Results are printed by one process of a job; errors by all."""
-    launch = Launch.of_environment()
+    try:
+        launch = Launch.of_environment()
+    except ValueError:  # which the command will meet
+        return True
     return launch is None or launch.rank == 0
 
 

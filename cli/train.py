@@ -131,26 +131,26 @@ def train(
 
     # what is wrong with the options is found before anybody waits for another process
     settings = train_settings({**ctx.params, "data": data or "."}, terminal.note)
-    with terminal.progress() as progress:
-        watcher = TrainWatcher(
-            counting=progress.counting,
-            started=lambda setup: print_training_setup(terminal, setup),
-            update=progress.training,
-        )
-        # a model of one's own may print
-        with redirect_stdout(sys.stderr) if as_json else nullcontext():
-            try:
-                with joined_ranks() as job:
-                    begun = of_first(job, lambda: restarted(out)) if resume is None else resume
-                    if begun is not None:
-                        summary = resume_train(begun, resumed(ctx), watcher, job)
-                    else:
-                        if data is None:
-                            corpus = of_first(job, lambda: embedded_corpus(terminal.note))
-                            settings = replace(settings, data=str(corpus))
-                        summary = run_train(settings, watcher, job)
-            except TrainingStopped as stopped:
-                raise StoppedError(str(stopped)) from None
-    print_training(terminal, summary)
-    terminal.json(summary.json())
+    try:
+        with joined_ranks() as job:
+            # a model of one's own may print
+            with terminal.progress() as progress, redirect_stdout(sys.stderr) if as_json else nullcontext():
+                watcher = TrainWatcher(
+                    counting=progress.counting,
+                    started=lambda setup: print_training_setup(terminal, setup),
+                    update=progress.training,
+                )
+                begun = of_first(job, lambda: restarted(out)) if resume is None else resume
+                if begun is not None:
+                    summary = resume_train(begun, resumed(ctx), watcher, job)
+                else:
+                    if data is None:
+                        corpus = of_first(job, lambda: embedded_corpus(terminal.note))
+                        settings = replace(settings, data=str(corpus))
+                    summary = run_train(settings, watcher, job)
+            # before the others leave: torchrun ends what is left of a job of which one rank ended with a code
+            print_training(terminal, summary)
+            terminal.json(summary.json())
+    except TrainingStopped as stopped:
+        raise StoppedError(str(stopped)) from None
     raise typer.Exit(1 if summary.diverged else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -116,7 +118,8 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) ->
     for name, age in {
         ".maps[1].h5.vaefit.0123abcd.tmp.json": hour + 60,
         ".maps[1].h5.vaefit.89abcdef.tmp.json": hour - 60,
-        ".maps1.h5.vaefit.0123abcd.tmp.json": hour + 60,
+        ".other.h5.vaefit.0123abcd.tmp.json": hour + 60,
+        ".other.h5.notes.0123abcd.tmp.json": hour + 60,
         ".maps[1].h5.vaefit.0123abcd.tmp.json.bak": hour + 60,
         ".maps[1].h5.vaefit.notes.tmp.json": hour + 60,
         "maps[1].h5": hour + 60,
@@ -126,7 +129,27 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) ->
     (tmp_path / ".maps[1].h5.vaefit.00000000.tmp.json").mkdir()
     before = set(names(tmp_path))
     atomic.remove_stale(file)
-    assert before - set(names(tmp_path)) == {".maps[1].h5.vaefit.0123abcd.tmp.json"}
+    removed = before - set(names(tmp_path))
+    assert removed == {".maps[1].h5.vaefit.0123abcd.tmp.json", ".other.h5.vaefit.0123abcd.tmp.json"}
+
+
+def test_a_folder_is_looked_through_for_a_hundredth_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    looks = []
+
+    def look(folder: Path) -> Any:
+        looks.append(clock[0])
+        clock[0] += 2.0
+        return contextlib.nullcontext([])
+
+    monkeypatch.setattr(atomic, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(atomic, "os", SimpleNamespace(scandir=look))
+    for _ in range(500):
+        atomic.remove_stale(tmp_path / "maps.h5.vaefit.json")
+        clock[0] += 1.0
+    assert looks == [0.0, 202.0, 404.0]
 
 
 def test_a_full_disk(small: Path, user_folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from vaefit.vae.launch import Launch
 
 TOLD = {"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
@@ -12,8 +14,17 @@ def test_what_torchrun_says_is_read():
     assert Launch.of_environment({**TOLD, **more}) == Launch(3, 4, 1, 2, 5)
 
 
-def test_without_the_local_numbers_all_ranks_are_taken_to_be_on_one_machine():
-    assert Launch.of_environment(TOLD) == Launch(3, 4, 3, 4, 0)
+def test_without_the_local_numbers_each_rank_has_a_machine_of_its_own():
+    assert Launch.of_environment(TOLD) == Launch(3, 4, 0, 1, 0)
+
+
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "LOCAL_RANK"])
+def test_what_is_no_number_is_told(name, vaefit_cli, monkeypatch):
+    for key, value in {**TOLD, name: "x"}.items():
+        monkeypatch.setenv(key, value)
+    found = vaefit_cli("weights", "absent.h5", "--json")
+    assert found.code == 2
+    assert found.json["error"]["where"] == name
 
 
 def test_a_process_by_itself_is_no_job():

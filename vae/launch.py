@@ -1,4 +1,4 @@
-"""How this process was started: by itself, or as one of the ranks of a job. Imports nothing, so that asking is free."""
+"""How this process was started: by itself, or as one of the ranks of a job. Needs no torch, so that asking is free."""
 
 from __future__ import annotations
 
@@ -29,18 +29,26 @@ class Launch:
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> Launch | None:
-        """None for a process by itself, which a job of one rank is as well."""
+        """None for a process by itself, which a job of one rank is as well; SettingError for what is no number.
+
+        Whoever starts ranks without saying how many are on a machine is taken to start one on each.
+        """
         if any(name not in environment for name in _NEEDED) or environment["WORLD_SIZE"] == "1":
             return None
 
         def number(name: str, other: str) -> int:
-            return int(environment.get(name, other))
+            text = environment.get(name, other)
+            if not text.isdecimal():
+                from vaefit.cache.errors import SettingError  # for which numpy is imported
 
-        size = environment["WORLD_SIZE"]
+                do = "Start it by torchrun, or unset it to run one process by itself."
+                raise SettingError("the variable of the environment is no number", name, text, do)
+            return int(text)
+
         return cls(
             rank=number("RANK", "0"),
-            size=int(size),
-            local_rank=number("LOCAL_RANK", environment["RANK"]),
-            local_size=number("LOCAL_WORLD_SIZE", size),
+            size=number("WORLD_SIZE", "1"),
+            local_rank=number("LOCAL_RANK", "0"),
+            local_size=number("LOCAL_WORLD_SIZE", "1"),
             restarts=number("TORCHELASTIC_RESTART_COUNT", "0"),
         )

@@ -117,16 +117,19 @@ def scan_part(
     ignore_index: int | None = None,
     threads: int | None = None,
     each: Callable[[int], None] | None = None,
+    among: int = 0,
 ) -> ScannedPart:
     """Count those spans of an open dataset that `which` says, asked with how many there are; errors as `scan`.
 
-    `each` is called after each span with the cells counted so far.
+    `each` is called after each span with the cells counted so far; `among` is how many cells this process counts, in
+    this part and others, where that is known: of many a counter is built that is no use for few.
     """
     counts, outside, cells = np.zeros(MAX_CLASSES, np.int64), 0, 0
     with _told(dataset, ignore_index):
         route = choose_route(dataset, threads)
         numbers = which(len(route.spans))
-        counter = _counter(dataset, route, math.prod(dataset.shape) * len(numbers) // max(1, len(route.spans)))
+        here = math.prod(dataset.shape) * len(numbers) // max(1, len(route.spans))
+        counter = _counter(dataset, route, max(here, among))
         for part in _parts(route, numbers, dataset, ignore_index, counter):
             counts, outside, cells = counts + part.counts, outside + part.outside, cells + part.cells
             if each is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import re
@@ -34,11 +35,15 @@ _FAILURE = "failure"
 """Where in the job's store the first error lies."""
 _PATIENCE = 3.0
 """Seconds in which the error of a rank that is gone should have reached the store."""
+_QUIET = 15.0
+"""Seconds after which one that waits to join says so."""
 _JOINING = timedelta(minutes=10)
 """In which all ranks must have started."""
 _WAITING = timedelta(days=1)
 """In which a rank must have come to where the others wait: one may take the digest of a huge file meanwhile, and of a
 rank that is gone the network tells, or torchrun."""
+
+_log = logging.getLogger("vaefit")
 
 
 class LostRankError(RunError):
@@ -62,15 +67,23 @@ class Job:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         if torch.cuda.is_available() and launch.local_rank < torch.cuda.device_count():
             torch.cuda.set_device(launch.local_rank)
+        alone = threading.Timer(
+            _QUIET, _log.warning, ["waiting for the other processes of the job; unset RANK to run one"]
+        )
+        alone.daemon = True
+        alone.start()
         try:
             store, rank, size = next(rendezvous("env://", timeout=_JOINING))
             # torchrun may keep one store for all its attempts, with the addresses of ranks that are gone
             self._store = PrefixStore(f"vaefit/{launch.restarts}", store)
             dist.init_process_group(backend, timeout=_WAITING, store=self._store, rank=rank, world_size=size)
+            self._asked = dist.new_group(backend="gloo")  # nobody waits in it for anything else
         except (RuntimeError, ValueError) as error:
             where = f"rank {launch.rank} of {launch.size}"
             do = "Start the job anew, by torchrun."
             raise RunError("the other processes of the job cannot be reached", where, _line(error), do) from error
+        finally:
+            alone.cancel()
 
     def add(self, numbers: NDArray[Any]) -> NDArray[Any]:
         """Element-wise sums over all ranks of an array, which has one shape on each of them."""
@@ -106,16 +119,19 @@ class Job:
             got = f"{self.local_size} ranks on a machine with {found}"
             raise RunError("every rank needs a GPU of its own", "--device", got, do)
 
-    def part(self) -> None:
+    def leave(self) -> None:
         """Leave, once all others are ready to; LostRankError where one never will be."""
         with losing():
             dist.barrier()
         dist.destroy_process_group()
 
-    def answer(self) -> None:
-        """LostRankError where another rank is gone, and cannot answer."""
-        with losing():
-            dist.all_reduce(torch.zeros(1), async_op=True).wait(timedelta(seconds=_PATIENCE))
+    def lost(self) -> LostRankError | None:
+        """The error of a rank that is gone; None where all answer, and where one is only busy."""
+        try:
+            dist.all_reduce(torch.zeros(1), group=self._asked, async_op=True).wait(timedelta(seconds=_PATIENCE))
+        except RuntimeError as error:
+            return LostRankError.of(_line(error)) if "by peer" in str(error) else None
+        return None
 
     def first_failure(self, mine: _Failure | None, wait: float = 0.0) -> _Failure | None:
         """The failure that was told first, by whichever rank; `mine` where there is none yet. None if none comes."""
@@ -134,9 +150,9 @@ class Job:
 
 
 class _Failure:
-    """An error and the rank that it happened on."""
+    """What ended a rank, and which: an error, or None where somebody asked it to end."""
 
-    def __init__(self, rank: int, error: VaefitError) -> None:
+    def __init__(self, rank: int, error: VaefitError | None) -> None:
         self.rank, self.error = rank, error
 
     def text(self) -> str:
@@ -146,9 +162,11 @@ class _Failure:
     def of_text(cls, text: str | bytes) -> _Failure:
         return cls(*pickle.loads(bytes.fromhex(text if isinstance(text, str) else text.decode())))
 
-    def anywhere(self) -> VaefitError:
-        """The error as any rank raises it."""
+    def anywhere(self) -> VaefitError | KeyboardInterrupt:
+        """The same as any rank raises it."""
         error = self.error
+        if error is None:
+            return KeyboardInterrupt()
         where = ", ".join(filter(None, (f"rank {self.rank}", error.where)))
         return type(error)(error.what, where, error.got, error.do)
 
@@ -165,60 +183,55 @@ def joined(launch: Launch) -> Iterator[Job]:
     """
     job = Job(launch)
     try:
-        with _sigterm():
+        with _signals():
             yield job
-            job.part()
+            job.leave()
     except _Ended as ended:
-        failure = job.first_failure(None, _PATIENCE)
-        if failure is None:
-            try:
-                job.answer()  # where all were asked to end, all come here
-            except LostRankError as gone:
-                raise _reported(gone) from ended
-            raise
-        raise _reported(failure.anywhere()) from ended
+        failure = job.first_failure(None, _PATIENCE) or job.lost() or job.first_failure(_Failure(job.rank, None))
+        raise _reported(failure) from ended
     except KeyboardInterrupt:
+        job.first_failure(_Failure(job.rank, None))
         raise
+    except (LostRankError, dist.DistError) as error:
+        lost = error if isinstance(error, LostRankError) else LostRankError.of(_line(error))
+        raise _reported(job.first_failure(None, _PATIENCE) or lost) from error
     except Exception as error:
-        if _by_network(error):
-            failure = job.first_failure(None, _PATIENCE)
-            lost = error if isinstance(error, LostRankError) else LostRankError.of(_line(error))
-            raise _reported(failure.anywhere() if failure else lost) from error
-        ours = isinstance(error, VaefitError)
-        told = error if isinstance(error, VaefitError) else _mistake(error)
-        failure = job.first_failure(_Failure(job.rank, told))
-        assert failure is not None  # at least mine
-        if failure.rank == job.rank and not ours:
-            _reported(failure.anywhere())
+        told = error if isinstance(error, VaefitError) else _plain(error)
+        failure = job.first_failure(_Failure(job.rank, told or _mistake(error)))
+        if told is None and failure is not None and failure.rank == job.rank:
+            _reported(failure)
             raise
-        raise _reported(failure.anywhere()) from error
+        raise _reported(failure) from error
 
 
-def _mistake(error: Exception) -> VaefitError:
-    """What the other ranks are told of an error that is none of ours."""
+def _plain(error: Exception) -> VaefitError | None:
+    """One of ours for an error of the system; None for a mistake."""
     if isinstance(error, MemoryError):
         return RunError("this does not fit into memory")
     if isinstance(error, OSError):
         return RunError(error.strerror or str(error), str(error.filename or ""))
+    return None
+
+
+def _mistake(error: Exception) -> VaefitError:
+    """What the other ranks are told of a mistake."""
     return RunError("a mistake in vaefit ended the job", got=f"{type(error).__name__}: {_line(error)}")
 
 
-def _reported(error: VaefitError) -> VaefitError:
-    """Have torchrun's own report name the error, where it asks for it."""
+def _reported(failure: _Failure | LostRankError | None) -> VaefitError | KeyboardInterrupt:
+    """The error to raise; torchrun's own report names it too, where it asks for it."""
+    error = failure.anywhere() if isinstance(failure, _Failure) else failure or KeyboardInterrupt()
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if file:
+    if file and isinstance(error, VaefitError):
         stamp = {"py_callstack": str(error), "timestamp": str(int(time.time()))}
         with suppress(OSError):
             Path(file).write_text(json.dumps({"message": {"message": str(error), "extraInfo": stamp}}))
     return error
 
 
-def _by_network(error: Exception) -> bool:
-    """Another rank is the cause: the network says so."""
-    if isinstance(error, LostRankError | dist.DistError):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and any(word in text for word in ("gloo", "NCCL", "by peer"))
+def _by_network(error: RuntimeError) -> bool:
+    """Another rank is the cause: the network says so, by whatever class of error."""
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "by peer"))
 
 
 @contextmanager
@@ -238,10 +251,10 @@ def _line(error: Exception) -> str:
 
 
 @contextmanager
-def _sigterm() -> Iterator[None]:
+def _signals() -> Iterator[None]:
     """Let SIGTERM be an exception, so that the error which it is the consequence of can still be told.
 
-    After an error it is ignored: torchrun sends it to the ranks that are left, which are about to end by themselves.
+    After an error it is ignored, and Ctrl-C with it: torchrun sends them to ranks that are about to end by themselves.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -254,6 +267,7 @@ def _sigterm() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         raise
     signal.signal(signal.SIGTERM, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,20 @@ from torch import Tensor
 from ..objective import Losses, Objective, kl_per_dimension
 from ..recipe import FitReduction
 from .job import Job
+
+
+class _Valued(torch.autograd.Function):
+    """The value of one number with the gradient of another: all ranks see one loss, whatever a rank's share of it."""
+
+    @staticmethod
+    def forward(ctx: Any, share: Tensor, value: Tensor) -> Tensor:
+        """`value`."""
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """That of `share`."""
+        return gradient, None
 
 
 @dataclass(frozen=True)
@@ -70,7 +85,7 @@ class GlobalObjective:
         share = self.job.size * share
         dtype = own.focal.dtype
         return Losses(
-            total=share + (total.to(dtype) - share).detach(),
+            total=_Valued.apply(share, total.to(dtype)),  # type: ignore[no-untyped-call]
             focal=focal.to(dtype),
             kl=None if kl is None or latent is None else kl.to(latent.dtype),
             counts=counts.to(torch.int64).reshape(own.counts.shape),

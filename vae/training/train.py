@@ -51,9 +51,6 @@ from .validation import Validator
 if TYPE_CHECKING:
     from ..distributed.job import Job
 
-FIRST_GRIDS = 4096
-"""Grids of the first batch that each rank looks at, where it holds fewer itself."""
-
 _log = logging.getLogger("vaefit")
 _DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 
@@ -78,13 +75,15 @@ def run_train(settings: TrainSettings, watcher: TrainWatcher | None = None, job:
     Raises SettingError for settings that are wrong by themselves, DataError and RunError where it cannot run, and
     TrainingStopped, a KeyboardInterrupt, where it was asked to stop.
     """
-    folder = of_first(job, lambda: TrainFolder.claim(settings.out, settings.overwrite))
+    claimed = TrainFolder.claim(settings.out, settings.overwrite) if job is None or job.rank == 0 else None
     try:
+        folder = of_first(job, lambda: claimed)
+        assert folder is not None  # rank 0 has claimed it
         with _writing(folder.path, job):
             return _Run(from_anywhere(settings), folder, watcher or TrainWatcher(), None, job).whole()
     except BaseException:
-        if job is None or job.rank == 0:
-            folder.release()
+        if claimed is not None:
+            claimed.release()
         raise
 
 
@@ -192,7 +191,8 @@ class _Run:
             self.watcher.started(setup)
         step = Step.build(model, look.adapter, objective, recipe, _DTYPES[settings.precision])
         own = train.rows.stop - train.rows.start
-        validator = Validator(step, lambda: val.in_order(own), val.size, ignored, self.job)
+        batches = -(-val.size // settings.batch_size)
+        validator = Validator(step, lambda: val.in_order(own), val.size, ignored, batches, self.job)
         every = settings.validate_every or train.steps
         plan = Plan(updates, train.steps, every, settings.patience, settings.checkpoint_every)
         checkpoint = of_first(self.job, lambda: self._begun(prepared, train, rate))
@@ -208,16 +208,16 @@ class _Run:
                 training.restore(checkpoint)
             with self._resumable(), stop_request(insisting=self.job is None) as stop:
                 training.run(stop, self.watcher.update)
-        trained = TrainedRun(prepared, setup, training.progress, training.best_validation())
-        return of_first(self.job, lambda: self.folder.finish(trained, ignored))
+        with self._resumable():
+            trained = TrainedRun(prepared, setup, training.progress, training.best_validation())
+            return of_first(self.job, lambda: self.folder.finish(trained, ignored))
 
     def _first_batch(self, train: Loader) -> NDArray[np.int64]:
-        """(B, H, W), what the network is initialised and looked at with: those of all ranks, if they are not many."""
+        """(B, H, W), what the network is initialised and looked at with: those of all ranks."""
         own = next(iter(train.epoch(0))).astype(np.int64)
         if self.job is None:
             return own
-        whole = np.concatenate(self.job.share(self.job.gather(own)))
-        return whole[: max(FIRST_GRIDS, len(own))]
+        return np.concatenate(self.job.share(self.job.gather(own)))
 
     def _recording(self, classes: int, checkpoint: Checkpoint | None) -> AbstractContextManager[Keeper]:
         if self.job is None or self.job.rank == 0:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaefit.cache.errors import DataError
 from vaefit.cache.ranks import Ranks
@@ -71,6 +71,7 @@ class Validator:
         split: Callable[[], Iterator[Grids]],
         size: int,
         ignore_index: int | None,
+        batches: int | None = None,
         ranks: Ranks | None = None,
     ) -> None:
         """A way to measure.
@@ -78,16 +79,19 @@ class Validator:
         Args:
             split: gives the grids, batch after batch and always in the same order; of several ranks, each its own.
             size: how many there are, those of all ranks.
-            ranks: who measures together; every one of them has what was measured.
+            batches: how many batches of the whole they make; None takes those that come.
+            ranks: who measures together, each at least one grid; every one of them has what was measured.
         """
         self._step, self._split, self._size, self._ignore_index = step, split, size, ignore_index
-        self._ranks, self._mine = ranks, Share.of_ranks(ranks).of(size)
+        self._batches, self._ranks, self._mine = batches, ranks, Share.of_ranks(ranks).of(size)
         self._shares: Shares | None = None
 
     def measure(self, beta: float) -> Validation:
         """Reconstruct every grid with z = mu; DataError where every cell is ignored, or the data cannot be read."""
         step, classes = self._step, self._step.adapter.classes
         device = step.parameters[0].device
+        if self._ranks is not None:
+            _share_buffers(step.model, self._ranks)
         sums, shown = _Sums(classes, step.objective), _Shown(self._size, self._mine.start)
         held: NDArray[np.int64] | None = None
         with torch.no_grad(), evaluating(step.model):
@@ -109,7 +113,7 @@ class Validator:
                 raise DataError("every cell of the split is ignored", got=f"--ignore-index {self._ignore_index}")
             self._shares = Shares.of_positions(held)
         assert self._shares is not None  # a split has at least one grid
-        return sums.validation(self._shares, shown)
+        return sums.validation(self._shares, shown, beta, self._batches)
 
 
 class _Shown:
@@ -146,26 +150,21 @@ class _Shown:
 
 
 class _Sums:
-    """Sums over the batches of a split."""
+    """Sums over the batches of a split; what is divided, is divided once, at the end."""
 
     def __init__(self, classes: int, objective: Objective) -> None:
-        self._reduction = objective.reduction
+        self._objective = objective
         self._counts = np.zeros((classes, classes), np.int64)
-        self._grids = self._divisor = self._batches = 0
-        self._losses = np.zeros(2)
-        """Sums of the focal loss, which is averaged over what the reduction says, and of the rest, over the grids."""
+        self._focal, self._grids, self._batches = 0.0, 0, 0
         self._latent: NDArray[np.float64] | None = None
         """(3, latent): sums over the grids of the divergence, of mu, and of its square."""
 
     def add(self, losses: Losses, grids: int) -> None:
         counts = losses.counts.cpu().numpy()
-        divisor = divisors(grids, int(counts.sum()))[self._reduction]
+        self._focal += losses.focal.item() * divisors(grids, int(counts.sum()))[self._objective.reduction]
         self._counts += counts
         self._grids += grids
-        self._divisor += divisor
-        focal, rest = losses.focal.item(), losses.total.item() - losses.focal.item()
         self._batches += 1
-        self._losses += np.array([divisor * focal, (1 if self._reduction == "sum" else grids) * rest])
         if losses.mu is not None and losses.logvar is not None:
             mu = losses.mu.double()
             each = kl_per_dimension(mu, losses.logvar.double())
@@ -173,28 +172,32 @@ class _Sums:
             self._latent = rows if self._latent is None else self._latent + rows
 
     def add_up(self, ranks: Ranks) -> None:
-        """Take in the sums of the other ranks."""
-        whole = ranks.add(np.array([self._grids, self._divisor, self._batches], np.int64)).tolist()
-        self._grids, self._divisor, self._batches = whole
-        if self._reduction == "sum":  # a batch is what all ranks hold of it
-            self._divisor = self._batches = self._batches // ranks.size
-        self._counts, self._losses = ranks.add(self._counts), ranks.add(self._losses)
+        """Take in the sums of the other ranks, each of which has added a batch."""
+        self._grids = int(ranks.add(np.array([self._grids], np.int64))[0])
+        self._focal = float(ranks.add(np.array([self._focal]))[0])
+        self._counts = ranks.add(self._counts)
         if self._latent is not None:
             self._latent = ranks.add(self._latent)
 
-    def validation(self, shares: Shares, shown: _Shown) -> Validation:
+    def validation(self, shares: Shares, shown: _Shown, beta: float, batches: int | None) -> Validation:
+        """What they come to; of the reduction `sum`, a mean over so many batches, or over those that were added."""
         accuracies = Accuracies.of(self._counts)
-        over = self._batches if self._reduction == "sum" else self._grids
-        focal, rest = (self._losses / np.array([self._divisor, over])).tolist()
+        reduction, number = self._objective.reduction, batches or self._batches
+        cells = int(self._counts.sum())
+        focal = self._focal / (number if reduction == "sum" else divisors(self._grids, cells)[reduction])
         dimensions = variances = active = None
+        loss = focal
         if self._latent is not None:
             divergence, mean, square = self._latent / self._grids
             variance = square - mean**2
             dimensions, variances = tuple(divergence.tolist()), tuple(variance.tolist())
             active = int((variance > ACTIVE).sum())
+            if beta > 0:
+                cost = np.maximum(divergence, self._objective.free_bits).sum()
+                loss += beta * float(cost) * (self._grids / number if reduction == "sum" else 1)
         return Validation(
             grids=self._grids,
-            loss=focal + rest,
+            loss=loss,
             focal=focal,
             kl=None if dimensions is None else math.fsum(dimensions),
             kl_dimensions=dimensions,
@@ -208,6 +211,15 @@ class _Sums:
             targets=shown.targets,
             predictions=shown.predictions,
         )
+
+
+def _share_buffers(model: nn.Module, ranks: Ranks) -> None:
+    """Give every rank the buffers of rank 0, which are those that are kept: running means differ by what was seen."""
+    buffers = list(model.buffers())
+    if buffers:
+        of_first = ranks.share([buffer.cpu() for buffer in buffers])
+        for buffer, other in zip(buffers, of_first, strict=True):
+            buffer.copy_(other)
 
 
 def _positions(cells: Labels, classes: int, ignore_index: int | None) -> NDArray[np.int64]:
