@@ -188,30 +188,36 @@ def _measured(figures: Figures) -> Table:
 
 
 def _estimated(figures: Figures, counts: Counts, training: Trainings) -> list[Table]:
-    table = Table(title=f"{MACHINES} machines, {THREADS} threads, {SHARDS:,} shards: seconds")
-    columns = (
-        "data", "TB of cells", "storage GB/s", "GB read", "GB on the wire", "rounds", "counter", "count", "read",
-        "digest", "look up", "close", "talk", "total", "first", "rank 0 from", "lost", "again",
-    )  # fmt: skip
-    for column in columns:
-        table.add_column(column, justify="right")
-    for data, cluster, found in counts:
-        parts = (found.counting, found.reading, found.digest, found.looking, found.closing, found.talking, found.total)
-        table.add_row(
+    where = f"{MACHINES} machines, {THREADS} threads, {SHARDS:,} shards"
+    work = Table(title=f"{where}: what does not hang on the storage, in seconds")
+    for column in (
+        "data", "TB of cells", "GB read by each", "GB on the wire", "rounds", "counter", "count", "digest",
+        "owners", "look up", "close", "close, spread", "talk", "start again",
+    ):  # fmt: skip
+        work.add_column(column, justify="right")
+    for data, _, found in counts[:: len(counts) // 3]:
+        sizes = (data.cells / 1e12, found.read_bytes / GB, found.wire_bytes / GB)
+        seconds = (found.counting, found.digest, found.owning, found.looking, found.closing, found.closing_spread)
+        work.add_row(
             data.name,
-            f"{data.cells / 1e12:.1f}",
-            f"{cluster.storage / GB:.2f}",
-            f"{found.read_bytes / GB:.1f}",
-            f"{found.wire_bytes / GB:.2f}",
+            *(f"{size:.1f}" for size in sizes),
             str(found.rounds),
             found.counter,
-            *(f"{seconds:.1f}" for seconds in parts),
-            found.first,
-            f"{found.turning_point(cluster.machines):.1f}",
-            f"{found.lost_round:.1f}",
-            f"{found.again:.1f}",
+            *(f"{one:.1f}" for one in (*seconds, found.talking, found.again)),
         )
-    table.caption = f"to close a shard among {SHARDS:,}, in the mean: {closing(figures.shard, SHARDS):.1f} ms"
+    work.caption = f"to close a shard among {SHARDS:,}, in the mean: {closing(figures.shard, SHARDS):.1f} ms"
+    whole = Table(title=f"{where}: by storage, in seconds")
+    for column in ("data", "GB/s a machine", "read", "read twice", "a lost round", "all", "first", "rank 0 from"):
+        whole.add_column(column, justify="right")
+    for data, cluster, found in counts:
+        seconds_here = (found.reading, found.reading_twice, found.lost_round, found.total)
+        whole.add_row(
+            data.name,
+            f"{cluster.storage / GB:.2f}",
+            *(f"{one:.1f}" for one in seconds_here),
+            found.first,
+            f"{found.turning_point(cluster.machines):.0f} machines",
+        )
     other = Table(title=f"an update on {MACHINES} ranks")
     for column in (
         "Gbit/s",
@@ -227,7 +233,7 @@ def _estimated(figures: Figures, counts: Counts, training: Trainings) -> list[Ta
         other.add_row(
             f"{8 * network / GB:.0f}", f"{one.gradient_bytes / 1e6:.2f}", *(f"{number:.2f}" for number in numbers)
         )
-    return [table, other]
+    return [work, whole, other]
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from .figures import Figures, ShardFigures, TrainingFigures
 
 GB = 1e9
 MS = 1e-3
+SPREAD = 100
 LABEL_BYTES = 8
 """Of one number of a round's counts."""
 
@@ -85,7 +86,9 @@ class CountEstimate:
     owning: float
     """What owners do for each shard besides."""
     closing: float
-    """Rank 0 writes cached files, and the others wait."""
+    """Rank 0 writes cached files, all in one folder, and the others wait."""
+    closing_spread: float
+    """The same where the shards lie in folders of `SPREAD`."""
     talking: float
     """Collectives."""
     lost_round: float
@@ -119,8 +122,8 @@ class CountEstimate:
         return self.side_by_side * machines / self.serial
 
 
-def estimate_count(figures: Figures, data: Dataset, cluster: Cluster, closing_ms: float | None = None) -> CountEstimate:
-    """Of the first count, with nothing cached; all shards lie in one folder. `closing_ms` is what closing takes."""
+def estimate_count(figures: Figures, data: Dataset, cluster: Cluster) -> CountEstimate:
+    """Of the first count, with nothing cached; all shards lie in one folder."""
     counting, shard, job = figures.counting, figures.shard, figures.job
     size, own = cluster.machines, data.cells / cluster.machines
     rounds = max(1, -int(-own // SHARE))
@@ -145,7 +148,6 @@ def estimate_count(figures: Figures, data: Dataset, cluster: Cluster, closing_ms
         "digest": read / GB * counting.digest.median,
     }
     listing = data.shards * shard.listed.median * MS
-    close = closing(shard, data.shards) if closing_ms is None else closing_ms
     return CountEstimate(
         rounds=rounds,
         shards_a_round=a_round,
@@ -157,7 +159,8 @@ def estimate_count(figures: Figures, data: Dataset, cluster: Cluster, closing_ms
         **seconds,
         reading_twice=2 * seconds["reading"],
         owning=data.shards / size * shard.owned.median * MS,
-        closing=data.shards * close * MS,
+        closing=data.shards * closing(shard, data.shards) * MS,
+        closing_spread=data.shards * closing(shard, min(SPREAD, data.shards)) * MS,
         talking=rounds * talk + described / cluster.network,
         lost_round=max(seconds.values()) * min(1.0, SHARE / own),
         again=job.join.median + listing + data.shards * shard.hit.median * MS,
