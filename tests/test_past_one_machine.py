@@ -172,7 +172,7 @@ def test_a_tiny_run_of_shards_and_of_collectives(tmp_path, monkeypatch):
 
 
 def test_a_tiny_run_of_training():
-    found = measure_training(4, rounds=1, steps=2)
+    found = measure_training(4, rounds=1, steps=3)
     assert found.gradient_bytes == 4 * 801_034
     assert found.objective_bytes == 8 * (2 + 100 + 32)
     assert found.update.median > 0
