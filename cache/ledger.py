@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,6 +38,9 @@ from .shards import Shape, agree
 from .sources import UnlistedError
 from .watch import Watch
 
+_WRITERS = 4
+"""Cached files that are written at once: most of the time the disk is waited for, and no more went in measurably."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +56,15 @@ class _Sum:
     resumed_key: Key | None = None
     """The files when what it had counted was found still true of them."""
     readings: list[Reading] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A shard of which every cell was counted."""
+
+    report: Report
+    key: Key | None
+    labels: store.LabelCounts
 
 
 class Ledger:
@@ -109,15 +122,19 @@ class Ledger:
             for reading in readings:
                 self._sums[reading.shard].readings.append(reading)
             reports += told
-        for report in sorted(reports, key=lambda report: report.shard):
-            piece = last[report.shard]
-            key, changed = self._here(report)
-            if not changed:
-                self._cut_alike(report.shard)
-            if piece.ends:
-                self._finish(report, key, changed)
-            elif key is not None and not changed and self._question.use_cache:
-                self._keep(report.shard, key, piece)
+        done: list[_Done] = []
+        try:
+            for report in sorted(reports, key=lambda report: report.shard):
+                piece = last[report.shard]
+                key, changed = self._here(report)
+                if not changed:
+                    self._cut_alike(report.shard)
+                if piece.ends:
+                    done += self._finish(report, key, changed)
+                elif key is not None and not changed and self._question.use_cache:
+                    self._keep(report.shard, key, piece)
+        finally:
+            self._answer(done)
 
     def again(self) -> list[int]:
         """The shards that are to be counted once more."""
@@ -181,8 +198,8 @@ class Ledger:
             partial = PartialFile(key, self._locations[shard], asked.cache_dir, asked.ignore_index)
             partial.keep(Checkpoint(cut, spans, cells, tuple(counts), outside))
 
-    def _finish(self, report: Report, key: Key | None, changed: str | None) -> None:
-        """Cache and answer a shard of which every cell was counted; or have it counted again."""
+    def _finish(self, report: Report, key: Key | None, changed: str | None) -> list[_Done]:
+        """A shard of which every cell was counted; none where it is to be counted again."""
         shard, asked, found = report.shard, self._question, self._sums[report.shard]
         location = self._locations[shard]
         if asked.use_cache and report.key is not None:
@@ -200,28 +217,35 @@ class Ledger:
             changed = str(location)
         if changed is not None:
             self._again.append(shard)
-            return
-        labels = report.described.counted(counts, outside, asked.ignore_index)
-        file, digest = self._cached(report, key, labels)
-        first = found.readings[0]
-        self.answers[shard] = DatasetCounts(
-            location=location,
-            dataset=labels.dataset,
-            counts=of_classes(labels, location, asked.classes, asked.ignore_index),
-            shape=labels.shape,
-            source="scan",
-            cache_file=file,
-            digest=digest,
-            seconds=time.perf_counter() - self._start,
-            route=first.route,
-            reason=first.reason,
-            threads=first.threads,
-            resumed=found.resumed,
-        )
-        del self._sums[shard]
+            return []
+        return [_Done(report, key, report.described.counted(counts, outside, asked.ignore_index))]
 
-    def _cached(self, report: Report, key: Key | None, labels: store.LabelCounts) -> tuple[Path | None, str | None]:
+    def _answer(self, done: Sequence[_Done]) -> None:
+        """Cache shards, and answer; DataError for a label outside the classes."""
+        with ThreadPoolExecutor(_WRITERS, "cache") as pool:
+            written = list(pool.map(self._cached, done))
+        for one, (file, digest) in zip(done, written, strict=True):
+            shard, labels, asked = one.report.shard, one.labels, self._question
+            location, found = self._locations[shard], self._sums.pop(shard)
+            first = found.readings[0]
+            self.answers[shard] = DatasetCounts(
+                location=location,
+                dataset=labels.dataset,
+                counts=of_classes(labels, location, asked.classes, asked.ignore_index),
+                shape=labels.shape,
+                source="scan",
+                cache_file=file,
+                digest=digest,
+                seconds=time.perf_counter() - self._start,
+                route=first.route,
+                reason=first.reason,
+                threads=first.threads,
+                resumed=found.resumed,
+            )
+
+    def _cached(self, done: _Done) -> tuple[Path | None, str | None]:
         """Write the cached file, unless there is a doubt; the file, and the digest in it."""
+        report, key, labels = done.report, done.key, done.labels
         location, asked = self._locations[report.shard], self._question
         if not asked.use_cache:
             return None, None
