@@ -79,8 +79,8 @@ def test_a_count_by_hand():
     data = Dataset("made up", 1000, 256 * GIB, 16e9, True)
     found = estimate_count(FIGURES, data, Cluster(machines=4, threads=4, storage=1e9, network=1e9))
     assert (found.rounds, found.shards_a_round) == (4, 250)
-    assert found.counter == "numpy"  # a shard has 262 MiB
-    assert found.counting == pytest.approx(64 * GIB / 1e9 * 0.6 / 3)
+    assert found.counter == "counter.c"  # a rank has 16 GiB in a round
+    assert found.counting == pytest.approx(64 * GIB / 1e9 * 0.4 / 3)
     assert (found.read_bytes, found.reading, found.reading_twice, found.digest) == (4e9, 4.0, 8.0, 2.0)
     assert found.looking == pytest.approx(1000 * (1 + 3 + 1) / 1e3)
     assert found.closing == pytest.approx(1000 * (5 + 15) / 1e3)  # 1,500 files are there in the mean

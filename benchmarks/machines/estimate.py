@@ -68,7 +68,7 @@ class CountEstimate:
     rounds: int
     shards_a_round: float
     counter: str
-    """`counter.c`, or `numpy` where a shard has too few cells for one to be built."""
+    """`counter.c`, or `numpy` where a rank has too few cells in a round for one to be built."""
     read_bytes: float
     """Of files, by each machine for its counts; the digest reads as many, from the page cache where they still lie."""
     wire_bytes: float
@@ -128,7 +128,7 @@ def estimate_count(figures: Figures, data: Dataset, cluster: Cluster) -> CountEs
     size, own = cluster.machines, data.cells / cluster.machines
     rounds = max(1, -int(-own // SHARE))
     a_round = data.shards / rounds
-    built = min(data.cells / data.shards, SHARE) >= WORTH_BUILDING * cluster.threads
+    built = min(own, SHARE) >= WORTH_BUILDING * cluster.threads
     by_numpy, by_counter = (
         (counting.gzip_numpy, counting.gzip) if data.compressed else (counting.contiguous_numpy, counting.contiguous)
     )
