@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,8 @@ def joined_ranks() -> Iterator[Job | None]:
 
     with joined(launch) as job:
         yield job
+    # another rank may end first, by an exit code at which torchrun ends the others
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def prints() -> bool:

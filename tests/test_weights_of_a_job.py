@@ -49,6 +49,16 @@ def kill_one(rank: int) -> None:
         RankScan.count = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
 
 
+def end_one(rank: int) -> None:
+    """Rank 1 is asked to end while it counts, and the others wait for it."""
+    from vaefit.cache.rank_scan import RankScan
+    from vaefit.vae.distributed import job
+
+    job._PATIENCE = 0.2
+    if rank == 1:
+        RankScan.count = lambda *_: os.kill(os.getpid(), signal.SIGTERM)  # type: ignore[method-assign]
+
+
 def test_json_is_that_of_one_process(vaefit_cli: Any, shards: Path, tmp_path: Path) -> None:
     alone = vaefit_cli("weights", shards, "--json", "--verbose", "--all-schemes", "--rebuild")
     found = run_job(3, "weights", shards, "--json", "--verbose", "--all-schemes", "--rebuild")
@@ -104,6 +114,11 @@ def test_a_rank_that_is_killed(shards: Path) -> None:
         assert "another process of the job is gone" in line
         assert "torchrun's report says which" in line
     assert not list(shards.parent.glob("*.json"))
+
+
+def test_a_rank_that_is_asked_to_end(shards: Path) -> None:
+    for outcome in run_job(2, "weights", shards, before=end_one):
+        assert (outcome.code, outcome.err) == (130, "error: interrupted. What was written so far is whole.\n")
 
 
 def test_torchrun_itself(vaefit_cli: Any, shards: Path) -> None:

@@ -127,8 +127,10 @@ class Job:
 
     def lost(self) -> LostRankError | None:
         """The error of a rank that is gone; None where all answer, and where one is only busy."""
+        told = dist.AllreduceOptions()
+        told.timeout = timedelta(seconds=_PATIENCE)  # of the work itself, for which the end of the process would wait
         try:
-            dist.all_reduce(torch.zeros(1), group=self._asked, async_op=True).wait(timedelta(seconds=_PATIENCE))
+            self._asked.allreduce([torch.zeros(1)], told).wait()
         except RuntimeError as error:
             return LostRankError.of(_line(error)) if "by peer" in str(error) else None
         return None
