@@ -31,7 +31,7 @@ SICK = {
     "--iterations 4": "--iterations 500",
     "--resample --iterations 8": "--no-resample",
     "--z sample --iterations 8": "--z mu",
-    "--latent-dim 1 --iterations 200": "--latent-dim 32",
+    "--latent-dim 1 --iterations 200 --seed 2": "--latent-dim 32",  # with seed 0 some processors just memorise
     "--weights-file no_class_3.json --iterations 60": "--weights global instead of --weights-file",
     "--gamma 1e30 --iterations 60": "--gamma 2",
 }
