@@ -6,13 +6,8 @@ import errno
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from functools import partialmethod
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -388,34 +383,3 @@ def test_two_processes_do_not_train_in_one_folder(data, tmp_path):
         run_train(settings(data, folder), cut_after(1))
     with locked(folder), pytest.raises(RunError, match="another process is training in this folder"):
         resume_train(folder, same)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_a_checkpoint_and_exit_130(data, tmp_path, uninterrupted, number):
-    folder = tmp_path / "run"
-    command = [sys.executable, "-m", "vaefit.cli", "train", str(data), "--out", str(folder), "--epochs", "100000"]
-    started = subprocess.Popen(
-        [*command, "--batch-size", "20", "--latent-dim", "3", "--threads", "1", "--json", "--quiet"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(folder / "steps.csv", started)
-    started.send_signal(number)
-    out, err = started.communicate(timeout=60)
-    assert started.returncode == 130
-    error = json.loads(out)["error"]  # one object, and no other
-    assert error["do"] == f"Go on with `vaefit-cli train --resume {folder}`."
-    assert err == ""
-    kept = max((folder / "checkpoints").iterdir())
-    last = int(kept.name[5:14])
-    rows = (folder / "steps.csv").read_text().splitlines()
-    assert last >= int(rows[-1].split(",")[0]) > 0
-
-
-def wait_for(file: Path, process):
-    deadline = time.monotonic() + 60
-    while not (file.exists() and file.read_text().count("\n") > 2):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
