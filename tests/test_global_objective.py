@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-
 import pytest
 import torch
+from ranks_as_threads import ThreadRank, together
 
 from vaefit.cache.ranks import portion
 from vaefit.vae.distributed.objective import GlobalObjective
@@ -16,22 +13,11 @@ from vaefit.vae.objective import NO_LABEL, Objective
 CLASSES, LATENT, IGNORED = 4, 3, 9
 
 
-@dataclass
-class Threads:
-    """Ranks that are threads of one process, of which one after another adds its part."""
-
-    size: int
-    parts: list = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self):
-        self.barrier = threading.Barrier(self.size)
+class TensorRank(ThreadRank):
+    """A rank that adds up tensors too, as a job does."""
 
     def add_tensor(self, numbers):
-        with self.lock:
-            self.parts.append(numbers)
-        self.barrier.wait()
-        return torch.stack(self.parts).sum(0)
+        return torch.from_numpy(self.add(numbers.numpy()))
 
 
 def batch(grids, *, ignoring):
@@ -56,18 +42,15 @@ def test_losses_counts_and_gradients_are_those_of_one_process(ranks, reduction, 
     expected = one(whole[0], labels, whole[1], whole[2], beta)
     expected.total.backward()
 
-    job = Threads(ranks)
-    everywhere = GlobalObjective.over(job, one)
-
-    def rank(number):
-        rows = portion(7, number, ranks)
+    def measured(rank):
+        rows, everywhere = portion(7, rank.rank, rank.size), GlobalObjective.over(rank, one)
         own = [part[rows].clone().requires_grad_() for part in inputs]
         losses = everywhere(own[0], labels[rows], own[1], own[2], beta)
         losses.total.backward()
         return rows, own, losses
 
-    with ThreadPoolExecutor(ranks) as pool:
-        found = list(pool.map(rank, range(ranks)))
+    found = together(ranks, measured, TensorRank)
+    assert len(found) == ranks
     if free_bits:
         mean = 0.5 * (inputs[1] ** 2 + inputs[2].exp() - 1 - inputs[2]).mean(0)
         assert 0 < int((mean < free_bits).sum()) < LATENT, "the floor holds for some dimensions alone"
@@ -87,9 +70,14 @@ def test_a_batch_of_ignored_cells_alone_has_no_loss_and_no_gradient():
     labels, logits, *_ = batch(2, ignoring=False)
     labels[:] = IGNORED
     own = logits[:1].requires_grad_()
-    everywhere = GlobalObjective.over(Threads(1), Objective(torch.ones(CLASSES), 2.0, "mean", IGNORED, "eager"))
-    losses = everywhere(own, labels[:1], None, None, 0.0)
-    losses.total.backward()
+
+    def measured(rank):
+        one = Objective(torch.ones(CLASSES), 2.0, "mean", IGNORED, "eager")
+        losses = GlobalObjective.over(rank, one)(own, labels[:1], None, None, 0.0)
+        losses.total.backward()
+        return losses
+
+    (losses,) = together(1, measured, TensorRank)
     assert losses.total.item() == 0
     assert losses.kl is None
     assert not own.grad.any()
