@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from vaefit.cli import run
+from vaefit.cli.main import run
 
 EMBEDDED = object()
 """What `--overfit-batch` without a value means; an empty value is a mistake of the caller's shell."""

@@ -3,7 +3,7 @@
 First the tests of the kernels and of the captured step, on the device; then compute-sanitizer over one launch of every
 kernel; then what must hold of the kernels there; then the benchmarks, and a short training run. Each part leaves its
 output in FOLDER, and FOLDER/summary.json says how each ended, with the device's name, driver and versions. Run from the
-checkout's root; `PYTHONPATH=.dev` makes it importable where vaefit is not installed. Bad results are results: nothing
+checkout's root; `PYTHONPATH=.` makes it importable where vaefit is not installed. Bad results are results: nothing
 stops at one.
 """
 
@@ -21,9 +21,10 @@ from typing import Any
 
 import torch
 
-from vaefit.benchmarks.clock import GPU_CALLS, CudaClock
 from vaefit.kernels import confusion_counts, focal_loss, focal_loss_with_counts
-from vaefit.vae.machine import Machine
+from vaefit.vae.environment.hardware import Machine
+
+from .kernels.clock import GPU_CALLS, CudaClock
 
 SECONDS = 1200
 """Of each part, at most."""
@@ -35,7 +36,12 @@ def parts() -> dict[str, list[str]]:
     """What is run, in order: name to command."""
     python = sys.executable
     cli = [python, "-m", "vaefit.cli", "bench"]
-    tests = ["tests/test_triton.py", "tests/test_operator.py", "tests/test_graph.py", "tests/test_preflight.py"]
+    tests = [
+        "tests/kernels/_triton/test_focal_kernel.py",
+        "tests/kernels/test_custom_op.py",
+        "tests/vae/fitting/test_graph_stepper.py",
+        "tests/vae/objective/test_preflight.py",
+    ]
     found = {"tests": [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]}
     if shutil.which("compute-sanitizer"):
         for tool in SANITISED:

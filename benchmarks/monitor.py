@@ -28,8 +28,8 @@ from torch import Tensor
 
 from vaefit.kernels import focal_loss_with_counts
 from vaefit.vae import BetaVAE, CollapseMonitor
-from vaefit.vae.grids.synthetic import SyntheticSpec, synthesise
-from vaefit.vae.machine import cpu_name
+from vaefit.vae.data.synthetic import SyntheticSpec, synthesise
+from vaefit.vae.environment.hardware import cpu_name
 
 from .threads import cpu_threads
 

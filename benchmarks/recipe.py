@@ -19,9 +19,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from vaefit.vae.check import run_check
-from vaefit.vae.grids.corpus import embedded_corpus
+from vaefit.vae.data.default_corpus import embedded_corpus
 from vaefit.vae.recipe import recipe_with
+from vaefit.vae.runs.overfit_run import run_check
 from vaefit.vae.settings import CheckSettings
 
 

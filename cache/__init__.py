@@ -1,11 +1,12 @@
 """Class counts of a whole HDF5 dataset, the class weights made from them, and the cached file that keeps both."""
 
-from .counts import DatasetCounts, count_dataset
+from .dataset_counts import DatasetCounts, count_dataset
 from .errors import DataError, VaefitError
 from .location import Location
+from .schemes import SCHEMES, Scheme, weight_ratio
 from .shard_counts import ShardCounts, class_counts, count_shards
 from .shards import find_shards
-from .weights import SCHEMES, Scheme, class_weights, weight_ratio
+from .weights import class_weights
 
 __all__ = [
     "SCHEMES",

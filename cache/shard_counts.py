@@ -16,11 +16,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .counts import DatasetCounts, Progress, count_dataset, stored_counts
+from .communicator import Ranks, of_first
+from .dataset_counts import DatasetCounts, Progress, count_dataset, stored_counts
+from .distributed.count_request import Question
 from .errors import DataError
 from .location import Location
-from .question import Question
-from .ranks import Ranks, of_first
 from .shards import Data, Shape, agree, describe, find_shards, refuse_twice
 
 
@@ -142,7 +142,7 @@ def count_shards(
     start = time.perf_counter()
     locations = of_first(ranks, lambda: find_shards(data))
     if ranks is not None:
-        from .joint_count import count_jointly
+        from .distributed.coordinator import count_jointly
 
         question = Question(classes, ignore_index, cache_dir, use_cache, rebuild)
         with _numbered_within(len(locations)):
@@ -207,7 +207,7 @@ class _Overall:
 
     def _measure(self) -> list[int]:
         """How many cells lie before each shard, and last how many in all."""
-        from .dataset import open_grids
+        from .hdf5.dataset import open_grids
 
         shapes: list[Shape] = []
         for location in self._locations:

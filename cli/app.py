@@ -6,19 +6,19 @@ from typing import Annotated
 
 import typer
 
-from vaefit.vae.launch import Launch
+from vaefit.vae.distributed.launch import Launch
 
-from .bench import bench
-from .data import data
-from .doctor import doctor
-from .evaluate import evaluate
-from .overfit import overfit
-from .ranks import COMMANDS
-from .sample import sample
-from .show import compare, show
-from .sweep import PASS_ON, sweep
-from .train import train
-from .weights import weights
+from .commands.bench import bench
+from .commands.data import data
+from .commands.doctor import doctor
+from .commands.evaluate import evaluate
+from .commands.overfit import overfit
+from .commands.sample import sample
+from .commands.show import compare, show
+from .commands.sweep import PASS_ON, sweep
+from .commands.train import train
+from .commands.weights import weights
+from .torchrun import COMMANDS
 
 app = typer.Typer(
     help="Can this model, with this loss and these class weights, memorise one batch? And if not, why not?",
@@ -31,7 +31,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from vaefit.vae.version import vaefit_version
+        from vaefit.vae.environment.version import vaefit_version
 
         typer.echo(f"vaefit {vaefit_version()}")
         raise typer.Exit

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from vaefit.cache import class_weights
 from vaefit.kernels import focal_loss_with_counts
 from vaefit.vae import BetaVAE, CollapseCallback
-from vaefit.vae.grids.synthetic import SyntheticSpec, synthesise
+from vaefit.vae.data.synthetic import SyntheticSpec, synthesise
 
 CLASSES, SIDE, BATCH, STEPS, MISHAP = 4, 8, 32, 240, 180
 

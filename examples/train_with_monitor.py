@@ -14,7 +14,7 @@ import torch
 from vaefit.cache import class_weights
 from vaefit.kernels import focal_loss_with_counts
 from vaefit.vae import BetaVAE, CollapseMonitor
-from vaefit.vae.grids.synthetic import SyntheticSpec, synthesise
+from vaefit.vae.data.synthetic import SyntheticSpec, synthesise
 
 CLASSES, SIDE, BATCH, STEPS, MISHAP, LOST = 4, 8, 32, 330, 280, 2
 

@@ -1,8 +1,8 @@
 """Weighted focal loss and confusion counts over logits: public functions, their references, the backend choice."""
 
 from .backend import Backend, BackendChoice, choose_backend
+from .functional import Reduction, confusion_counts, focal_loss, focal_loss_with_counts
 from .module import FocalLoss
-from .ops import Reduction, confusion_counts, focal_loss, focal_loss_with_counts
 from .reference import confusion_counts_reference, focal_loss_reference
 
 __all__ = [

@@ -82,7 +82,7 @@ def _no_compiled(device: torch.device) -> str | None:
         return f"tensors are on {device.type}, and it is the CPU's"
     if torch.compiler.is_compiling():  # a tracer cannot follow the search for a compiler; the kernel itself will tell
         return None
-    from . import compiled
+    from .cpu import compiled
 
     return None if compiled.is_built() else compiled.obstacle()
 

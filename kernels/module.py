@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .backend import Backend
-from .ops import Reduction, focal_loss
+from .functional import Reduction, focal_loss
 
 
 class FocalLoss(nn.Module):

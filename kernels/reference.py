@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .arguments import check_gamma, check_logits, checked_predictions, class_weight, compute_dtype, labels_and_mask
+from .checks import check_gamma, check_logits, checked_predictions, class_weight, compute_dtype, labels_and_mask
 from .reduction import Reduction, reduce_loss
 
 

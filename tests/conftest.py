@@ -21,11 +21,12 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import ArrayLike, NDArray
 
 from vaefit.cli import run
+from vaefit.vae.report import curves as curves_module
 
 # grids this small gain nothing from a second thread, and lose much on a busy machine; torch reads it when imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-collect_ignore = [] if find_spec("triton") else ["test_triton.py", "test_offline.py", "triton_case.py"]
+collect_ignore = [] if find_spec("triton") else ["kernels/_triton", "benchmarks/kernels/test_cross_compile.py"]
 
 # without a GPU, Triton's kernels run in Python; which of the two is decided when they are imported, by this variable
 if find_spec("triton") and not import_module("torch").cuda.is_available():
@@ -36,15 +37,6 @@ if find_spec("triton") and not import_module("torch").cuda.is_available():
 # the same examples everywhere: a failure in CI is a failure here; machines differ in speed
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("same")
-
-
-LONG = ("test_offline.py", "test_readme.py", "test_docs.py", "test_triton.py", "test_advice.py", "test_sick.py")
-"""Files that take half a minute or more: with a file a process, one that starts last would be waited for alone."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the long files first."""
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @dataclass(frozen=True)
@@ -77,14 +69,14 @@ def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-CURVES = {"vaefit.vae.report.curves": "draw_curves", "vaefit.vae.report.training_curves": "draw_training_curves"}
+CURVES = ("draw_curves", "draw_training_curves")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def undrawn() -> Iterator[dict[str, Callable[..., None]]]:
     """Let curves.png be an empty file: matplotlib takes longer than most runs of these tests. Gives what draws it."""
     with pytest.MonkeyPatch.context() as patch:
-        found = {f"{module}.{name}": getattr(import_module(module), name) for module, name in CURVES.items()}
+        found = {f"vaefit.vae.report.curves.{name}": getattr(curves_module, name) for name in CURVES}
         for name in found:
             patch.setattr(name, lambda _, out: out.touch())
         yield found

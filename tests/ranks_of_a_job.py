@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 from torch.distributed import TCPStore
 
 if TYPE_CHECKING:  # a rank has no use for what it imports
-    from conftest import Outcome
+    from tests.conftest import Outcome
 
 PRELOADED = [
     "torch._dynamo",  # which DistributedDataParallel imports
     "vaefit.cli.app",
-    "vaefit.vae.distributed.step",
-    "vaefit.vae.report.page.training_content",
-    "vaefit.vae.report.training_curves",
-    "vaefit.vae.training.train",
+    "vaefit.vae.distributed.ddp_step",
+    "vaefit.vae.report.page.training_page",
+    "vaefit.vae.report.curves",
+    "vaefit.vae.runs.training_run",
 ]
 SECONDS = 120
 
@@ -38,7 +38,7 @@ def run_job(
     `before`, a function of a module, is called with the rank in its process, before the command; `restarts` is how
     often torchrun has begun the job anew.
     """
-    from conftest import Outcome
+    from tests.conftest import Outcome
 
     words = [str(argument) for argument in arguments]
     # torchrun's agent keeps the store too, so that it outlives each rank
@@ -80,11 +80,11 @@ def _rank(
     os.chdir(place)
     import torch
 
-    from vaefit.cli import run
-    from vaefit.vae.report import training_curves
+    from vaefit.cli.main import run
+    from vaefit.vae.report import curves
 
     torch.set_num_threads(1)
-    training_curves.draw_training_curves = lambda _, out: out.touch()  # which takes longer than all else
+    curves.draw_training_curves = lambda _, out: out.touch()  # which takes longer than all else
     with (
         open(f"{files}.out", "w") as out,  # noqa: PTH123
         open(f"{files}.err", "w") as err,  # noqa: PTH123

@@ -6,14 +6,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .assertion import assert_memorises
-    from .lightning_callback import CollapseCallback as CollapseCallback
-    from .model import BetaVAE
-    from .monitor import CollapseMonitor
-    from .overfitting import overfit
+    from .fitting.result import OverfitResult
+    from .model.beta_vae import BetaVAE
+    from .monitor.collapse_monitor import CollapseMonitor
+    from .monitor.lightning_callback import CollapseCallback as CollapseCallback
+    from .monitor.warnings import TrainingWarning
+    from .overfitting import assert_memorises, overfit
     from .recipe import RECIPES, Recipe
-    from .result import OverfitResult
-    from .training_warning import TrainingWarning
 
 # without CollapseCallback: `from vaefit.vae import *` must not need lightning
 __all__ = [
@@ -30,13 +29,13 @@ __all__ = [
 # imported when first asked for: counting classes needs a corner of this package, and must not wait for torch
 _HOMES = {
     "RECIPES": "recipe",
-    "BetaVAE": "model",
-    "CollapseCallback": "lightning_callback",
-    "CollapseMonitor": "monitor",
-    "OverfitResult": "result",
+    "BetaVAE": "model.beta_vae",
+    "CollapseCallback": "monitor.lightning_callback",
+    "CollapseMonitor": "monitor.collapse_monitor",
+    "OverfitResult": "fitting.result",
     "Recipe": "recipe",
-    "TrainingWarning": "training_warning",
-    "assert_memorises": "assertion",
+    "TrainingWarning": "monitor.warnings",
+    "assert_memorises": "overfitting",
     "overfit": "overfitting",
 }
 
@@ -45,3 +44,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,34 +14,33 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from vaefit.cache.errors import require_range
-from vaefit.cache.histogram import MAX_CLASSES
+from vaefit.cache.scan.histogram import MAX_CLASSES
 from vaefit.kernels import Backend, choose_backend
 
-from .advice import Clues
-from .batch import Batch
-from .compatibility import as_batch, check_labels, described_model, device_of
-from .compute import reproducible
-from .controls.cause import find_cause
-from .controls.patient import Patient
-from .controls.rerun import OnControl
-from .first_look import FirstLook
-from .fit import Fit
-from .graph import choose_steps
-from .model import BetaVAE
-from .motion import Motion
-from .objective import Objective, check_objective
-from .preflight import preflight
-from .range_test import range_test
+from .data.batch import Batch, as_batch, check_labels
+from .data.class_weights import ClassWeights
+from .diagnosis.failed_run import Patient
+from .diagnosis.find_cause import find_cause
+from .diagnosis.reruns import OnControl
+from .environment.device import reproducible
+from .environment.seeds import seeded
+from .fitting.cuda_graph import choose_steps
+from .fitting.eager_stepper import Stepwise
+from .fitting.graph_stepper import Windowed
+from .fitting.loop import Fit
+from .fitting.lr_range_test import range_test
+from .fitting.result import OverfitResult, Reached, Record
+from .fitting.run_setup import Start
+from .fitting.stepper import Motion
+from .metrics.accuracy import Accuracies, Labels, Shares, distinct, retrieval
+from .metrics.advice import Clues
+from .metrics.verdict import PIXEL_ABOVE, Evidence, judge
+from .model.beta_vae import BetaVAE
+from .model.inspection import FirstLook, described_model, device_of
+from .objective.objective import Objective, check_objective
+from .objective.preflight import preflight
+from .optim.train_step import Step
 from .recipe import Recipe
-from .result import OverfitResult, Reached, Record
-from .seeded import seeded
-from .signals import Accuracies, Labels, Shares, distinct, retrieval
-from .start import Start
-from .step import Step
-from .stepwise import Stepwise
-from .verdict import PIXEL_ABOVE, Evidence, judge
-from .weighting import ClassWeights
-from .windowed import Windowed
 
 _log = logging.getLogger("vaefit")
 
@@ -260,3 +260,17 @@ def _reached(history: list[Record]) -> Reached:
         worst_class_95=first(lambda a: a.worst >= 0.95),
         exact=first(lambda a: a.exact),
     )
+
+
+def assert_memorises(model: nn.Module, batch: Any, *, diagnose: bool = True, **settings: Any) -> OverfitResult:
+    """Run `overfit(model, batch, **settings)` and return its result; AssertionError unless the verdict is MEMORISED.
+
+    The message carries the verdict and its reason, the cause with its evidence, and the next step. A failing assertion
+    costs up to six times a check, for the reruns that find the cause; `diagnose=False` leaves them out. Other errors
+    are those of `overfit`.
+    """
+    result = overfit(model, batch, diagnose=diagnose, **settings)
+    if not result.passed:
+        cause = "" if result.diagnosis is None else f"Cause: {result.diagnosis}. "
+        raise AssertionError(f"{result.verdict}: {result.judgement.reason}. {cause}{result.judgement.next}")
+    return result

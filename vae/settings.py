@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
 
-from vaefit.cache.errors import SettingError, require, require_range
-from vaefit.cache.histogram import MAX_CLASSES
-from vaefit.kernels import Backend
+from vaefit.cache.errors import require_range
+from vaefit.cache.scan.histogram import MAX_CLASSES
 
-from .model_source import DEFAULT_LATENT, ModelSource
+from .environment.device import known_backend, known_device
+from .model.user_model import DEFAULT_LATENT, ModelSource
 from .recipe import MAX_SEED, Recipe
 
-DEVICES = ("auto", "cpu", "cuda")
 MAX_BATCH = 1 << 20
 MAX_LATENT = 1 << 16
 MAX_THREADS = 1024
@@ -74,17 +72,3 @@ class CheckSettings(RunSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_range("--batch-seed", self.batch_seed, 0, MAX_SEED)
-
-
-def known_device(name: str) -> str:
-    """The name of a device as it is; SettingError for any but `auto`, `cpu` and `cuda`."""
-    require(name in DEVICES, "--device", name, f"one of {', '.join(DEVICES)}")
-    return name
-
-
-def known_backend(name: str) -> Backend:
-    """The backend of that name; SettingError where there is none."""
-    found: Backend | None = next((word for word in get_args(Backend) if word == name), None)
-    if found is None:
-        raise SettingError("the value cannot be used", "--backend", name, f"Use one of {', '.join(get_args(Backend))}.")
-    return found

@@ -14,11 +14,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from vaefit.cache.compiled_count import NUMPY, ByteCounter, build_counter
-from vaefit.cache.counts import count_dataset
-from vaefit.cache.dataset import open_grids
+from vaefit.cache.dataset_counts import count_dataset
+from vaefit.cache.hdf5.dataset import open_grids
 from vaefit.cache.location import Location
-from vaefit.cache.scan import scan
+from vaefit.cache.scan import scan_dataset
+from vaefit.cache.scan.native_counter import NUMPY, ByteCounter, build_counter
 
 with suppress(ImportError):
     import hdf5plugin  # noqa: F401  # h5py finds its filters once it is imported
@@ -135,7 +135,7 @@ def _slices(file: Path, grids: int, slices: int | None) -> Tally:
 
 def _scan(file: Path, threads: int, counter: ByteCounter) -> Tally:
     with open_grids(Location(file)) as dataset:
-        found = scan(dataset, threads=threads, counter=counter)
+        found = scan_dataset(dataset, threads=threads, counter=counter)
         return Tally(found.counts.tolist(), dataset.nbytes, found.route)
 
 

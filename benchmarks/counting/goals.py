@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .histogram import HistogramBench
+from .bench import HistogramBench
 from .race import COMPILED, OURS, READ, TWO_THREADS, ZLIB
 
 LEAST_GRIDS = 1 << 17

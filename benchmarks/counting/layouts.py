@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefit.vae.grids.synthetic import SyntheticSpec, synthesise
+from vaefit.vae.data.synthetic import SyntheticSpec, synthesise
 
 SIDE = 16
 CLASSES = 10

@@ -1,7 +1,7 @@
 """Counting every cell of an open dataset, by the fastest way that its layout allows."""
 
 from .route import choose_route, default_threads, spans_of
-from .whole import Checkpoint, Each, Scan, ScannedPart, first_wrong_label, scan, scan_part
+from .scan import Checkpoint, Each, Scan, ScannedPart, first_wrong_label, scan_dataset, scan_part
 
 __all__ = [
     "Checkpoint",
@@ -11,7 +11,7 @@ __all__ = [
     "choose_route",
     "default_threads",
     "first_wrong_label",
-    "scan",
+    "scan_dataset",
     "scan_part",
     "spans_of",
 ]

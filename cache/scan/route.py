@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import DataError
-from .chunk_bytes import StoredChunks
-from .chunks import Chunks
-from .contiguous import ContiguousBytes
+from .chunk_index import Chunks
+from .chunk_reader import StoredChunks
+from .contiguous_reader import ContiguousBytes
+from .h5py_reader import ChunkReads, Slabs
+from .histogram import Histogram
 from .inflate import choose_inflate
-from .span import Spans
-from .through_h5py import ChunkReads, Slabs
 
 if TYPE_CHECKING:
     import h5py
@@ -162,3 +162,15 @@ def _of_plain_integers(dataset: h5py.Dataset) -> bool:
     import h5py
 
     return bool(dataset.id.get_type() == h5py.h5t.py_create(dataset.dtype))
+
+
+class Spans(Protocol):
+    """The pieces of a dataset, which together hold each cell once; any may be counted before any other."""
+
+    def __len__(self) -> int: ...
+
+    def count(self, number: int, histogram: Histogram) -> None:
+        """Add the cells of a span; threads may call it at once, each with a histogram of its own.
+
+        Raises OutsideLabelError as the histogram does, and DataError for bytes that cannot be read.
+        """

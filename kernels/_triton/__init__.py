@@ -1,6 +1,6 @@
 """The Triton kernels, for tensors on a GPU; imported when the first of them arrives.
 
-`focal`, `confusion` and `confusion_ready` are what the operators of `vaefit.kernels.operator` call, `scaled` what its
+`focal`, `confusion` and `confusion_ready` are what the operators of `vaefit.kernels.custom_op` call, `scaled` what its
 backward pass does. All of them only start kernels: nothing waits for the device, so that a CUDA graph can capture them.
 """
 

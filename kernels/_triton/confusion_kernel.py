@@ -5,9 +5,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .cells import block_of_cells, load_labels, offset_of
+from .confusion_partials import collect, count, is_last, pair_of, publish
 from .focal_kernel import larger
-from .tally import collect, count, is_last, pair_of, publish
+from .indexing import block_of_cells, load_labels, offset_of
 
 
 @triton.jit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .cells import block_of_cells
+from .indexing import block_of_cells
 
 
 @triton.jit

@@ -2,7 +2,7 @@
 
 from .augment import Augmentation
 from .loader import Loader, open_loader
-from .named import find_named_splits
+from .named_splits import find_named_splits
 from .split import LEFT_OUT, ROLES, NamedSplit, Role, SeededSplit, Split, named_split
 
 __all__ = [

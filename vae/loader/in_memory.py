@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefit.cache.grids import opened
+from vaefit.cache.hdf5.grids import opened
 
-from .share import ALONE, Share
-from .source import Source
+from .rank_share import ALONE, Share
+from .split_reader import Source
 
 _STREAM = 0x3E30
 """Keeps these random numbers apart from others of the same seed."""

@@ -9,15 +9,15 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefit.cache.communicator import Ranks, every_rank
 from vaefit.cache.errors import SettingError, require, require_range
-from vaefit.cache.ranks import Ranks, every_rank
 from vaefit.cache.shards import Data
 
-from ..memory import free_memory
+from ..environment.memory import free_memory
 from .in_memory import InMemory
-from .share import Share
-from .source import Source
+from .rank_share import Share
 from .split import MAX_SEED, Role, Split
+from .split_reader import Source
 from .streamed import Streamed
 
 Mode = Literal["auto", "memory", "stream"]

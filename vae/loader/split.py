@@ -12,8 +12,8 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefit.cache.dataset import open_grids
 from vaefit.cache.errors import DataError, SettingError, require, require_range
+from vaefit.cache.hdf5.dataset import open_grids
 from vaefit.cache.location import Location
 from vaefit.cache.shards import find_shards
 

@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefit.cache.grids import Grids
-from vaefit.cache.stream import Labels
+from vaefit.cache.hdf5.blocks import Labels
+from vaefit.cache.hdf5.grids import Grids
 
+from .rank_share import ALONE, Share
 from .read_ahead import ReadAhead
-from .share import ALONE, Share
-from .source import Goes, Source
+from .split_reader import Goes, Source
 
 _BLOCKS, _WINDOWS = 0x57E4, 0x57E5
 """Keep these random numbers apart from others of the same seed, and from each other."""

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..signals import Labels
+from ..metrics.accuracy import Labels
 from .palette import palette
-from .pictures import FAINT, GAP, INK, PAGE, PAPER, RULE, coloured, draw_legend, enlarged, scale_of
+from .reconstructions import FAINT, GAP, INK, PAGE, PAPER, RULE, coloured, draw_legend, enlarged, scale_of
 
 HEAD = 92
 """Pixels over the grids."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vaefit.cache.atomic import replacing, write_atomically
+from vaefit.cache.store.atomic import replacing, write_atomically
 
 from ..errors import RunError
-from ..report.claim import ClaimedFolder
-from ..report.jsonable import json_file
-from ..report.stored import read_json
+from ..results.json_values import json_file
+from ..run_folder.folder import ClaimedFolder
+from ..run_folder.reader import read_json
 from .outcome import SweepOutcome, SweepRun
 from .plan import Knob
 

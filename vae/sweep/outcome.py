@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..report.jsonable import plain
-from ..verdict import Verdict
-from .effects import Effect
+from ..metrics.verdict import Verdict
+from ..results.json_values import plain
 from .plan import Knob
+from .rank_anova import Effect
 
 if TYPE_CHECKING:
-    from ..check import Check
+    from ..fitting.check_result import Check
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from vaefit.cache.grids import opened
+from vaefit.cache.hdf5.grids import opened
 
-from ..check import Watcher, run_check
+from ..data.weights_file import read_weights
+from ..runs.overfit_run import Watcher, run_check
 from ..settings import CheckSettings
-from ..weights_file import read_weights
-from .difference import difference
-from .effects import effects
+from .conclusion import difference
 from .folder import SweepFolder
 from .outcome import SettingOutcome, SweepOutcome, SweepRun
 from .plan import Plan
+from .rank_anova import effects
 
 Begins = Callable[[int, tuple[str, ...], int], Watcher]
 """Told of each run before it begins: its place, its values and the number of its seeds; gives the check's watcher."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaefit.cache.atomic import write_atomically
+from vaefit.cache.store.atomic import write_atomically
 
 FORMAT = 1
 """Of what the file holds; a file of another one is not read."""

@@ -13,21 +13,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaefit.cache.ranks import Ranks, any_rank
+from vaefit.cache.communicator import Ranks, any_rank
 
 from ..errors import RunError
 from ..loader.augment import Augmentation
-from ..model import BetaVAE
-from ..monitor import CollapseMonitor
+from ..model.beta_vae import BetaVAE
+from ..model.state import all_tensors
+from ..monitor.collapse_monitor import CollapseMonitor
+from ..monitor.warnings import TrainingWarning
+from ..optim.train_step import Step
 from ..recipe import Recipe
-from ..snapshot import all_tensors
-from ..step import Step
-from ..training_warning import TrainingWarning
 from .checkpoint import Checkpoint
-from .draws import augmentation_generator, latent_noise, seed_torch
+from .interrupt import StopRequest, TrainingStopped
 from .progress import Batches, Best, Keeper, Plan, Progress, StepsRow, ValidationRow
-from .stopping import StopRequest, TrainingStopped
-from .tally import Tally
+from .random_streams import augmentation_generator, latent_noise, seed_torch
+from .running_mean import Tally
 from .validation import Validation, Validator
 
 ROW_EVERY = 50

@@ -11,20 +11,19 @@ import numpy as np
 import torch
 
 from vaefit.cache import ShardCounts
-from vaefit.cache.counts import Progress
+from vaefit.cache.communicator import Ranks
+from vaefit.cache.dataset_counts import Progress
 from vaefit.cache.errors import require_range
 from vaefit.cache.location import Location
-from vaefit.cache.ranks import Ranks
-from vaefit.cache.weights import listed
+from vaefit.cache.schemes import listed
 from vaefit.kernels import BackendChoice
 
-from ..beta import STEPS_PER_EPOCH, BetaCycles, BetaRamp
-from ..counted import counted
+from ..data.class_weights import ClassWeights
+from ..data.counting import counted
 from ..loader.augment import Augmentation
-from ..loader.named import find_named_splits
+from ..loader.named_splits import find_named_splits
 from ..loader.split import SeededSplit, Split, named_split
-from ..recipe import Recipe
-from ..weighting import ClassWeights
+from ..recipe import STEPS_PER_EPOCH, BetaCycles, BetaRamp, Recipe
 from .settings import TrainSettings
 
 WARMUP_PART = 10

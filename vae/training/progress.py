@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from .checkpoint import Checkpoint
-from .tally import Average
+from .running_mean import Average
 from .validation import Validation
 
 
@@ -107,3 +107,12 @@ class Plan:
     validate_every: int
     patience: int | None
     checkpoint_seconds: float
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The learning rate of a run."""
+
+    lr: float
+    reason: str | None
+    """How a range test chose it; None where it was given."""

@@ -12,7 +12,6 @@ from vaefit.cache.errors import require, require_range
 from ..loader.loader import MAX_WINDOW, MAX_WORKERS, Mode
 from ..recipe import MAX_SEED, MAX_STEPS, Recipe, one_of
 from ..settings import RunSettings
-from .recipes import RECIPES
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -83,3 +82,14 @@ def from_anywhere(settings: TrainSettings) -> TrainSettings:
     if model is not None and model.where.endswith(".py"):
         model = replace(model, where=str(Path(model.where).absolute()))
     return replace(settings, data=str(Path(settings.data).absolute()), model=model, **found)
+
+
+_TRAINING = Recipe(lr_decay="cosine", warmup=100, stop_when="never")
+
+RECIPES: dict[str, Recipe] = {
+    "default": _TRAINING,
+    "adam": replace(_TRAINING, optimiser="adam"),
+    # cross-entropy with weights nearer to one another: more pixels are right, and the rare classes still are found
+    "soft": replace(_TRAINING, gamma=0.0, weights_power=0.4, lr=1.5e-3, warmup=200),
+}
+"""`default` has the loss and the weights of the check's own; docs/method.md tells what each comes to."""

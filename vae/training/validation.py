@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vaefit.cache.communicator import Ranks
 from vaefit.cache.errors import DataError
-from vaefit.cache.ranks import Ranks
 
-from ..loader.share import Share
-from ..mode import evaluating
-from ..objective import Losses, Objective, divisors, kl_per_dimension
-from ..signals import Accuracies, Labels, Shares
-from ..step import Step
+from ..loader.rank_share import Share
+from ..metrics.accuracy import Accuracies, Labels, Shares
+from ..model.state import evaluating
+from ..objective.objective import Losses, Objective, divisors, kl_per_dimension
+from ..optim.train_step import Step
 
 Grids = NDArray[np.integer]
 ACTIVE = 0.01

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from ..training_result import TrainSummary
+from ...results.training_summary import TrainSummary
 from .axes import Chart, Style, draw_line, explain_lines, scale_losses, scale_shares, span_of, stacked_axes, thinned
 from .inline_svg import ACCENT, AREA, FAINT, GOOD, INK, SECOND, inline_svg, page_style
 

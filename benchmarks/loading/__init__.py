@@ -1,0 +1,1 @@
+"""`vaefit-cli bench loader`: grids per second of the loaders."""

@@ -1,0 +1,1 @@
+"""`vaefit-cli bench step`: the cost of one step of the check."""

@@ -1,0 +1,1 @@
+"""Counts of one dataset, made by several processes."""

@@ -1,0 +1,1 @@
+"""HDF5 datasets: opening and checking, reading in blocks, reading single grids."""

@@ -1,0 +1,117 @@
+"""Walking over a dataset of any size in blocks of bounded memory, each stored chunk read once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+
+if TYPE_CHECKING:  # a cached answer needs no HDF5
+    import h5py
+
+BLOCK_BYTES = 4 << 20
+"""Upper bound of a block in memory, unless one stored chunk is larger than that by itself."""
+
+ROW_BYTES = 64 << 20
+"""Upper bound of the grids that one row of chunks holds, where whole grids are wanted: (131072, 1, 1) chunks, as h5py
+chooses for a million grids of 16 x 16, take 32 MiB and are inflated once."""
+ROW_CELLS = 256 << 20
+"""The same bound where the grids are put together tile by tile, a byte a cell: h5py chooses such chunks for a billion
+grids."""
+
+Labels = NDArray[np.integer]
+Origin = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A dataset (N, H, W) cut into equal blocks, but for those at its ends, in row-major order."""
+
+    shape: tuple[int, ...]
+    tile: tuple[int, ...]
+
+    @classmethod
+    def of(cls, dataset: h5py.Dataset, limit: int = BLOCK_BYTES) -> Tiles:
+        """Blocks of whole chunks of the file (of cells, without chunks), so that none is inflated twice."""
+        chunk = dataset.chunks or (1, 1, 1)
+        tile = [min(c, s) for c, s in zip(chunk, dataset.shape, strict=True)]
+        for axis in (2, 1, 0):  # grown along W, then H, then N
+            room = max(1, limit // (math.prod(tile) * dataset.dtype.itemsize))
+            tile[axis] = min(dataset.shape[axis], tile[axis] * room)
+        return cls(dataset.shape, tuple(tile))
+
+    def __len__(self) -> int:
+        return math.prod(self._across)
+
+    def __getitem__(self, number: int) -> tuple[slice, ...]:
+        rest, place = number, [0, 0, 0]
+        for axis in (2, 1, 0):
+            rest, place[axis] = divmod(rest, self._across[axis])
+        return tuple(slice(p * t, min(s, (p + 1) * t)) for p, t, s in zip(place, self.tile, self.shape, strict=True))
+
+    @property
+    def rows(self) -> int:
+        """Grids of a block of whole rows of chunks; of a part of one where it would hold more than ROW_CELLS."""
+        return min(self.tile[0], max(1, ROW_CELLS // math.prod(self.shape[1:])))
+
+    def across(self, first: int, stop: int) -> Iterator[tuple[slice, slice, slice]]:
+        """The parts that grids first..stop-1 are read by: whole chunks in H and W, in row-major order."""
+        _, height, width = self.tile
+        for y in range(0, self.shape[1], height):
+            for x in range(0, self.shape[2], width):
+                rows, columns = (
+                    slice(at, min(s, at + t)) for at, s, t in zip((y, x), self.shape[1:], (height, width), strict=True)
+                )
+                yield slice(first, stop), rows, columns
+
+    @property
+    def _across(self) -> tuple[int, ...]:
+        return tuple(-(-s // t) for s, t in zip(self.shape, self.tile, strict=True))
+
+
+def read(dataset: h5py.Dataset, where: tuple[slice, ...], buffer: NDArray[np.integer] | None = None) -> Labels:
+    """The labels of a part of the dataset, in the buffer if one is given; DataError if they cannot be read."""
+    size = tuple(part.stop - part.start for part in where)
+    block = np.empty(size, dataset.dtype) if buffer is None else buffer[: math.prod(size)].reshape(size)
+    try:
+        dataset.read_direct(block, where)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"grids {where[0].start} to {where[0].stop - 1} cannot be read",
+            f"{dataset.file.filename}:{dataset.name}",
+            got=str(error).splitlines()[0],
+            do="The file is damaged, or needs a compression filter that is not installed.",
+        ) from error
+    return block
+
+
+def blocks(dataset: h5py.Dataset) -> Iterator[tuple[Origin, Labels]]:
+    """Yield (origin, labels) blocks that tile the (N, H, W) dataset; origin is the index of the block's first cell.
+
+    A block covers whole chunks of the file, so that none is inflated twice. A block is reused once the next is asked
+    for. Raises DataError where the stored bytes cannot be read.
+    """
+    tiles = Tiles.of(dataset)
+    buffer = np.empty(math.prod(tiles.tile), dtype=dataset.dtype)
+    for number in range(len(tiles)):
+        n, y, x = tiles[number]
+        yield (n.start, y.start, x.start), read(dataset, (n, y, x), buffer)
+
+
+def whole_grids(dataset: h5py.Dataset) -> Iterator[tuple[int, Labels]]:
+    """Yield (index of the first grid, grids (n, H, W)) over the dataset; memory is bounded unless one grid is huge."""
+    _, height, width = dataset.shape
+    rows = dataset.chunks[0] if dataset.chunks else 1
+    grid_bytes = height * width * dataset.dtype.itemsize
+    if rows * grid_bytes <= ROW_BYTES:
+        step = rows * max(1, BLOCK_BYTES // (rows * grid_bytes))
+    else:
+        step = max(1, BLOCK_BYTES // grid_bytes)  # inflates chunks again and again, but fits into memory
+    for first in range(0, dataset.shape[0], step):
+        yield first, dataset[first : first + step]

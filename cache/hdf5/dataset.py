@@ -1,0 +1,210 @@
+"""Opening the one (N, H, W) integer dataset that a location means."""
+
+from __future__ import annotations
+
+import errno
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..errors import DataError, path_errors
+from ..location import Location
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)
+"""What a file system without locks answers; 524 is what Linux's NFS lets slip out, for which there is no name."""
+
+
+@contextmanager
+def open_grids(location: Location) -> Iterator[h5py.Dataset]:
+    """Open the (N, H, W) integer dataset that `location` means, read-only.
+
+    Raises DataError where the file is missing, unreadable or not HDF5, and where the dataset is missing, ambiguous, of
+    another rank or dtype, or empty.
+    """
+    file = location.file
+    with path_errors(file):
+        if not file.exists():
+            head, colon, name = str(file).rpartition(":")
+            # `file.h5:grids` or `file.h5::/grids`
+            name = location.dataset or name
+            meant = f"Did you mean {head}:/{name}?" if colon and Path(head).is_file() else "Check the path."
+            raise DataError("the file does not exist", str(file), do=meant)
+        if not file.is_file():
+            kind = "a folder" if file.is_dir() else "no regular file"
+            raise DataError(f"this is {kind}, not an HDF5 file", str(file), do="Pass file.h5 or file.h5:/dataset.")
+    try:
+        handle = open_file(file)
+    except OSError as error:
+        raise _unopened(file, error) from error
+    with handle:
+        with damage_named(location):
+            dataset = _pick(handle, location)
+            _check(dataset, location)
+        yield dataset
+
+
+@contextmanager
+def damage_named(location: Location) -> Iterator[None]:
+    """Raise a DataError for what h5py raises where a file's structure cannot be read."""
+    try:
+        yield
+    except (RuntimeError, KeyError, OSError, OverflowError, TypeError, UnicodeError) as error:
+        do = "Take another copy of it, or write it anew."
+        raise DataError("the file is damaged", str(location), _first_line(error), do) from error
+
+
+def open_file(file: Path) -> h5py.File:
+    """Open an HDF5 file read-only, without a lock where its file system keeps none; OSError where that fails.
+
+    What this process has written to files that are still open reaches them first: their bytes may be read as they lie.
+    """
+    flush_writers()
+    try:
+        return h5py.File(file, "r")
+    except OSError as error:
+        found = re.search(r"unable to lock file, errno = (\d+)", str(error))
+        if found is None or int(found[1]) not in _NO_LOCKS:
+            raise
+        # nobody can hold a lock there, as on many network file systems
+        return h5py.File(file, "r", locking=False)
+
+
+def dataset_path(dataset: h5py.Dataset) -> str:
+    """The dataset's path in its file, without the leading slash; bytes that are not UTF-8 as in Python's paths."""
+    name = dataset.name
+    return (name.decode(errors="surrogateescape") if isinstance(name, bytes) else str(name)).lstrip("/")
+
+
+def name_bytes(name: str) -> bytes | None:
+    """The bytes of a name that is not UTF-8, which HDF5 allows and h5py takes as bytes; None for any other name."""
+    raw = name.encode(errors="surrogateescape")
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return raw
+    return None
+
+
+def filters(dataset: h5py.Dataset) -> tuple[str, ...]:
+    """The filters that its chunks went through, as `deflate 4`, in the order of writing."""
+    plist = dataset.id.get_create_plist()
+    found = (plist.get_filter(i) for i in range(plist.get_nfilters()))
+    return tuple(" ".join([name.decode(errors="replace"), *map(str, values)]) for _, _, values, name in found)
+
+
+def declared_classes(dataset: h5py.Dataset) -> int | None:
+    """The number of classes in the HDF5 attribute `classes`, None without one; DataError if it is not 1..256."""
+    if "classes" not in dataset.attrs:
+        return None
+    value = np.asarray(dataset.attrs["classes"])
+    if value.size != 1 or value.dtype.kind not in "iu" or not 1 <= int(value.reshape(())) <= 256:
+        raise DataError(
+            "the attribute `classes` is not a number from 1 to 256",
+            f"{dataset.file.filename}:/{dataset_path(dataset)}",
+            got=str(dataset.attrs["classes"]),
+            do="Mend the attribute, or remove it and pass --classes.",
+        )
+    return int(value.reshape(()))
+
+
+def _pick(handle: h5py.File, location: Location) -> h5py.Dataset:
+    if location.dataset is not None:
+        raw = name_bytes(location.dataset)
+        found = handle.get(location.dataset) if raw is None else _item(handle, raw)
+        if found is None and raw is None and handle.get(location.dataset, getlink=True) is not None:
+            what = "the link leads to nothing that can be opened"
+            raise DataError(what, str(location), do="Check the file and the dataset that it names.")
+        if isinstance(found, h5py.Dataset):
+            return found
+        raise DataError(
+            "there is no such dataset" if found is None else "this is a group, not a dataset",
+            str(location),
+            do=f"The file holds: {_listing(handle)}.",
+        )
+    return only_dataset(handle, location)
+
+
+def _item(handle: h5py.File, name: bytes) -> object:
+    """What `get` would find, which fails for names that are not UTF-8."""
+    with suppress(KeyError):
+        return handle[name]
+    return None
+
+
+def only_dataset(handle: h5py.File, location: Location) -> h5py.Dataset:
+    """The one dataset of an open file that could be grids; DataError where there is none, or several."""
+    grids = [d for d in _datasets(handle) if d.ndim == 3 and d.dtype.kind in "iu"]
+    if len(grids) == 1:
+        return grids[0]
+    if not grids:
+        raise DataError(
+            "no dataset of integer labels shaped (N, H, W) is in the file",
+            str(location),
+            got=_listing(handle) or "an empty file",
+            do="Store labels as an integer array of three dimensions.",
+        )
+    names = ", ".join(f"{location.file}:/{dataset_path(d)}" for d in grids)
+    raise DataError(f"{len(grids)} datasets could be the grids", str(location), do=f"Name one of them: {names}.")
+
+
+def _check(dataset: h5py.Dataset, location: Location) -> None:
+    where = f"{location.file}:/{dataset_path(dataset)}"
+    if dataset.dtype.kind not in "iu":
+        raise DataError(
+            "the labels are not integers", where, got=f"dtype {dataset.dtype}", do="Store them as an integer dtype."
+        )
+    if dataset.shape is None or dataset.ndim != 3:
+        raise DataError(
+            "grids are three dimensions, (N, H, W)", where, got=f"shape {dataset.shape}", do="Reshape the dataset."
+        )
+    if 0 in dataset.shape:
+        raise DataError("the dataset is empty", where, got=f"shape {dataset.shape}", do="Store at least one grid.")
+
+
+def _datasets(handle: h5py.File) -> list[h5py.Dataset]:
+    found: list[h5py.Dataset] = []
+    handle.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def _listing(handle: h5py.File) -> str:
+    names = [f"/{dataset_path(d)} {d.shape} {d.dtype}" for d in _datasets(handle)]
+    shown = ", ".join(names[:8])
+    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _unopened(file: Path, error: OSError) -> DataError:
+    """Why HDF5 could not open a file that is there."""
+    try:
+        with file.open("rb") as stream:
+            stream.read(1)
+    except OSError as unreadable:
+        got = unreadable.strerror or str(unreadable)
+        return DataError("the file cannot be read", str(file), got, "Check its permissions.")
+    if "unable to lock file" in str(error):
+        do = "Close it there, or set HDF5_USE_FILE_LOCKING=FALSE if nothing is being written."
+        return DataError("the file is open for writing elsewhere", str(file), _first_line(error), do)
+    do = "`vaefit-cli data import` makes HDF5 from ARC tasks and numpy files."
+    return DataError("the file is not HDF5, or it is damaged", str(file), _first_line(error), do)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def flush_writers() -> None:
+    """Flush every HDF5 file that this process has open for writing; a file without changes keeps its times."""
+    if "h5py" not in sys.modules:
+        return  # then none is open, and a cached answer needs no HDF5
+    from h5py import h5f
+
+    for handle in h5f.get_obj_ids(h5f.OBJ_ALL, h5f.OBJ_FILE):
+        # another thread may have closed it by now; what a full disk does not take, the writer is told when it closes it
+        with suppress(OSError, RuntimeError, ValueError):
+            if handle.get_intent() & h5f.ACC_RDWR:
+                h5f.flush(handle)

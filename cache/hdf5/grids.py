@@ -1,0 +1,154 @@
+"""The grids of a dataset by index, in however many files they lie."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import accumulate
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..shards import Data, Shape, agree, describe, find_shards
+from .blocks import Labels, Origin, Tiles, read, whole_grids
+from .dataset import open_grids
+
+PIECE_BYTES = 1 << 20
+"""Bytes of the grids that are read in an order of their own, unless one row of chunks has more, which is read by parts:
+the fewer lie in a block, the better those of several are mixed, and these are read nearly as fast."""
+MAX_OPEN = 32
+"""Most files that are open at once: there may be more shards than a process may open."""
+
+
+class Grids:
+    """The grids of one or more shards, one shard after another: index i of a shard is offset + i here."""
+
+    def __init__(self, data: Data) -> None:
+        """Open each shard once; DataError as `find_shards`, as `open_grids`, or where they differ in H or W."""
+        self._shards = find_shards(data)
+        self._open: OrderedDict[int, tuple[ExitStack, h5py.Dataset]] = OrderedDict()
+        self._tiles: list[Tiles] = []
+        shapes: list[Shape] = []
+        dtypes: set[np.dtype[Any]] = set()
+        try:
+            for number in range(len(self._shards)):
+                dataset = self._dataset(number)
+                shapes.append(dataset.shape)
+                rows = Tiles.of(dataset, PIECE_BYTES).tile[0]
+                self._tiles.append(Tiles(dataset.shape, (rows, *Tiles.of(dataset).tile[1:])))
+                dtypes.add(dataset.dtype)
+            agree(zip(self._shards, shapes, strict=True))
+        except BaseException:
+            self.close()
+            raise
+        self._ends = list(accumulate(shape[0] for shape in shapes))
+        self.shape: Shape = (self._ends[-1], *shapes[0][1:])
+        self.dtype: np.dtype[Any] = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.int64)
+        """That of the shards, int64 where theirs differ: equal grids have equal bytes."""
+
+    @property
+    def name(self) -> str:
+        """The shards in few words."""
+        return describe(self._shards)
+
+    def __getitem__(self, index: int) -> Labels:
+        """Grid (H, W) at an index from 0 to N - 1, or counted from the end, as in a list; IndexError for any other."""
+        number, inside = self._place(index)
+        dataset = self._dataset(number)
+        with self._readable(number, f"grid {inside} cannot be read"):
+            grid: Labels = dataset[inside]
+        return grid.astype(self.dtype, copy=False)
+
+    def at(self, indices: Sequence[int]) -> Labels:
+        """Grids (n, H, W) at the indices, in their order, which may repeat; each shard is read by one sorted selection.
+
+        A stored chunk may reach over many grids, or all of them; grid by grid it would be inflated as often.
+        """
+        found = np.empty((len(indices), *self.shape[1:]), self.dtype)
+        where = [self._place(index) for index in indices]
+        for number in sorted({number for number, _ in where}):
+            places = [place for place, (n, _) in enumerate(where) if n == number]
+            inside, back = np.unique([where[place][1] for place in places], return_inverse=True)
+            dataset = self._dataset(number)
+            try:
+                found[places] = dataset[inside][back]
+            except OSError:
+                return np.stack([self[index] for index in indices])  # which names the grid that cannot be read
+        return found
+
+    def blocks(self) -> Iterator[tuple[int, Labels]]:
+        """Yield (index of the first grid, grids (n, H, W)) over all shards, as `whole_grids` does over one dataset."""
+        for number, shard in enumerate(self._shards):
+            with self._readable(number, "some of the grids cannot be read"), open_grids(shard) as dataset:
+                for first, block in whole_grids(dataset):
+                    yield self._offset(number) + first, block.astype(self.dtype, copy=False)
+
+    def cuts(self) -> NDArray[np.int64]:
+        """(M + 1,), where blocks of whole rows of chunks begin, none of which lies in two shards, and at last N."""
+        begins = [np.arange(self._offset(n), self._ends[n], tiles.rows) for n, tiles in enumerate(self._tiles)]
+        return np.concatenate([*begins, self._ends[-1:]]).astype(np.int64)
+
+    def pieces(self, first: int, stop: int) -> Iterator[tuple[Origin, Labels]]:
+        """Yield (origin in the shard, labels (stop - first, h, w)): parts of the grids from one cut to the next.
+
+        Each stored chunk is read once, and one part at a time; DataError where that fails.
+        """
+        number, inside = self._place(first)
+        for where in self._tiles[number].across(inside, inside + stop - first):
+            block = read(self._dataset(number), where)
+            yield (inside, where[1].start, where[2].start), block.astype(self.dtype, copy=False)
+
+    def shard_of(self, index: int) -> str:
+        """The name of the shard that a grid lies in."""
+        return str(self._shards[self._place(index)[0]])
+
+    def close(self) -> None:
+        """Close every file."""
+        while self._open:
+            self._open.popitem()[1][0].close()
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """The number of the shard, and the index in it."""
+        grids = self._ends[-1]
+        if not -grids <= index < grids:
+            raise IndexError(f"{self.name}: there is no grid {index}, only {grids:,}")
+        index %= grids
+        number = bisect_right(self._ends, index)
+        return number, index - self._offset(number)
+
+    def _offset(self, number: int) -> int:
+        return self._ends[number - 1] if number else 0
+
+    def _dataset(self, number: int) -> h5py.Dataset:
+        """The dataset of a shard, opened if it is not; the one that was asked for longest ago is closed for it."""
+        if number not in self._open:
+            if len(self._open) == MAX_OPEN:
+                self._open.popitem(last=False)[1][0].close()
+            stack = ExitStack()
+            self._open[number] = stack, stack.enter_context(open_grids(self._shards[number]))
+        self._open.move_to_end(number)
+        return self._open[number][1]
+
+    @contextmanager
+    def _readable(self, number: int, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            got = str(error).splitlines()[0]
+            do = "The file is damaged, or needs a compression filter that is not installed."
+            raise DataError(what, str(self._shards[number]), got, do) from error
+
+
+@contextmanager
+def opened(data: Data) -> Iterator[Grids]:
+    """The grids of a dataset, for as long as they are needed; errors as `Grids`."""
+    grids = Grids(data)
+    try:
+        yield grids
+    finally:
+        grids.close()

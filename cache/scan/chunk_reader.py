@@ -1,0 +1,111 @@
+"""Spans of stored chunks, whose bytes HDF5 finds and hands out as they are, to be inflated beside its one lock."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import DataError
+from .chunk_index import Chunks
+from .h5py_reader import read_chunk, unwritten
+from .histogram import Bytes, Histogram
+from .inflate import choose_inflate
+
+if TYPE_CHECKING:
+    import h5py
+
+SPAN_BYTES = 1 << 22
+"""Bytes of cells in a span, where a chunk has less: small enough that work is shared and progress seen."""
+JOINED_BYTES = 1 << 20
+"""Small chunks are counted together, so many bytes at a time."""
+
+
+class StoredChunks:
+    """Chunks with the filters that are known here, some at a time, and at last what was never written.
+
+    Only the list of chunks is read beside HDF5, never a chunk: what an index that is damaged hides from a reader of
+    HDF5 stays hidden here.
+    """
+
+    def __init__(self, dataset: h5py.Dataset, chunks: Chunks, filters: list[int]) -> None:
+        self._dataset, self._chunks = dataset, chunks
+        self._itemsize = int(dataset.dtype.itemsize)
+        self._bytes = math.prod(chunks.chunk) * self._itemsize
+        self._inflate = choose_inflate()[0] if filters else None
+        self._shuffled = len(filters) == 2 and self._itemsize > 1  # of single bytes it changes nothing
+        # the bits of a chunk's mask that tell which filters were left out for it
+        self._deflate_bit, self._shuffle_bit = (1 << len(filters) - 1, 1) if filters else (0, 0)
+        self._alone = 2 * self._bytes > JOINED_BYTES
+        self._each = max(1, SPAN_BYTES // self._bytes)
+        self._unwritten, self._fill = unwritten(dataset, chunks)
+        self._own = threading.local()
+
+    def __len__(self) -> int:
+        return -(-len(self._chunks) // self._each) + (self._unwritten > 0)
+
+    def count(self, number: int, histogram: Histogram) -> None:
+        """Count the chunks of one span, or, after all of them, what was never written."""
+        first = number * self._each
+        last = min(first + self._each, len(self._chunks))
+        if first >= last:
+            histogram.add_same(self._fill, self._unwritten)
+            return
+        origins, whole = self._chunks.part(first, last)
+        room, filled = self._memory("together", JOINED_BYTES), 0
+        for i, origin, all_inside in zip(range(first, last), origins, whole, strict=True):
+            mask, cells = self._read(origin)
+            if cells is None:  # HDF5 may know better, and says what is wrong where it does not
+                histogram.add(read_chunk(self._dataset, self._chunks, i))
+            elif self._shuffled and not mask & self._shuffle_bit:
+                planes = np.frombuffer(cells, np.uint8).reshape(self._itemsize, -1)
+                histogram.add_shuffled(planes if all_inside else self._inside(planes, i))
+            elif not all_inside:
+                histogram.add(self._inside(np.frombuffer(cells, np.uint8), i))
+            elif self._alone:
+                histogram.add(np.frombuffer(cells, np.uint8))
+            else:
+                room.data[filled : filled + self._bytes] = cells
+                filled += self._bytes
+                if filled + self._bytes > JOINED_BYTES:
+                    histogram.add(room[:filled])
+                    filled = 0
+        histogram.add(room[:filled])
+        # kept until the next span has its own: given back now, the C library hands the memory to the system each time,
+        # and to get it again takes longer than to count what lies in it
+        self._own.last = cells
+
+    def _read(self, origin: tuple[int, int, int]) -> tuple[int, bytes | bytearray | memoryview | None]:
+        """The filter mask of a chunk and its bytes, still shuffled; None where they are not what a chunk holds."""
+        try:
+            # new memory for a few bytes costs less than to say where they are to go
+            out = self._memory("stored", self._chunks.largest) if self._alone else None
+            mask, stored = self._dataset.id.read_direct_chunk(origin, out=out)
+        except (OSError, RuntimeError, ValueError):
+            return 0, None
+        cells: bytes | bytearray | memoryview | None = stored
+        if self._inflate is not None and not mask & self._deflate_bit:
+            cells = self._inflate(memoryview(stored), self._bytes)
+        if cells is not None and len(cells) != self._bytes:
+            # HDF5 would take what happens to lie behind them in memory
+            where = f"{self._dataset.file.filename}:{self._dataset.name}"
+            got = f"{len(cells):,} bytes, not {self._bytes:,}, in the chunk of grid {origin[0]}"
+            raise DataError("the file is damaged: a chunk has another size", where, got, "Take another copy of it.")
+        return mask, cells
+
+    def _memory(self, purpose: str, size: int) -> Bytes:
+        """So many bytes to write to, the same ones whenever a thread asks for them."""
+        if not hasattr(self._own, purpose):
+            setattr(self._own, purpose, np.empty(size, np.uint8))
+        memory: Bytes = getattr(self._own, purpose)
+        return memory
+
+    def _inside(self, raw: Bytes, number: int) -> Bytes:
+        """The bytes of the cells that lie in the dataset, of a chunk that reaches beyond; planes stay planes."""
+        n, y, x = self._chunks.size(number)
+        if raw.ndim == 2:
+            return np.ascontiguousarray(raw.reshape(-1, *self._chunks.chunk)[:, :n, :y, :x]).reshape(len(raw), -1)
+        cells = raw.reshape(*self._chunks.chunk, self._itemsize)[:n, :y, :x]
+        return np.ascontiguousarray(cells).reshape(-1)

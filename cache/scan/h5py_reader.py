@@ -1,0 +1,63 @@
+"""Spans that are read through h5py, which knows every layout."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..hdf5.blocks import Tiles, read
+from .chunk_index import Chunks
+from .histogram import Bytes, Histogram
+
+if TYPE_CHECKING:
+    import h5py
+
+
+class Slabs:
+    """The whole dataset in blocks of bounded size."""
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._dataset, self._tiles = dataset, Tiles.of(dataset)
+        self._buffer = np.empty(math.prod(self._tiles.tile), dataset.dtype)
+
+    def __len__(self) -> int:
+        return len(self._tiles)
+
+    def count(self, number: int, histogram: Histogram) -> None:
+        """Count one block; one thread alone may call it."""
+        histogram.add(read(self._dataset, self._tiles[number], self._buffer).reshape(-1).view(np.uint8))
+
+
+class ChunkReads:
+    """The stored chunks one by one, and what was never written without reading it."""
+
+    def __init__(self, dataset: h5py.Dataset, chunks: Chunks) -> None:
+        self._dataset, self._chunks = dataset, chunks
+        self._unwritten, self._fill = unwritten(dataset, chunks)
+
+    def __len__(self) -> int:
+        return len(self._chunks) + (self._unwritten > 0)
+
+    def count(self, number: int, histogram: Histogram) -> None:
+        """Count one chunk, and after the last what was never written."""
+        if number == len(self._chunks):
+            histogram.add_same(self._fill, self._unwritten)
+        else:
+            histogram.add(read_chunk(self._dataset, self._chunks, number))
+
+
+def read_chunk(dataset: h5py.Dataset, chunks: Chunks, number: int) -> Bytes:
+    """The bytes of the cells of one stored chunk; DataError if they cannot be read."""
+    return read(dataset, chunks.selection(number)).reshape(-1).view(np.uint8)
+
+
+def unwritten(dataset: h5py.Dataset, chunks: Chunks) -> tuple[int, int]:
+    """How many cells lie in chunks that were never written, and the label that they all hold; DataError as `read`."""
+    cell = chunks.unwritten()
+    if cell is None:
+        return 0, 0
+    # such a cell is read: HDF5 crashes if asked for the fill value of some damaged files
+    label = int(read(dataset, tuple(slice(o, o + 1) for o in cell)).item())
+    return math.prod(chunks.shape) - chunks.cells, label

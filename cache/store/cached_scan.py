@@ -1,0 +1,124 @@
+"""The scan of one dataset by one process: watched, so that an edit meanwhile shows, and kept in the cached file."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from ..location import Location
+from . import counts_file
+from .change_detector import ChangedError, Watch
+from .dataset_info import Description, LabelCounts
+from .sources import UnlistedError
+
+if TYPE_CHECKING:  # a cached answer needs no HDF5
+    from ..scan import Checkpoint, Each, Scan
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What a scan found."""
+
+    found: LabelCounts
+    scan: Scan
+    described: Description
+
+
+def scan_unchanged(
+    location: Location, classes: int | None, ignore_index: int | None, threads: int | None, each: Each
+) -> Scanned:
+    """Scan; ChangedError where the times of a file show that it changed meanwhile."""
+    try:
+        watch = Watch.begin(location, by_bytes=False)
+    except UnlistedError:
+        return _scan(location, classes, ignore_index, threads, each)
+    scanned = _scan(location, classes, ignore_index, threads, each)
+    changed = watch.changed()
+    if changed is not None:
+        raise ChangedError(changed)
+    return scanned
+
+
+def scan_and_keep(
+    location: Location,
+    classes: int | None,
+    ignore_index: int | None,
+    threads: int | None,
+    each: Each,
+    cache_dir: str | Path | None,
+    rebuild: bool,
+) -> tuple[Scanned, Path | None, str | None]:
+    """Scan, from where an earlier scan was interrupted; the cached file that was written, and the digest taken.
+
+    Nothing is written where the files that the counts depend on cannot be listed, which is said. Raises ChangedError
+    where one of them changed meanwhile.
+    """
+    from .partial_scan import PartialFile
+
+    try:
+        watch = Watch.begin(location)
+    except UnlistedError as error:
+        scanned = _scan(location, classes, ignore_index, threads, each)
+        warn_uncached(location, str(error))
+        return scanned, None, None
+    partial = PartialFile(watch.key, location, cache_dir, ignore_index)
+    resume = None if rebuild else partial.resume()
+
+    def follow(at: Checkpoint, total: int) -> None:
+        partial.follow(at)
+        each(at, total)
+
+    stop = Event()
+    with ThreadPoolExecutor(1, "digest") as beside:
+        try:
+            watch.digest_beside(beside, stop)
+            scanned = _scan(location, classes, ignore_index, threads, follow, resume)
+            content = watch.content()
+        except BaseException:
+            stop.set()
+            partial.interrupted()
+            raise
+    partial.remove()
+    changed = watch.changed(content)
+    if changed is not None:
+        raise ChangedError(changed)
+    doubt = watch.doubt(scanned.described, content)
+    if doubt is not None:
+        warn_uncached(location, doubt)
+        return scanned, None, None
+    entry = counts_file.CachedCounts(replace(watch.key, content=content), scanned.found)
+    return scanned, counts_file.write(entry, location, cache_dir, replace_newer=rebuild), content
+
+
+def warn_uncached(location: Location, why: str) -> None:
+    """Say that counts are not cached."""
+    _log.warning(f"{location}: the counts are not cached, for {why}")
+
+
+def _scan(
+    location: Location,
+    classes: int | None,
+    ignore_index: int | None,
+    threads: int | None,
+    each: Each,
+    resume: Checkpoint | None = None,
+) -> Scanned:
+    """Count every cell, or those that a checkpoint lacks."""
+    from ..hdf5.dataset import open_grids
+    from ..scan import scan_dataset
+
+    with open_grids(location) as dataset:
+        counted = scan_dataset(dataset, ignore_index, threads, resume, each)
+        if resume is not None and int(counted.counts.sum()) + counted.outside != dataset.size:
+            _log.warning(f"{location}: the partial file does not fit the dataset; the scan starts over")
+            counted = scan_dataset(dataset, ignore_index, threads, None, each)
+        elif resume is not None and resume.cells and not counted.resumed:
+            _log.warning(f"{location}: the partial file is of another way of reading; the scan started over")
+        described = Description.of(dataset, location, classes)
+        return Scanned(described.counted(counted.counts, counted.outside, ignore_index), counted, described)

@@ -1,0 +1,301 @@
+"""Every file that the cells of a dataset, or their meaning, depend on.
+
+HDF5 lets a dataset's cells lie in raw files, in datasets of other files (a virtual dataset), or behind a link into
+another file, and each of these may lead on. It searches several folders for such a file; a file that is absent from an
+earlier one is listed too, for its arrival would change what is read. The walk stamps each file before it opens it, so
+that an edit during the walk or later shows.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import DataError
+from ..location import Location
+from .fingerprint import Stamp, Stamps
+
+if TYPE_CHECKING:  # a cached answer needs no HDF5
+    import h5py
+
+Base = Literal["file", "folder", "real", "cwd", "absolute"]
+"""Where a path starts: the main file itself, its folder, its folder once links of the file system are followed, the
+working folder, the root."""
+
+PREFIXES = ("HDF5_EXTFILE_PREFIX", "HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX")
+"""Variables that tell HDF5 where else to look for raw files, targets of links and virtual sources."""
+
+_ORIGIN = "${ORIGIN}"
+_MOST_LINKS = 32
+"""Links from file to file, one behind another; HDF5 itself follows 16."""
+_MOST_FILES = 20_000
+_UNLIMITED = 2**64 - 1
+
+
+class UnlistedError(Exception):
+    """The files that a dataset depends on cannot be listed; the text says why."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, by a path that still means the same where the main file and its neighbours were copied elsewhere."""
+
+    base: Base
+    path: str = ""
+
+    def resolve(self, main: Path) -> Path:
+        """Where the file lies, or would lie, if the main file is `main`."""
+        if self.base == "file":
+            return main
+        if self.base == "folder":
+            return main.absolute().parent / self.path
+        if self.base == "real":
+            return main.resolve().parent / self.path
+        return Path.cwd() / self.path if self.base == "cwd" else Path(self.path)
+
+    def sibling(self, name: str) -> Source:
+        """The file `name` in this one's folder."""
+        if self.base == "file":
+            return Source("folder", name)
+        return Source(self.base, str(PurePath(self.path).parent / name))
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files, the main one first, and what decided where HDF5 would look for the others."""
+
+    files: tuple[Source, ...]
+    prefixes: tuple[str, ...] = ()
+    """The values of `PREFIXES`; empty where no other file is needed."""
+
+    def paths(self, main: Path) -> list[Path]:
+        """Where the files lie, or would lie."""
+        return [source.resolve(main) for source in self.files]
+
+    def stamps(self, main: Path) -> Stamps:
+        """The files as they are now; OSError where that cannot be told."""
+        return tuple(Stamp.of_any(path) for path in self.paths(main))
+
+    @property
+    def searched_alike(self) -> bool:
+        """True where HDF5 would look in the same folders as when the files were listed."""
+        return not self.prefixes or self.prefixes == _prefixes()
+
+
+def list_sources(location: Location) -> tuple[Sources, Stamps, Path | None]:
+    """The files that a dataset depends on, each stamped before it was opened, and the file that holds the dataset.
+
+    That file is None where the walk led to no dataset; opening it says why. Raises UnlistedError where the files cannot
+    be listed, DataError for a dataset that is made of itself.
+    """
+    walk = _Walk(location.file)
+    try:
+        walk.start(location)
+    except DataError:
+        raise
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise UnlistedError("its links or sources cannot be read") from error
+    files, stamps = tuple(walk.found), tuple(walk.found.values())
+    return Sources(files, _prefixes() if len(files) > 1 else ()), stamps, walk.holder
+
+
+def _prefixes() -> tuple[str, ...]:
+    return tuple(os.environ.get(name, "") for name in PREFIXES)
+
+
+class _Walk:
+    """One walk from the main file along links and virtual sources."""
+
+    def __init__(self, main: Path) -> None:
+        self.main = main
+        self.found: dict[Source, Stamp | None] = {}
+        self.holder: Path | None = None
+        self._opened: set[Source] = set()
+        self._done: set[tuple[Source, str]] = set()
+        self._chain: list[tuple[int, int, str]] = []
+
+    def start(self, location: Location) -> None:
+        from ..hdf5.dataset import dataset_path, only_dataset
+
+        main = Source("file")
+        name = location.dataset
+        if name is None:
+            path, stamp = self._stamp(main)
+            with _opened(path if stamp else None) as handle:
+                name = dataset_path(only_dataset(handle, location)) if handle else None
+        if name is not None:
+            self.holder = self._object(main, name)
+
+    def _stamp(self, source: Source) -> tuple[Path, Stamp | None]:
+        """Where a file lies or would lie, and its first stamp."""
+        path = source.resolve(self.main)
+        if source not in self.found:
+            if len(self.found) >= _MOST_FILES:
+                raise UnlistedError(f"it depends on more than {_MOST_FILES} files")
+            try:
+                self.found[source] = Stamp.of_any(path)
+            except OSError as error:
+                raise UnlistedError(f"{path} cannot be looked at: {error.strerror or error}") from error
+        return path, self.found[source]
+
+    def _object(self, source: Source, name: str) -> Path | None:
+        """Follow `name` from the root of a file; the file in which that leads to a dataset, None where to none."""
+        name = name.strip("/")
+        path, stamp = self._stamp(source)
+        if stamp is None or (source, name) in self._done:
+            return None
+        here = (stamp.device, stamp.inode, name)
+        if here in self._chain:
+            raise DataError("the dataset is made of itself", f"{path}:/{name}", do="Mend the virtual dataset or link.")
+        if len(self._chain) >= _MOST_LINKS:
+            raise UnlistedError(f"its cells lie behind more than {_MOST_LINKS} links")
+        self._chain.append(here)
+        with _opened(path) as handle:
+            if handle:
+                self._opened.add(source)
+            holder = self._follow(source, handle, name) if handle else None
+        self._chain.pop()
+        self._done.add((source, name))
+        return holder
+
+    def _follow(self, source: Source, handle: h5py.File, name: str) -> Path | None:
+        import h5py
+
+        from ..hdf5.dataset import name_bytes
+
+        item, parts, soft = handle["/"], name.split("/"), 0
+        while parts:
+            part = parts.pop(0)
+            if part in ("", "."):
+                continue
+            raw = name_bytes(part)
+            link = _link(item, part, raw) if isinstance(item, h5py.Group) else None
+            if link is None:
+                return None  # HDF5 fills in for a virtual source; for a link, opening it says what is wrong
+            if isinstance(link, h5py.ExternalLink):
+                candidates = self._candidates(source, link.filename, _prefixes()[1])
+                return self._elsewhere(candidates, "/".join([link.path, *parts]))
+            if isinstance(link, h5py.SoftLink):
+                soft += 1
+                if soft > _MOST_LINKS:
+                    raise UnlistedError(f"it lies behind more than {_MOST_LINKS} links")
+                item = handle["/"] if link.path.startswith("/") else item
+                parts = link.path.split("/") + parts
+            elif isinstance(link, h5py.HardLink):
+                item = item[raw or part]
+            else:
+                raise UnlistedError(f"the link {part} is of an unknown kind")
+        if not isinstance(item, h5py.Dataset):
+            return None
+        self._cells(source, item)
+        return source.resolve(self.main)
+
+    def _elsewhere(self, candidates: Iterator[Source], name: str) -> Path | None:
+        """Follow `name` in the first of some files that opens: before HDF5 2, one that does not was passed over."""
+        for candidate in candidates:
+            holder = self._object(candidate, name)
+            if candidate in self._opened:
+                return holder
+        return None
+
+    def _cells(self, source: Source, dataset: h5py.Dataset) -> None:
+        """The files in which a dataset's cells lie, apart from its own."""
+        if not dataset.is_virtual and not dataset.external:
+            return
+        raw, _, virtual = _prefixes()
+        folder = f"{source.resolve(self.main).absolute().parent}{os.sep}"
+        access = dataset.id.get_access_plist()
+        held = access.get_efile_prefix(), access.get_virtual_prefix()
+        if held != (os.fsencode(_expanded(raw, folder)), os.fsencode(_expanded(virtual, folder))):
+            raise UnlistedError("HDF5 has taken its search folders from another environment, or from the program")
+        if dataset.is_virtual:
+            self._virtual(source, dataset, virtual)
+        for name, _, _ in dataset.external or ():
+            self._raw(source, name, raw)
+
+    def _virtual(self, source: Source, dataset: h5py.Dataset, prefix: str) -> None:
+        from h5py import h5s
+
+        parts = set()
+        for target, file, name, origin in dataset.virtual_sources():
+            if re.search("%b|%%", file + name):
+                raise UnlistedError("it is virtual with a pattern (%b) for its sources")
+            for space in (target, origin):
+                regular = space.get_select_type() == h5s.SEL_HYPERSLABS and space.is_regular_hyperslab()
+                if regular and any(_UNLIMITED in side for side in space.get_regular_hyperslab()):
+                    raise UnlistedError("it is virtual without limits: its sources may grow")
+            parts.add((file, name))
+        for file, name in sorted(parts):
+            if file == ".":
+                self._object(source, name)
+                continue
+            # HDF5 takes the variable for a list of folders, then the whole of it for one
+            self._elsewhere(self._candidates(source, file, prefix, prefix), name)
+
+    def _raw(self, source: Source, name: str, prefix: str) -> None:
+        """An external raw file; HDF5 looks in one place only, without a prefix the working folder."""
+        self._stamp(_under(source, prefix, name))
+
+    def _candidates(self, source: Source, name: str, prefixes: str, prefix: str = "") -> Iterator[Source]:
+        """Where HDF5 looks for a file that `source` names, in its order."""
+        if PurePath(name).is_absolute():
+            yield Source("absolute", name)
+            name = PurePath(name).name
+        yield from (_anywhere(folder, name) for folder in prefixes.split(":") if folder)
+        if prefix not in ("", "."):
+            yield _under(source, prefix, name)
+        yield source.sibling(name)
+        yield Source("cwd", name)
+        path = source.resolve(self.main)
+        if path.is_symlink() and path.resolve().parent != path.absolute().parent:
+            if source.base != "file":
+                raise UnlistedError(f"{path} is a link of the file system, and what it names does not lie beside it")
+            yield Source("real", name)
+
+
+def _link(group: h5py.Group, name: str, raw: bytes | None) -> object:
+    """The link of a group's member, None where there is none; `raw` is a name that `get` refuses, not being UTF-8."""
+    import h5py
+
+    if raw is None:
+        return group.get(name, getlink=True)
+    if not group.id.links.exists(raw):
+        return None
+    return h5py.HardLink() if group.id.links.get_info(raw).type == h5py.h5l.TYPE_HARD else raw
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[h5py.File | None]:
+    """An HDF5 file for reading; None where it is absent or cannot be opened, which opening the dataset explains."""
+    from ..hdf5.dataset import open_file
+
+    try:
+        handle = None if path is None else open_file(path)
+    except OSError:
+        handle = None
+    with handle or nullcontext():
+        yield handle
+
+
+def _under(source: Source, prefix: str, name: str) -> Source:
+    """The file `name` in the folder `prefix`, which may start at the folder of `source`."""
+    if prefix.startswith(_ORIGIN) and not PurePath(name).is_absolute():
+        return source.sibling(str(PurePath(f".{os.sep}{prefix.removeprefix(_ORIGIN)}") / name))
+    return _anywhere(prefix, name)
+
+
+def _anywhere(prefix: str, name: str) -> Source:
+    path = PurePath(prefix) / name
+    return Source("absolute" if path.is_absolute() else "cwd", str(path))
+
+
+def _expanded(prefix: str, folder: str) -> str:
+    """What HDF5 makes of a prefix for the datasets of a file in `folder`."""
+    if prefix == ".":
+        return ""
+    return folder + prefix.removeprefix(_ORIGIN) if prefix.startswith(_ORIGIN) else prefix

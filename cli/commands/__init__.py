@@ -1,0 +1,1 @@
+"""The commands of `vaefit-cli`, one file each."""

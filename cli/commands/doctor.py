@@ -1,0 +1,62 @@
+"""`vaefit-cli doctor`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from ..options.common import AsJson, Backend, Device, Quiet
+
+if TYPE_CHECKING:
+    from vaefit.vae.runs.self_test import Report
+
+    from ..output.terminal import Terminal
+
+
+def doctor(device: Device = "auto", backend: Backend = "auto", as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Show versions, device, memory, backend and cache folder, and run a small self-test; exit 1 where it fails."""
+    from dataclasses import asdict
+
+    from vaefit.vae.environment.device import choose_device, preferred_backend
+    from vaefit.vae.runs.self_test import examine
+
+    from ..output.terminal import Terminal
+
+    terminal = Terminal(as_json, quiet)
+    place = choose_device(device)
+    asked, _ = preferred_backend(backend, place)
+    report = examine(place, asked)
+    _print(terminal, report)
+    found = asdict(report)
+    terminal.json({**found.pop("machine"), **found, "passed": report.passed})
+    raise typer.Exit(0 if report.passed else 1)
+
+
+def _print(terminal: Terminal, report: Report) -> None:
+    from rich.table import Table
+
+    machine = report.machine
+    for name, found in machine.versions.items():
+        terminal.line(f"{name:<12}{found or 'not installed'}")
+    terminal.line(f"{'system':<12}{machine.system}")
+    terminal.line(f"{'cpu':<12}{machine.cpu}, {machine.cores} cores, {machine.threads} threads")
+    terminal.line(f"{'memory':<12}{_gib(machine.memory)}, {_gib(machine.memory_free)} free")
+    terminal.line(f"{'gpu':<12}{machine.gpu or 'none that torch sees'}")
+    terminal.line(f"{'device':<12}{report.device}")
+    terminal.line(f"{'focal loss':<12}{report.backend}")
+    cache = f"{_gib(machine.cache_free)} free" if machine.cache_problem is None else machine.cache_problem
+    terminal.line(f"{'cache':<12}{machine.cache_folder}, {cache}")
+    terminal.line()
+    table = Table(title="self-test")
+    for column in ("part", "", "found"):
+        table.add_column(column)
+    for trial in report.trials:
+        style = None if trial.passed else "red"
+        table.add_row(trial.name, "ok" if trial.passed else "FAILED", trial.detail, style=style)
+    terminal.table(table)
+    terminal.line("all is well" if report.passed else "the self-test failed: the check cannot be trusted here")
+
+
+def _gib(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / 2**30:.1f} GiB"

@@ -1,0 +1,114 @@
+"""`vaefit-cli weights`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..options.common import AsJson, CacheDir, Classes, DataOrShards, EffectiveB, IgnoreIndex, Quiet
+
+
+def weights(
+    data: DataOrShards = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Scan again, whatever is cached.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Recount and compare with the cached counts; exit 1 if they differ.")
+    ] = False,
+    scheme: Annotated[
+        str, typer.Option(metavar="sqrt_inverse|inverse|balanced|effective|none", help="How counts become weights.")
+    ] = "sqrt_inverse",
+    all_schemes: Annotated[bool, typer.Option("--all-schemes", help="Show every scheme side by side.")] = False,
+    smooth: Annotated[float, typer.Option(help="Added to each count.")] = 1.0,
+    effective_b: EffectiveB = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(readable=False, metavar="FILE", help="Write the weights to FILE.json, .npy or .safetensors."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --export if it exists.")] = False,
+    classes: Classes = None,
+    ignore_index: IgnoreIndex = None,
+    cache_dir: CacheDir = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of a scan (one a processor, at most 4).")] = None,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print class,count,share,weight and nothing else; then every scheme, if all.")
+    ] = False,
+    as_json: AsJson = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say of each file how it was read, and why so.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show, build or rebuild the cached class counts and weights of a dataset.
+
+    Several files, or the files of a quoted pattern ('train-*.h5', 'shards/**/*.h5:/grids'), are one dataset, each with
+    a cached file of its own.
+    """
+    if rebuild and verify:
+        raise typer.BadParameter("--rebuild replaces what --verify would check; pass one of them")
+    if as_csv and as_json:
+        raise typer.BadParameter("--csv and --json both say what stdout holds; pass one of them")
+    if overwrite and export is None:
+        raise typer.BadParameter("--overwrite replaces the file that --export names; pass both, or neither")
+    from vaefit.cache import SCHEMES, class_weights, count_shards
+    from vaefit.cache.communicator import of_first
+    from vaefit.cache.errors import require_range
+    from vaefit.cache.schemes import check_scheme
+    from vaefit.cache.shard_counts import stored_shard_counts
+    from vaefit.vae.data.default_corpus import embedded_corpus
+
+    from ..output.terminal import Terminal
+    from ..output.weights_table import (
+        csv_lines,
+        differing,
+        print_counts,
+        print_recount,
+        print_routes,
+        print_weights,
+        result_json,
+    )
+    from ..torchrun import joined_ranks, prints
+
+    if export is not None:
+        from vaefit.vae.data.weights_file import check_export, write_weights
+    terminal = Terminal(as_json, quiet, as_csv)
+    check_scheme(scheme, smooth, effective_b)
+    if threads is not None:
+        require_range("--threads", threads, 1, 1024)
+    chosen = next(name for name in SCHEMES if name == scheme)
+    shown = SCHEMES if all_schemes else (chosen,)
+    with joined_ranks() as ranks:
+        if export is not None and prints():
+            check_export(export, overwrite)
+        named = data or of_first(ranks, lambda: embedded_corpus(terminal.note))
+        with terminal.progress() as progress:
+            count = partial(count_shards, threads=threads, progress=progress.counting, ranks=ranks)
+            fresh = None
+            if verify:
+                counted = of_first(ranks, lambda: stored_shard_counts(named, classes, ignore_index, cache_dir))
+                locations = [shard.location for shard in counted.shards]
+                fresh = count(locations, classes, ignore_index, use_cache=False)
+            else:
+                counted = count(named, classes, ignore_index, cache_dir, rebuild=rebuild)
+        columns = {name: class_weights(counted.counts, name, smooth, effective_b) for name in (*shown, chosen)}
+        processes = None if ranks is None else ranks.size
+        result = result_json(counted, fresh, columns, chosen, all_schemes, verbose, processes)
+        same = fresh is None or not differing(counted, fresh)
+        print_counts(terminal, counted, fresh, verbose, processes)
+        print_weights(terminal, counted, {name: columns[name] for name in shown})
+        if as_csv and verbose:
+            print_routes(terminal.note, fresh or counted)
+        if fresh is not None:
+            print_recount(terminal.note if as_csv else terminal.line, counted, fresh)
+        if export is not None and same and prints():
+            # no paths or times, so that equal weights give equal files
+            origin = {key: result[key] for key in ("counts", "scheme", "grids", "digest")}
+            write_weights(export, columns[chosen], origin)
+            say = terminal.note if as_csv or as_json else terminal.line
+            say(f"wrote the {scheme} weights to {export}")
+        terminal.csv(csv_lines(counted, columns, chosen, all_schemes))
+        terminal.json(result)
+    # typer's way to end is an exception, of which the other ranks would be told
+    raise typer.Exit(0 if same else 1)

@@ -1,0 +1,1 @@
+"""Options of the commands, and the settings made from them."""

@@ -1,0 +1,1 @@
+"""Tables, progress and streams of the terminal."""

@@ -1,0 +1,215 @@
+"""What `vaefit-cli weights` prints: lines and a table, JSON, or CSV."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from math import log1p
+from typing import TYPE_CHECKING, Any
+
+from vaefit.cache import weight_ratio
+
+from .terminal import Terminal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vaefit.cache import DatasetCounts, Scheme, ShardCounts
+
+    Columns = Mapping[Scheme, NDArray[np.float64]]
+    """The weights (C,) by each scheme."""
+
+BAR_WIDTH = 24
+_BAR_TITLE = "cells (log scale)"
+"""A bar is as wide as this at least; where there is no room for it, there is none."""
+_BETWEEN = 3
+"""Columns that a table takes beside each of its own."""
+
+
+def result_json(
+    counted: ShardCounts,
+    fresh: ShardCounts | None,
+    columns: Columns,
+    scheme: Scheme,
+    all_schemes: bool,
+    verbose: bool,
+    processes: int | None = None,
+) -> dict[str, Any]:
+    """What `--json` prints; `fresh` is the recount of `--verify`, `processes` how many there are in the job, if one."""
+    ratios: dict[str, Any] = {n: {"weights": w.tolist(), "ratio": weight_ratio(w)} for n, w in columns.items()}
+    result = {
+        "counts": counted.counts.tolist(),
+        **ratios[scheme],
+        "scheme": scheme,
+        **_source(counted),
+        "seconds": counted.seconds,
+    }
+    if all_schemes:
+        result["schemes"] = ratios
+    if fresh is not None:
+        result["verified"] = differing(counted, fresh) == []
+        result["recounted"] = fresh.counts.tolist()
+    if verbose and processes is not None:
+        result["ranks"] = processes
+    if len(counted.shards) == 1:
+        return {**result, **(_how(counted.shards[0]) if verbose else {})}
+    result["shards"] = [
+        {"file": str(shard.location), **_source(shard), **(_how(shard) if verbose else {})} for shard in counted.shards
+    ]
+    if fresh is not None:
+        for shown, old, new in zip(result["shards"], counted.shards, fresh.shards, strict=True):
+            shown["verified"] = _equal(old, new)
+    return result
+
+
+def csv_lines(counted: ShardCounts, columns: Columns, scheme: Scheme, all_schemes: bool) -> Iterator[str]:
+    """A header and a line a class: its cells, their share (0 to 1), its weight, then that by every scheme if all."""
+    more = tuple(columns) if all_schemes else ()
+    yield ",".join(("class", "count", "share", "weight", *more))
+    for c, count in enumerate(counted.counts.tolist()):
+        numbers = (count / max(counted.cells, 1), columns[scheme][c], *(columns[name][c] for name in more))
+        yield ",".join((str(c), str(count), *(repr(float(number)) for number in numbers)))
+
+
+def print_counts(
+    terminal: Terminal, counted: ShardCounts, fresh: ShardCounts | None, verbose: bool, processes: int | None = None
+) -> None:
+    """What was counted and where the counts come from; with `verbose` of every file, and by which route.
+
+    `fresh` is the recount of `--verify`, whose route is told then; `processes` is how many the job has, if it is one.
+    """
+    _, height, width = counted.shape
+    several = f" in {len(counted.shards):,} shards" if len(counted.shards) > 1 else ""
+    size = f"{counted.grids:,} grids of {height} x {width}{several}"
+    terminal.line(f"data    {counted.name}: {size}, {counted.cells:,} cells counted")
+    terminal.line(f"counts  {_origin(counted)}, {counted.seconds:.3f} s")
+    if verbose and several:
+        _print_shards(terminal, counted)
+    if verbose:
+        print_routes(terminal.line, fresh or counted)
+    if verbose and processes is not None:
+        terminal.line(f"ranks   {processes} counted together")
+
+
+def print_routes(say: Callable[[str], None], counted: ShardCounts) -> None:
+    """Say which ways the files were read, and why; of those that were read."""
+    scanned = [_how(shard) for shard in counted.shards if shard.source == "scan"]
+    if not scanned:
+        say("route   none: the cached counts are still true")
+    ways = Counter((how["route"], how["reason"], how["threads"]) for how in scanned)
+    for (route, reason, threads), shards in ways.items():
+        where = f"{shards:,} shard{'s' if shards > 1 else ''}: " if len(counted.shards) > 1 else ""
+        say(f"route   {where}{route}, {threads} thread{'s' if threads > 1 else ''} ({reason})")
+    resumed = sum(how["resumed"] for how in scanned)
+    if resumed:
+        say(f"resumed {resumed:,} cells had been counted by a scan that was interrupted")
+
+
+def print_weights(terminal: Terminal, counted: ShardCounts, columns: Columns) -> None:
+    """The table of the classes, with a bar each where there is room, and the range of each scheme's weights."""
+    from rich.table import Table
+
+    table = Table()
+    for title in ("class", "cells", "share", *columns):
+        table.add_column(title, justify="right", no_wrap=True)
+    counts = counted.counts.tolist()
+    rows = [
+        (str(c), f"{n:,}", _share(n, counted.cells), *(f"{w[c]:.4f}" for w in columns.values()))
+        for c, n in enumerate(counts)
+    ]
+    titles = ("class", "cells", "share", *columns)
+    taken = sum(max(map(len, column)) + _BETWEEN for column in zip(*rows, titles, strict=True))
+    width = min(BAR_WIDTH, terminal.out.width - taken - _BETWEEN)
+    if width >= len(_BAR_TITLE):
+        table.add_column(_BAR_TITLE, no_wrap=True, style="cyan")
+        plain = terminal.out.options.ascii_only
+        rows = [(*row, log_bar(n, max(counts), width, plain)) for row, n in zip(rows, counts, strict=True)]
+    for row in rows:
+        table.add_row(*row)
+    terminal.table(table)
+    for name, weights in columns.items():
+        terminal.line(f"{name}: {weights.min():.4f} to {weights.max():.4f}, ratio {weight_ratio(weights):.2f}")
+
+
+def print_recount(say: Callable[[str], None], counted: ShardCounts, fresh: ShardCounts) -> None:
+    """Whether the cached counts are true, and both where they are not, of every file."""
+    different = differing(counted, fresh)
+    if not different:
+        say("verified: a recount gives the same")
+    for old, new in different:
+        where = f" of {old.location}" if len(counted.shards) > 1 else ""
+        say(f"the recount{where} differs: {new.counts.tolist()}, cached are {old.counts.tolist()}")
+
+
+def differing(counted: ShardCounts, fresh: ShardCounts) -> list[tuple[DatasetCounts, DatasetCounts]]:
+    """The shards, cached and recounted, that do not hold the same."""
+    pairs = zip(counted.shards, fresh.shards, strict=True)
+    return [(old, new) for old, new in pairs if not _equal(old, new)]
+
+
+def _share(count: int, cells: int) -> str:
+    """A share in per cent; the rarest classes, which the weights are about, are not shown as 0."""
+    return "< 0.01 %" if 0 < count < 5e-5 * cells else f"{100 * count / max(cells, 1):.2f} %"
+
+
+def _equal(old: DatasetCounts, new: DatasetCounts) -> bool:
+    return bool(old.counts.tolist() == new.counts.tolist())
+
+
+def _print_shards(terminal: Terminal, counted: ShardCounts) -> None:
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("shard", overflow="fold")
+    for title in ("first grid", "grids", "classes", "cells", "counts"):
+        table.add_column(title, justify="right", no_wrap=True)
+    first = 0
+    for shard in counted.shards:
+        numbers = (first, shard.grids, shard.classes, shard.cells)
+        table.add_row(str(shard.location), *(f"{number:,}" for number in numbers), shard.source)
+        first += shard.grids
+    terminal.line()
+    terminal.table(table)
+
+
+def _origin(counted: ShardCounts) -> str:
+    """Where the counts come from, in words."""
+    shards, cached = len(counted.shards), counted.cached
+    if shards > 1:
+        words = {0: "all scanned", shards: "all from their cached files"}
+        return words.get(cached, f"{cached:,} from their cached files, {shards - cached:,} scanned")
+    where = f" ({counted.cache_file})" if counted.cache_file else ""
+    return f"{'from the cached file' if cached else 'scanned'}{where}"
+
+
+def _source(counted: ShardCounts | DatasetCounts) -> dict[str, Any]:
+    return {
+        "grids": counted.grids,
+        "cells": counted.cells,
+        "source": counted.source,
+        "cache_file": None if counted.cache_file is None else str(counted.cache_file),
+        "digest": counted.digest,
+    }
+
+
+def _how(shard: DatasetCounts) -> dict[str, Any]:
+    """The way that the cells were read; all empty where none were."""
+    return {"route": shard.route, "reason": shard.reason, "threads": shard.threads, "resumed": shard.resumed}
+
+
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def log_bar(count: int, largest: int, width: int, only_ascii: bool = False) -> str:
+    """A bar as long as log(1 + count), `width` columns for the largest count; only a count of 0 has none.
+
+    On a linear scale every class but the background would be the same stub.
+    """
+    if count <= 0:
+        return ""
+    length = width * log1p(count) / log1p(largest)
+    if only_ascii:
+        return "#" * max(1, round(length))
+    whole, eighths = divmod(max(1, round(8 * length)), 8)
+    return ("█" * whole + _EIGHTHS[eighths]).rstrip()

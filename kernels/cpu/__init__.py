@@ -1,0 +1,1 @@
+"""Backends for the CPU: eager PyTorch operators, and one compiled C++ pass."""

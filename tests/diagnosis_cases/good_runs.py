@@ -1,0 +1,56 @@
+"""Runs that end MEMORISED: four kinds of grids, four networks, and settings that are unusual but not wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from torch import nn
+
+from tests.diagnosis_cases.case import HealthyRun, subject
+from tests.diagnosis_cases.examples import transformer, unet
+from tests.diagnosis_cases.grids import grids, weights
+from tests.diagnosis_cases.mlp import Mlp
+from vaefit.vae.model.beta_vae import BetaVAE
+from vaefit.vae.recipe import RECIPES, Recipe
+
+DATA = {
+    "16 x 16, 10 classes": (16, 16, 16, 10),
+    "8 x 8, 2 classes": (16, 8, 8, 2),
+    "33 x 9, 10 classes": (12, 33, 9, 10),
+    "30 x 30, 21 classes": (8, 30, 30, 21),
+}
+"""Size of the batch, height, width, classes."""
+OWN_INIT = Recipe(init=None, lr=3e-3)
+SETTINGS = {
+    "recipe adam": RECIPES["adam"],
+    "sampled z, beta 0.01": Recipe(z="sample", beta=0.01),
+    "torch's initialisation": Recipe(init="default"),
+    "no weights, resampled": Recipe(weights="none", resample=True),
+}
+"""Of our own network, one for each kind of grids."""
+
+
+def _network(name: str, height: int, width: int, classes: int) -> nn.Module:
+    if name == "BetaVAE":
+        return BetaVAE(classes, height, width)
+    if name == "transformer":
+        return transformer(classes, height, width)
+    return unet(classes) if name == "U-Net" else Mlp(side=height, width=width, classes=classes)
+
+
+def _runs() -> Iterator[HealthyRun]:
+    for (data, shape), (setting, recipe) in zip(DATA.items(), SETTINGS.items(), strict=True):
+        batch, weight = partial(grids, *shape), weights(*shape[1:])
+        for network in ("BetaVAE", "transformer", "U-Net", "dense"):
+            usual = Recipe() if network == "BetaVAE" else OWN_INIT
+            yield HealthyRun(
+                f"{network}, {data}", subject(partial(_network, network, *shape[1:]), batch, usual, weight)
+            )
+        changed = replace(recipe, iterations=500)
+        make = partial(_network, "BetaVAE", *shape[1:])
+        yield HealthyRun(f"BetaVAE, {data}, {setting}", subject(make, batch, changed, weight))
+
+
+HEALTHY = tuple(_runs())

@@ -1,0 +1,279 @@
+"""The pages in docs/: their commands and python run, their links lead somewhere, and the reference is the program."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import typer
+
+import vaefit.cache
+import vaefit.kernels
+import vaefit.vae
+from tests.docs.markdown_commands import (
+    ROOT,
+    anchors,
+    check,
+    file_blocks,
+    fill,
+    links,
+    python_blocks,
+    run_block,
+    shell_commands,
+)
+from vaefit.cli.app import app
+from vaefit.vae import RECIPES, CollapseMonitor, Recipe
+from vaefit.vae.metrics.diagnosis import Cause
+from vaefit.vae.run_folder.cleanup import FILES
+from vaefit.vae.training.settings import RECIPES as TRAIN_RECIPES
+
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+REFERENCE = PAGES["reference.md"]
+COMMANDS = list(dict.fromkeys(command for text in PAGES.values() for command in shell_commands(text)))
+IN_README = set(shell_commands(README))
+"""What test_readme.py runs as it stands."""
+BLOCKS = [block for text in PAGES.values() for block in python_blocks(text)]
+ONE_FILE_ONLY = {"route", "reason", "threads", "resumed"}
+"""Keys of `weights --json` that several files have one by one."""
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the pages name, those that they show included."""
+    folder = fill(tmp_path_factory.mktemp("docs"))
+    for text in PAGES.values():
+        for name, block in file_blocks(text).items():
+            (folder / name).write_text(block)
+    return folder
+
+
+def test_the_pages_are_there_and_the_readme_leads_to_them() -> None:
+    assert set(PAGES) == {"guide.md", "method.md", "reference.md"}
+    assert {f"docs/{name}" for name in PAGES} <= set(links(README))
+    assert len(COMMANDS) >= 15
+    assert len(BLOCKS) >= 4
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in IN_README])
+def test_a_command_runs(command: str, workplace: Path, vaefit_cli: Callable[..., Any]) -> None:
+    check(command, workplace, vaefit_cli)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.partition("\n")[0])
+def test_a_block_runs(block: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    monkeypatch.syspath_prepend(str(workplace))
+    run_block(block)
+    for name in file_blocks(block):
+        sys.modules.pop(Path(name).stem, None)
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}" for name in PAGES)])
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in links(text):
+        name, _, anchor = target.partition("#")
+        file = (ROOT / page).parent / name if name else ROOT / page
+        assert file.exists(), target
+        if anchor:
+            assert anchor in anchors(file.read_text(encoding="utf-8")), target
+
+
+# the reference against the program
+
+
+def section(title: str) -> str:
+    """What stands below a heading of the reference, up to the next one."""
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#|\Z)", REFERENCE, flags=re.M | re.S)
+    assert found, title
+    return found[2]
+
+
+def rows(title: str) -> list[list[str]]:
+    """The cells of the rows of a section's table, its heading left out."""
+    lines = [line for line in section(title).splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+
+
+def first_cells(title: str) -> list[str]:
+    """What the first cells of a table name."""
+    return [name for row in rows(title) for name in re.findall(r"`([^`]+)`", row[0])]
+
+
+def commands(command: Any = None, name: str = "vaefit-cli") -> Iterator[tuple[str, Any]]:
+    """Every command that runs by itself, by the words that are typed for it; the program itself is one."""
+    command = command or typer.main.get_command(app)
+    inside = getattr(command, "commands", {})
+    if not inside or name == "vaefit-cli":
+        yield name, command
+    for word, below in inside.items():
+        yield from commands(below, f"{name} {word}")
+
+
+PROGRAMS = dict(commands())
+
+
+def test_the_reference_has_every_command_and_no_other() -> None:
+    assert set(re.findall(r"^### `(vaefit-cli[^`]*)`$", REFERENCE, flags=re.M)) == set(PROGRAMS)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_options_are_those_of_the_help(name: str, vaefit_cli: Callable[..., Any]) -> None:
+    shown = vaefit_cli(*name.split()[1:], "--help").out
+    offered = [
+        option
+        for line in re.findall(r"^  (-.*)$", shown, flags=re.M)
+        for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", re.split(r"  | <|(?<=[a-z]) (?=[A-Z0-9])", line)[0])
+    ]
+    offered = [option for option in offered if option != "--help" or name == "vaefit-cli"]
+    written = first_cells(f"`{name}`")
+    assert sorted(written) == sorted(offered)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_values_and_defaults_are_those_of_the_program(name: str) -> None:
+    written = {option: row for row in rows(f"`{name}`") for option in re.findall(r"`(--[a-z-]+)`", row[0])}
+    recipe = {"vaefit-cli overfit": RECIPES["default"], "vaefit-cli train": TRAIN_RECIPES["default"]}.get(name)
+    for parameter in PROGRAMS[name].params:
+        if parameter.param_type_name == "argument":
+            continue
+        row = written[parameter.opts[0]]
+        if "|" in (parameter.metavar or ""):
+            choices = [choice for choice in parameter.metavar.split("|") if choice != "RATE"]
+            assert [choice for choice in choices if f"`{choice}`" not in row[1]] == []
+        elif parameter.metavar:
+            assert row[1] == f"`{parameter.metavar}`"
+        assert row[2] == default_of(parameter, recipe), parameter.opts
+
+
+def default_of(parameter: Any, recipe: Recipe | None) -> str:
+    """How the reference writes an option's default; that of a recipe's knob is the recipe's."""
+    value = getattr(recipe, parameter.name, parameter.default)
+    if parameter.secondary_opts:
+        return "-" if value is None else f"`{parameter.secondary_opts[0]}`"
+    if isinstance(value, bool) or (parameter.is_flag and value is None):
+        return "-" if parameter.name in ("_", "install_completion", "show_completion") else "off"
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
+    return "-" if value is None else f"`{value}`"
+
+
+def test_the_recipes_are_those_of_the_program() -> None:
+    written = {row[0].strip("`"): [cell.strip("`") for cell in row[1:]] for row in rows("The recipes")}
+    recipes = [asdict(RECIPES[name]) for name in ("default", "adam", "classic")]
+    different = {knob for knob in recipes[0] if len({str(recipe[knob]) for recipe in recipes}) > 1}
+    assert set(written) == different
+    for knob, values in written.items():
+        assert values == [str(recipe[knob]) for recipe in recipes]
+
+
+def keys(value: Any, path: str = "") -> Iterator[str]:
+    """Every key of a JSON value, as the reference writes it."""
+    if isinstance(value, dict):
+        for name, inside in value.items():
+            below = f"{path}.{name}" if path else name
+            yield below
+            yield from keys(inside, below)
+    elif isinstance(value, list):
+        for inside in value:
+            if isinstance(inside, dict):
+                yield from keys(inside, f"{path}[]")
+
+
+def test_keys_of_overfit(workplace: Path, tmp_path: Path, vaefit_cli: Callable[..., Any]) -> None:
+    run = tmp_path / "run"
+    done = vaefit_cli(
+        "overfit", f"{workplace}/shards/*.h5", "--iterations", 8, "--diagnose", "--out", run, "--json", "--quiet"
+    )
+    assert done.json["diagnosis"]["controls"]
+    assert done.json["dataset"]["shards"]
+    written = first_cells("Keys of `overfit --json`")
+    assert sorted(written) == sorted(set(keys(done.json)))
+    assert vaefit_cli("show", run, "--json").json == done.json
+    assert {path.name for path in run.iterdir()} <= set(first_cells("Files"))
+
+
+AS_IN_OVERFIT = ("dataset", "weights", "preflight", "backend", "backend_reason", "device", "model", "adapter", "lr",
+                 "lr_reason", "run_dir")  # fmt: skip
+
+
+def test_keys_of_train(workplace: Path, tmp_path: Path, vaefit_cli: Callable[..., Any]) -> None:
+    run = tmp_path / "run"
+    done = vaefit_cli(
+        "train", workplace / "grids.h5", "--epochs", 1, "--batch-size", 16, "--out", run, "--json", "--quiet"
+    )
+    found = {key for key in keys(done.json) if key.partition(".")[0] not in AS_IN_OVERFIT}
+    assert sorted(first_cells("Keys of `train --json`")) == sorted(found)
+    explained = section("Keys of `train --json`")
+    assert [key for key in AS_IN_OVERFIT if f"`{key}`" not in explained] == []
+    assert {path.name for path in run.iterdir()} <= {name.rstrip("/") for name in first_cells("Files")}
+
+
+def test_keys_of_weights(workplace: Path, vaefit_cli: Callable[..., Any]) -> None:
+    found: set[str] = set()
+    vaefit_cli("weights", workplace / "grids.h5", "--quiet")
+    for data in (workplace / "grids.h5", f"{workplace}/shards/*.h5"):
+        vaefit_cli("weights", data, "--quiet")
+        done = vaefit_cli("weights", data, "--all-schemes", "--verify", "--verbose", "--json", "--quiet")
+        found |= {key for key in keys(done.json) if not key.startswith("schemes.")}
+    assert found >= ONE_FILE_ONLY
+    assert sorted(first_cells("Keys of `weights --json`")) == sorted(found)
+
+
+def test_keys_of_compare(workplace: Path, tmp_path: Path, vaefit_cli: Callable[..., Any]) -> None:
+    for name in ("first", "second"):
+        vaefit_cli("overfit", workplace / "grids.h5", "--iterations", 2, "--out", tmp_path / name, "--quiet")
+    found = vaefit_cli("compare", tmp_path / "first", tmp_path / "second", "--json").json
+    assert first_cells("Keys of `compare --json`") == list(found)
+    (described,) = [row[1] for row in rows("Keys of `compare --json`") if row[0] == "`objective`"]
+    assert re.findall(r"`([^`]+)`", described) == list(found["objective"])
+
+
+@pytest.mark.parametrize(("code", "arguments"), [(2, ["--iterations", "-3"]), (3, ["none.h5"])])
+def test_keys_of_an_error(code: int, arguments: list[str], vaefit_cli: Callable[..., Any]) -> None:
+    done = vaefit_cli("overfit", *arguments, "--json")
+    assert done.code == done.json["exit"] == code
+    assert sorted(first_cells("Keys of an error")) == sorted(keys(done.json))
+    assert [row[0] for row in rows("Exit codes")] == ["0", "1", "2", "3", "130"]
+
+
+def test_the_causes_are_those_of_the_program() -> None:
+    assert set(get_args(Cause)) <= set(re.findall(r"`([^`]+)`", section("The diagnosis").replace("\n", " ")))
+    explained = re.findall(r"^\| ([A-Za-z ]+) \|", PAGES["method.md"], flags=re.M)
+    assert set(get_args(Cause)) <= set(explained)
+
+
+def test_files_of_a_run_folder() -> None:
+    assert set(FILES) <= set(first_cells("Files"))
+
+
+@pytest.mark.parametrize("package", [vaefit.kernels, vaefit.cache, vaefit.vae], ids=lambda package: package.__name__)
+def test_signatures_are_those_of_the_program(package: Any) -> None:
+    text = re.sub(r"\s+", " ", section(f"`{package.__name__}`"))
+    names = [*package.__all__, *(["CollapseCallback"] if package is vaefit.vae else [])]
+    for name in names:
+        assert name in text
+        found = getattr(package, name)
+        if inspect.isfunction(found) or (inspect.isclass(found) and f"{name}(" in text):
+            assert signature(name, found) in text
+    for name in re.findall(r"(\w+)\(", " ".join(re.findall(r"```(.*?)```", text))):
+        assert name in names
+
+
+def test_the_monitor_is_updated_as_the_reference_says() -> None:
+    written = signature("CollapseMonitor.update", CollapseMonitor.update).replace("(self, ", "(")
+    assert written in re.sub(r"\s+", " ", REFERENCE)
+
+
+def signature(name: str, found: Callable[..., Any]) -> str:
+    """Name and parameters, without the types."""
+    parameters = inspect.signature(found).parameters.values()
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
+    return f"{name}{inspect.Signature(bare)}"

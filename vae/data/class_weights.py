@@ -1,0 +1,87 @@
+"""The class weights of a run, and where they come from."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vaefit.cache import class_weights, weight_ratio
+from vaefit.cache.errors import SettingError, require
+
+from ..recipe import Recipe
+from .weights_file import read_weights
+
+Source = Literal["global", "batch", "none", "file"]
+_log = logging.getLogger("vaefit")
+
+
+@dataclass(frozen=True)
+class ClassWeights:
+    """Weights (C,) float64, what they were derived from, and by which scheme."""
+
+    values: NDArray[np.float64]
+    source: Source
+    scheme: str
+
+    @property
+    def ratio(self) -> float:
+        """Largest over smallest."""
+        return weight_ratio(self.values)
+
+    @classmethod
+    def derive(cls, recipe: Recipe, counts: ArrayLike, source: Literal["global", "batch"]) -> ClassWeights:
+        """Weights by the recipe's scheme from counts (C,) of the dataset or the batch; ones where it asks for none."""
+        if recipe.weights == "none" or recipe.scheme == "none":
+            return cls(np.ones(np.asarray(counts).size), "none", "none")
+        values = class_weights(counts, recipe.scheme, recipe.smooth, recipe.effective_b)
+        if recipe.weights_power == 1.0:
+            return cls(values, source, recipe.scheme)
+        softened = values**recipe.weights_power
+        return cls(softened * (values.size / softened.sum()), source, f"{recipe.scheme}^{recipe.weights_power:g}")
+
+    @classmethod
+    def chosen(
+        cls, recipe: Recipe, file: Path | None, counts: ArrayLike, batch_counts: ArrayLike | None = None
+    ) -> ClassWeights:
+        """The weights of a run: those in the file, else of the dataset's counts, or of the batch's if the recipe says.
+
+        Raises SettingError where it does and there is no fixed batch.
+        """
+        if file is not None:
+            return cls.from_file(file, np.asarray(counts).size)
+        if recipe.weights == "batch":
+            require(batch_counts is not None, "--weights", "batch", "global or none: training has no fixed batch")
+            return cls.derive(recipe, np.asarray(batch_counts), "batch")
+        weights = cls.derive(recipe, counts, "global")
+        if weights.source == "none":
+            _log.warning("class weights are off: a rare class counts only as much as the few cells that it covers")
+        return weights
+
+    @classmethod
+    def given(cls, values: ArrayLike, num_classes: int, where: str) -> ClassWeights:
+        """The caller's own weights; SettingError unless they are (C,), finite, not negative and not all 0."""
+        array = np.asarray(values)
+        if array.shape != (num_classes,) or array.dtype.kind not in "iuf":
+            raise SettingError(
+                f"the dataset has {num_classes} classes, so {num_classes} weights are needed",
+                where,
+                got=f"shape {array.shape}" if array.dtype.kind in "iuf" else f"dtype {array.dtype}",
+                do="Pass one number a class, or set --classes.",
+            )
+        array = array.astype(np.float64)
+        if not np.isfinite(array).all() or (array < 0).any() or not array.any():
+            wrong = np.flatnonzero(~np.isfinite(array) | (array < 0))
+            got = f"{array[wrong[0]]} for class {wrong[0]}" if wrong.size else "only zeros"
+            do = "Mend them, or leave them out: they are derived from the counts then."
+            raise SettingError("class weights are finite, not negative, and not all 0", where, got, do)
+        return cls(array, "file", "file")
+
+    @classmethod
+    def from_file(cls, file: Path, num_classes: int) -> ClassWeights:
+        """Weights from a file (see `read_weights`), used as they are."""
+        return cls.given(read_weights(file), num_classes, str(file))

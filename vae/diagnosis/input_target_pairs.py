@@ -1,0 +1,90 @@
+"""Whether the inputs and targets of a batch can belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..data.batch import Batch
+from ..metrics.accuracy import Accuracies, Labels, Shares, retrieval
+from ..metrics.diagnosis import Finding
+from ..metrics.verdict import Evidence, memorised
+
+MOST = 0.5
+"""Share of the grids for which a rule must hold to be the rule."""
+
+Move = Callable[[Labels], Labels]
+_MOVES: dict[str, Move] = {
+    "moved one row down": lambda g: np.roll(g, 1, axis=1),
+    "moved one row up": lambda g: np.roll(g, -1, axis=1),
+    "moved one column right": lambda g: np.roll(g, 1, axis=2),
+    "moved one column left": lambda g: np.roll(g, -1, axis=2),
+    "upside down": lambda g: g[:, ::-1],
+    "mirrored": lambda g: g[:, :, ::-1],
+    "turned by 180 degrees": lambda g: g[:, ::-1, ::-1],
+    "transposed": lambda g: g.transpose(0, 2, 1),
+}
+
+
+def contradiction_finding(batch: Batch, classes: int, ignore_index: int | None, target: float) -> Finding | None:
+    """How well any model can do where equal inputs have different targets; None where no inputs do.
+
+    The best answer to equal inputs is, for each cell, the class that most of their targets hold. It is suspicious where
+    even that is not memorising.
+    """
+    flat = batch.grids.reshape(len(batch.grids), -1)
+    _, group = np.unique(flat, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    best = batch.targets.copy()
+    torn = 0
+    for g in range(int(group.max()) + 1):
+        rows = np.flatnonzero(group == g)
+        wanted = batch.targets[rows]
+        if (wanted == wanted[:1]).all():
+            continue
+        torn += len(rows)
+        kept = np.ones(wanted.shape, dtype=bool) if ignore_index is None else wanted != ignore_index
+        held = np.stack([((wanted == c) & kept).sum(axis=0) for c in range(classes)])
+        best[rows] = held.argmax(axis=0)
+    if not torn:
+        return None
+    kept = np.ones(best.shape, dtype=bool) if ignore_index is None else batch.targets != ignore_index
+    pairs = batch.targets[kept] * classes + best[kept]
+    accuracies = Accuracies.of(np.bincount(pairs, minlength=classes * classes).reshape(classes, classes))
+    skill = Shares.of(batch.targets, classes, ignore_index).skill(accuracies.pixel)
+    evidence = Evidence(accuracies, skill, retrieval(best, batch.targets, ignore_index), len(best))
+    words = (
+        f"{torn} of {len(best)} grids have equals with another target; the best answer to them reaches pixel accuracy "
+        f"{accuracies.pixel:.3f}, worst class {accuracies.worst:.3f}"
+    )
+    return Finding("contradictions", words, suspicious=not memorised(evidence, target))
+
+
+def alignment_finding(batch: Batch, ignore_index: int | None) -> Finding | None:
+    """Whether the targets are the inputs in another order or place; None where they are the batch itself."""
+    if batch.other_targets is None:
+        return None
+    inputs, targets = batch.grids, batch.targets
+    cells = len(inputs[0].reshape(-1))
+    kept = np.ones(targets.shape, dtype=bool) if ignore_index is None else targets != ignore_index
+    own = _agreement(inputs, targets, kept)
+    flat = [grid.tobytes() for grid in inputs]
+    elsewhere = [t.tobytes() != flat[i] and t.tobytes() in flat for i, t in enumerate(targets)]
+    if np.mean(elsewhere) >= MOST:
+        words = f"{sum(elsewhere)} of {len(targets)} targets are the input of another grid"
+        return Finding("inputs and targets", words, suspicious=True)
+    square = inputs.shape[1] == inputs.shape[2]
+    for name, move in _MOVES.items():
+        if name == "transposed" and not square:
+            continue
+        whole = ((move(inputs) == targets) | ~kept).reshape(len(inputs), cells).all(axis=1)
+        different = (inputs != targets).reshape(len(inputs), cells).any(axis=1)
+        if (whole & different).mean() >= MOST:
+            words = f"{int((whole & different).sum())} of {len(targets)} targets are their input {name}"
+            return Finding("inputs and targets", words, suspicious=True)
+    return Finding("inputs and targets", f"they agree in {100 * own:.1f} % of the cells", suspicious=False)
+
+
+def _agreement(inputs: Labels, targets: Labels, kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> float:
+    return float((inputs == targets)[kept].mean())

@@ -1,0 +1,100 @@
+"""A step as a CUDA graph: when it may be one, and its capture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import RunError
+from ..recipe import Recipe
+from .run_setup import StepChoice
+
+WINDOW = 10
+"""Steps that are replayed between two looks at what they measured."""
+WARM_UP = 3
+"""Calls before the capture, in which libraries choose their kernels and take their workspaces."""
+BACKENDS = ("triton", "eager")
+
+
+class Replay(Protocol):
+    """Does again, with each call, what the captured function did."""
+
+    def __call__(self) -> None: ...
+
+
+def choose_steps(asked: bool | None, device: torch.device, recipe: Recipe, backend: str, ours: bool) -> StepChoice:
+    """Choose how the steps are made: a graph on a GPU, where it gives the numbers of the eager loop.
+
+    Args:
+        asked: True for a graph, False for none, None for either.
+        backend: the implementation of the loss that runs.
+        ours: the model is a BetaVAE.
+
+    Raises:
+        RunError: a graph was asked for where there can be none.
+    """
+    if asked is False:
+        return StepChoice("one by one", "asked for")
+    why = obstacle(device, recipe, backend, ours)
+    if why is None:
+        return StepChoice("graph", f"up to {WINDOW} steps at a time on {device.type}")
+    if asked:
+        raise RunError("the steps cannot be a CUDA graph", "--graph", why, "Leave the option out, or pass --no-graph.")
+    return StepChoice("one by one", why)
+
+
+def obstacle(device: torch.device, recipe: Recipe, backend: str, ours: bool) -> str | None:
+    """Why the steps cannot be a graph; None where they can."""
+    if device.type != "cuda":
+        return f"the model is on {device.type}"
+    if torch.version.hip is not None:
+        return "never tried on ROCm"
+    if not ours:
+        return "the model is not a BetaVAE"
+    if recipe.resample:
+        return "every step draws its grids"
+    if recipe.z == "sample":
+        return "every step samples z"
+    return None if backend in BACKENDS else f"the {backend} backend is not captured"
+
+
+def capture(body: Callable[[], None], state: Callable[[], list[Tensor]], device: torch.device) -> Replay:
+    """Capture `body` as a graph and leave every tensor of `state` as it was; on the CPU the body is its own replay.
+
+    After the recipe of torch's notes on CUDA graphs: a few calls on a stream of their own, then the capture. `body` may
+    change only tensors that it holds on to, and may not wait for the device.
+
+    Args:
+        state: gives the tensors that `body` changes. One that is there only after the first call was 0 before.
+    """
+    if device.type == "cpu":
+        return body
+    before = [(tensor, tensor.detach().clone()) for tensor in state()]
+    known = {id(tensor) for tensor, _ in before}
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.device(device):
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UP):
+                    body()
+            torch.cuda.current_stream().wait_stream(side)
+            with torch.no_grad():
+                for tensor, value in before:
+                    tensor.copy_(value)
+                for tensor in state():
+                    if id(tensor) not in known:
+                        tensor.zero_()
+            with torch.cuda.graph(graph):
+                body()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        first, _, _ = str(error).partition("\n")
+        do = "Pass --no-graph, and report it with what `vaefit-cli doctor` prints."
+        raise RunError("the step could not be captured as a CUDA graph", str(device), first, do) from error
+    return graph.replay

@@ -1,0 +1,79 @@
+"""Steps made one by one, each read before the next begins."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..metrics.accuracy import Labels
+from ..model.beta_vae import BetaVAE
+from ..objective.objective import Losses, Measured
+from ..optim.train_step import Step
+from ..recipe import Recipe
+
+REPEATS = 50
+"""A resampled batch is drawn from this many shuffled copies of its grids."""
+
+
+class Stepwise:
+    """Every recipe on every model and device."""
+
+    def __init__(self, step: Step, recipe: Recipe, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> None:
+        self._step, self._recipe, self._inputs, self._targets = step, recipe, inputs, targets
+        self._generator = generator
+        self._order = torch.empty(0, dtype=torch.int64)
+        # where a step trains on just what is measured, one forward pass serves both; a foreign model may hold dropout
+        self._shared = step.adapter.ours and not recipe.resample and recipe.z == "mu"
+        self._losses: Losses | None = None
+
+    def measure(self, updates: int) -> Measured:
+        """Measure the model after `updates` updates."""
+        self._losses = self._measure(self._recipe.beta_at(updates))
+        return self._losses.measured()
+
+    def predictions(self) -> Labels:
+        """The reconstruction (B, H, W) with z = mu of the model as it was last measured."""
+        assert self._losses is not None  # measured before
+        return self._losses.logits.argmax(dim=1).cpu().numpy()
+
+    def update(self, updates: int) -> tuple[float, float]:
+        """Make the next update; return its objective and the norm of its gradient."""
+        losses = self._losses if self._shared else self._train_forward(self._recipe.beta_at(updates))
+        assert losses is not None  # measured before
+        loss = losses.total.item()
+        norm = self._step.update(losses, self._recipe.lr_at(updates)) if math.isfinite(loss) else math.nan
+        self._losses = None
+        return loss, norm
+
+    def settle(self) -> None:
+        """The model is never ahead of what was measured."""
+
+    def _measure(self, beta: float) -> Losses:
+        if self._shared:
+            return self._step.forward(self._inputs, self._targets, beta)
+        self._step.model.eval()
+        with torch.no_grad():
+            measured = self._step.forward(self._inputs, self._targets, beta)
+        self._step.model.train()
+        return measured
+
+    def _train_forward(self, beta: float) -> Losses:
+        inputs, targets = self._inputs, self._targets
+        if self._recipe.resample:
+            rows = self._draw().to(targets.device)
+            inputs, targets = inputs[rows], targets[rows]
+        noise = None
+        if self._recipe.z == "sample" and isinstance(self._step.model, BetaVAE):
+            shape = (targets.shape[0], self._step.model.latent_dim)
+            noise = torch.randn(shape, generator=self._generator).to(targets.device)
+        return self._step.forward(inputs, targets, beta, noise)
+
+    def _draw(self) -> Tensor:
+        """The rows of the next B grids from the shuffled copies, which are shuffled anew when they run out."""
+        size = self._targets.shape[0]
+        if self._order.numel() < size:
+            self._order = torch.randperm(REPEATS * size, generator=self._generator) % size
+        rows, self._order = self._order[:size], self._order[size:]
+        return rows

@@ -1,0 +1,101 @@
+"""The grids of one role, block by block, checked as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefit.cache.errors import DataError
+from vaefit.cache.hdf5.blocks import Labels, Origin
+from vaefit.cache.hdf5.grids import Grids, opened
+from vaefit.cache.scan.histogram import outside_classes, wrong_label
+from vaefit.cache.shards import Data, describe, find_shards
+
+from .split import ROLES, Role, Split
+
+Goes = Callable[[], bool]
+"""Whether to go on reading."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the grids of a role lie: the dataset in blocks of whole chunks, and how many of each have the role."""
+
+    data: Data
+    split: Split
+    role: Role
+    classes: int
+    ignore_index: int | None
+    shape: tuple[int, int]
+    """H, W."""
+    dtype: np.dtype[np.integer]
+    """uint8, unless the ignored label does not fit."""
+    cuts: NDArray[np.int64]
+    """(M + 1,), where the blocks begin, and N."""
+    sizes: NDArray[np.int64]
+    """(M,), grids of the role in each block."""
+
+    @classmethod
+    def of(cls, data: Data, split: Split, role: Role, classes: int, ignore_index: int | None) -> Source:
+        """Look at the dataset, without reading a grid.
+
+        DataError as `Grids`, where the split is of another dataset, and where no grid has the role.
+        """
+        with opened(data) as grids:
+            cuts, shape, stored = grids.cuts(), grids.shape, grids.dtype
+        number = ROLES.index(role)
+        sizes = [np.count_nonzero(split.roles(*pair) == number) for pair in pairwise(cuts.tolist())]
+        if sum(sizes) != split.size(role):
+            got = f"{shape[0]:,} grids, of which {sum(sizes):,} are for {role}, not {split.size(role):,}"
+            raise DataError("the dataset is not the one that was split", _name(data), got, "Split it anew.")
+        if not any(sizes):
+            raise DataError(f"the split has no grid for {role}", _name(data), do="Use another role, or another split.")
+        fits = ignore_index is None or 0 <= ignore_index <= 255 or stored == np.uint8
+        dtype = np.uint8 if fits else np.int16 if -(2**15) <= (ignore_index or 0) < 2**15 else np.int64
+        return cls(data, split, role, classes, ignore_index, shape[1:], np.dtype(dtype), cuts, np.array(sizes))
+
+    @property
+    def size(self) -> int:
+        """Grids of the role."""
+        return int(self.sizes.sum())
+
+    @property
+    def bytes(self) -> int:
+        """What they take in memory."""
+        return self.size * self.shape[0] * self.shape[1] * self.dtype.itemsize
+
+    def read(self, grids: Grids, blocks: NDArray[np.integer], goes: Goes = lambda: True) -> Labels:
+        """The grids (n, H, W) of the role in these blocks, one block after another, in `dtype`.
+
+        Memory beside them is that of a few chunks. Where `goes` says no, reading ends, and the rest is undefined.
+        DataError where they cannot be read, and for a label outside the classes that is not ignored, whichever role
+        its grid has.
+        """
+        found = np.empty((int(self.sizes[blocks].sum()), *self.shape), self.dtype)
+        filled = 0
+        for block in blocks.tolist():
+            first, stop = int(self.cuts[block]), int(self.cuts[block + 1])
+            mine = np.flatnonzero(self.split.roles(first, stop) == ROLES.index(self.role))
+            out = found[filled : filled + int(self.sizes[block])]
+            for origin, piece in grids.pieces(first, stop):
+                if not goes():
+                    return found
+                self._check(grids, first, origin, piece)
+                (_, height, width), (_, y, x) = piece.shape, origin
+                out[:, y : y + height, x : x + width] = piece.take(mine, axis=0)
+            filled += len(out)
+        return found
+
+    def _check(self, grids: Grids, first: int, origin: Origin, piece: Labels) -> None:
+        within = int(piece.min()) >= 0 and int(piece.max()) < self.classes
+        if within or not outside_classes(piece, self.classes, self.ignore_index).any():
+            return
+        raise wrong_label(grids.shard_of(first), origin, piece, self.classes, self.ignore_index)
+
+
+def _name(data: Data) -> str:
+    return describe(find_shards(data))

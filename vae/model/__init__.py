@@ -1,0 +1,1 @@
+"""Models: the built-in BetaVAE, models of the user, and the adapter that calls either."""

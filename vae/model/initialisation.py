@@ -1,0 +1,82 @@
+"""The initialisations of a network before its first step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from ..recipe import Init
+
+_Layer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+def initialise(model: nn.Module, init: Init, run: Callable[[], object]) -> None:
+    """Initialise every convolution and dense layer of `model` in place, from torch's global generator.
+
+    - `default`: torch's own, redrawn.
+    - `kaiming`: Kaiming-normal weights for ReLU (He et al. 2015, equation 10), zero biases. A transposed convolution of
+      kernel k and stride s reads k k / (s s) inputs a cell, so its fan-in is in * k k / (s s).
+    - `rescaled`: `kaiming`, then each layer is scaled once so that its pre-activations on the batch have standard
+      deviation 1, layer after layer (after Mishkin and Matas 2016, "All you need is a good init"). For dense layers the
+      deviation is across the batch, and the bias makes the batch mean of each unit 0: what all grids share is taken
+      out, what tells them apart is kept.
+
+    Args:
+        run: makes the model see the batch once; called for `rescaled` only.
+    """
+    for layer in model.modules():
+        if isinstance(layer, _LAYERS):
+            if init == "default":
+                layer.reset_parameters()
+            else:
+                _kaiming(layer)
+    if init == "rescaled":
+        _rescale(model, run)
+
+
+def _kaiming(layer: _Layer) -> None:
+    weight = layer.weight
+    if isinstance(layer, nn.Linear):
+        fan_in = float(weight.shape[1])
+    elif isinstance(layer, nn.ConvTranspose2d):
+        fan_in = weight.shape[0] * math.prod(layer.kernel_size) / math.prod(layer.stride)
+    else:
+        fan_in = float(weight[0].numel())
+    nn.init.normal_(weight, std=math.sqrt(2.0 / fan_in))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def _rescale(model: nn.Module, run: Callable[[], object]) -> None:
+    """One forward pass in which each layer corrects itself before its output goes on."""
+    seen: set[nn.Module] = set()
+
+    def correct(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        assert isinstance(layer, _LAYERS)
+        if layer in seen or is_parametrized(layer):
+            return output  # a shared layer is scaled for its first use, a weight made of others not at all
+        seen.add(layer)
+        rows = output.flatten(0, -2) if output.dim() > 1 else output
+        # of a layer that serves many places of a grid, as the tokens of a transformer are, those count as well
+        across_batch = isinstance(layer, nn.Linear) and layer.bias is not None and rows.shape[0] > 1
+        mean = rows.mean(dim=0) if across_batch else torch.zeros((), device=output.device, dtype=output.dtype)
+        std = (output - mean).square().mean().sqrt() if across_batch else output.std()
+        if not (torch.isfinite(std) and std > 0):
+            return output  # a constant layer has no scale to mend
+        layer.weight.div_(std)
+        if layer.bias is not None:
+            layer.bias.sub_(mean).div_(std)
+        return (output - mean) / std
+
+    hooks = [m.register_forward_hook(correct) for m in model.modules() if isinstance(m, _LAYERS)]
+    try:
+        with torch.no_grad():
+            run()
+    finally:
+        for hook in hooks:
+            hook.remove()

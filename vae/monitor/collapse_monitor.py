@@ -1,0 +1,228 @@
+"""A watch over normal training: classes that die or are never learned, output that ignores the input, broken losses."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaefit.cache.errors import SettingError, require, require_range
+from vaefit.cache.scan.histogram import MAX_CLASSES
+
+from ..metrics.accuracy import Labels
+from .class_recall import ClassRows, ClassWatch
+from .output_collapse import CollapseWatch
+from .warnings import NonFiniteLoss, TrainingWarning
+
+_log = logging.getLogger("vaefit")
+
+MOST_GRIDS = 32
+"""Grids of a batch that are looked at."""
+LEAST_GRIDS, MOST_CELLS = 8, 1 << 17
+"""Of large grids fewer are, down to 8: each is compared with each."""
+MOST_STEPS = 1 << 20
+
+
+class CollapseMonitor:
+    """Watches the steps of a training loop and warns of what an average over all cells hides.
+
+        monitor = CollapseMonitor(num_classes=10)
+        for grids in batches:
+            logits, mu, logvar = model(grids)
+            loss, counts = focal_loss_with_counts(logits, grids, weight)
+            ...
+            monitor.update(counts, logits, grids, loss=loss)
+
+    Counts and losses are kept on their device and read at every `every`-th step alone, for a read waits for the device.
+    At such a look the monitor warns, by the logger `vaefit`, of
+
+    - a class that died: predicted steadily over 4 windows or more, and then nearly never. It is found within 20 steps
+      of its death with `every` and `window` at 10, where a window holds a hundred cells of it, and enough independent
+      ones that chance is out of the question. Else, and where it faded slowly or came and went before, it is judged on
+      spans of up to 8 windows. While a network learns by small batches, classes do go away for a while: that is said.
+    - a class that is not learned: of its cells in the last `patience` steps, a thousand or more, nearly none was right;
+    - collapse, at two looks in a row: the batch has a skill of at most 0.05 and a retrieval of at most max(1/8, 1/B),
+      on at most 32 of its grids; or one class covers 99 % of the predictions since the last look, but not of the
+      targets, which hold a hundred cells or more of others. Not before `warmup` steps: most runs begin with a plateau
+      at which every grid is answered alike.
+    - a loss that is not finite.
+
+    Each is said once, and again only after it was over in between. With several ranks, the counts of one rank are of
+    the grids of that rank: add them up first (`torch.distributed.all_reduce`), or watch one rank.
+
+    Args:
+        num_classes: C.
+        every: steps from look to look.
+        window: steps of the shortest span that a class is judged on.
+        patience: steps without a class before it counts as not learned.
+        warmup: steps before collapse is looked for.
+        ignore_index: cells with this label count nowhere; the counts leave them out already.
+        on_warning: called with each warning, instead of the logger.
+
+    Raises SettingError for a number out of range.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        every: int = 10,
+        window: int = 10,
+        patience: int = 500,
+        warmup: int = 500,
+        ignore_index: int | None = None,
+        on_warning: Callable[[TrainingWarning], None] | None = None,
+    ) -> None:
+        require_range("num_classes", num_classes, 2, MAX_CLASSES)
+        require_range("every", every, 1, MOST_STEPS)
+        require_range("window", window, 1, MOST_STEPS)
+        require_range("patience", patience, 1, MOST_STEPS)
+        require_range("warmup", warmup, 0, MOST_STEPS)
+        self.num_classes, self.every, self.step = num_classes, every, 0
+        self._on_warning = on_warning
+        self._classes = ClassWatch(num_classes, window, patience)
+        self._collapse = CollapseWatch(num_classes, warmup, ignore_index)
+        self._not_finite = False
+        # of the steps since the last look, on the device of what comes
+        self._counts = torch.zeros(every, num_classes, num_classes, dtype=torch.int64)
+        self._losses = torch.zeros(every, dtype=torch.float64)
+
+    @torch.no_grad()
+    def update(
+        self,
+        counts: Tensor,
+        output: Tensor | None = None,
+        targets: Tensor | None = None,
+        *,
+        loss: Tensor | float | None = None,
+    ) -> tuple[TrainingWarning, ...]:
+        """Take in one step, and return the warnings that are new; waits for the device at a look alone.
+
+        Args:
+            counts: (C, C) confusion counts of the step, row = target, as `focal_loss_with_counts` gives them.
+            output: the step's logits (B, C, H, W) in any float type, or predictions (B, H, W) in any integer type; left
+                out, collapse is told from the counts alone.
+            targets: (B, H, W) labels, needed with `output` and only there.
+            loss: the step's loss, one number.
+
+        Raises SettingError where shapes do not fit.
+        """
+        if tuple(counts.shape) != (self.num_classes, self.num_classes):
+            do = f"Pass confusion counts ({self.num_classes}, {self.num_classes})."
+            raise SettingError("the counts do not fit the classes", "counts", f"shape {tuple(counts.shape)}", do)
+        if output is not None or targets is not None:
+            self._check(output, targets)
+        place = self.step % self.every
+        self._counts = self._counts.to(counts.device)
+        self._counts[place].copy_(counts)  # a CUDA graph writes the next step's over them
+        if loss is not None:
+            self._keep_loss(place, loss, counts.device)
+        self.step += 1
+        if place + 1 < self.every:
+            return ()
+        found = self._look(output, targets)
+        for warning in found:
+            if self._on_warning is None:
+                _log.warning(str(warning))
+            else:
+                self._on_warning(warning)
+        return found
+
+    def _keep_loss(self, place: int, loss: Tensor | float, device: torch.device) -> None:
+        self._losses = self._losses.to(device)
+        if isinstance(loss, Tensor):
+            require(loss.numel() == 1, "loss", f"shape {tuple(loss.shape)}", "one number")
+            self._losses[place].copy_(loss.reshape(()))
+        else:
+            self._losses[place] = loss
+
+    def _check(self, output: Tensor | None, targets: Tensor | None) -> None:
+        """SettingError unless these are logits or predictions and their targets; looks at shapes alone."""
+        shape = None if output is None else tuple(output.shape)
+        answered = None if targets is None else tuple(targets.shape)
+        if shape is not None and answered is not None and len(answered) == 3:
+            batch, height, width = answered
+            floats = output is not None and output.is_floating_point()
+            if shape == ((batch, self.num_classes, height, width) if floats else answered):
+                return
+        raise SettingError(
+            "the output and the targets do not fit together",
+            "update",
+            f"output {shape}, targets {answered}",
+            f"Pass logits (B, {self.num_classes}, H, W) or integer predictions (B, H, W), with targets (B, H, W).",
+        )
+
+    def _look(self, output: Tensor | None, targets: Tensor | None) -> tuple[TrainingWarning, ...]:
+        rows = ClassRows(*_sums(self._counts).cpu().numpy())
+        batch = None if output is None or targets is None else _sample(output, targets)
+        found = [*self._broken(), *self._classes.look(self.step, rows), *self._collapse.look(self.step, rows, batch)]
+        return tuple(found)
+
+    def _broken(self) -> list[TrainingWarning]:
+        """The warning of a loss that is not finite, if it was before the last look."""
+        losses = self._losses.tolist()
+        self._losses.zero_()
+        bad = [place for place, loss in enumerate(losses) if not math.isfinite(loss)]
+        before, self._not_finite = self._not_finite, bool(bad)
+        if before or not bad:
+            return []
+        return [NonFiniteLoss(self.step, None, losses[bad[0]], self.step - self.every + bad[0] + 1)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the monitor knows, as numbers and CPU tensors; waits for the device."""
+        classes, collapse = self._classes, self._collapse
+        arrays = {
+            "rows": classes.rows, "dead": classes.dead, "shortest": classes.shortest, "missing": classes.missing,
+            "last_alive": classes.last_alive, "missed": classes.missed,
+        }  # fmt: skip
+        return {
+            "num_classes": self.num_classes,
+            "every": self.every,
+            "step": self.step,
+            "counts": self._counts.cpu().clone(),
+            "losses": self._losses.cpu().clone(),
+            "not_finite": self._not_finite,
+            "blind": collapse.blind,
+            "collapsed": collapse.collapsed,
+            **{name: torch.tensor(np.asarray(values)) for name, values in arrays.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken: the warnings that follow are those of a run that never stopped.
+
+        Raises SettingError where `num_classes` or `every` is not what it was.
+        """
+        for name in ("num_classes", "every"):
+            wanted = f"{state[name]}, as in the run that is resumed"
+            require(getattr(self, name) == state[name], name, getattr(self, name), wanted)
+        classes, collapse = self._classes, self._collapse
+        self.step, self._not_finite = state["step"], state["not_finite"]
+        collapse.blind, collapse.collapsed = state["blind"], state["collapsed"]
+        classes.rows = ClassRows(*state["rows"].cpu().numpy().copy())
+        for name in ("dead", "shortest", "missing", "last_alive", "missed"):
+            setattr(classes, name, state[name].cpu().numpy().copy())
+        self._counts, self._losses = state["counts"].clone(), state["losses"].clone()
+
+
+def _sums(counts: Tensor) -> Tensor:
+    """(4, T, C), the parts of ClassRows, of counts (T, C, C), where they are: of 256 classes 64 times less to copy."""
+    held, right, predicted = counts.sum(2), counts.diagonal(dim1=1, dim2=2), counts.sum(1)
+    most = held.sum(0).argmax()
+    wrong = predicted - right
+    of_most = counts.index_select(1, most.reshape(1)).squeeze(1)
+    is_most = torch.arange(held.shape[1], device=counts.device) == most
+    return torch.stack([held, right, predicted, torch.where(is_most, wrong, wrong - of_most)])
+
+
+def _sample(output: Tensor, targets: Tensor) -> tuple[Labels, Labels]:
+    """Predictions and targets (B, H, W) int64 of some grids, evenly spread over the batch; waits for the device."""
+    batch, height, width = targets.shape
+    most = min(MOST_GRIDS, max(LEAST_GRIDS, MOST_CELLS // (height * width)))
+    some = slice(None, None, -(-batch // most))
+    predictions = output[some].argmax(dim=1) if output.is_floating_point() else output[some]
+    return predictions.to("cpu", torch.int64).numpy(), targets[some].to("cpu", torch.int64).numpy()

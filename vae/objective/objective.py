@@ -1,0 +1,179 @@
+"""The loss that both loops minimise, and the closed form that it is held against before the first step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from vaefit.kernels import Backend, focal_loss_with_counts
+
+from ..errors import RunError
+from ..recipe import FitReduction, Recipe
+
+RELATIVE_TOLERANCE = 1e-4
+NO_LABEL = -100
+"""The kernels' ignore_index where no label is ignored; labels have been checked by then."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The objective of one batch and its parts."""
+
+    total: Tensor
+    focal: Tensor
+    kl: Tensor | None
+    """None where the model gives no mu and logvar."""
+    counts: Tensor
+    """Confusion counts (C, C) int64 of the logits that the loss was taken of."""
+    logits: Tensor
+    """(B, C, H, W), detached."""
+    mu: Tensor | None = None
+    """(B, latent), detached, like the next."""
+    logvar: Tensor | None = None
+
+    def measured(self) -> Measured:
+        """The same as numbers; waits for the device."""
+        return Measured(
+            loss=self.total.item(),
+            focal=self.focal.item(),
+            kl=None if self.kl is None else self.kl.item(),
+            counts=self.counts.cpu().numpy(),
+        )
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Reduced weighted focal loss + beta * KL.
+
+    `weight` is (C,) on the device of the logits. The KL divergence from N(0, 1) (Kingma and Welling 2014, appendix B)
+    is summed over dimensions and averaged over the batch, or summed with reduction `sum`. So with `batch` and `sum`
+    beta is on the scale of the evidence lower bound; with `mean`, whose focal part is a mean over cells, it acts H * W
+    times stronger. Where a dimension's mean over the batch is below `free_bits` nats, those nats stand in its place in
+    what is minimised (Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow", appendix
+    C.8); what is recorded as the divergence is the divergence itself.
+    """
+
+    weight: Tensor
+    gamma: float = 2.0
+    reduction: FitReduction = "batch"
+    ignore_index: int = NO_LABEL
+    backend: Backend = "auto"
+    free_bits: float = 0.0
+
+    @classmethod
+    def build(
+        cls, weights: ArrayLike, recipe: Recipe, ignore_index: int | None, backend: Backend, device: torch.device
+    ) -> Objective:
+        """The objective of a recipe with class weights (C,)."""
+        weight = torch.tensor(weights, dtype=torch.float32, device=device)
+        ignored = NO_LABEL if ignore_index is None else ignore_index
+        return cls(weight, recipe.gamma, recipe.reduction, ignored, backend, recipe.free_bits)
+
+    def __call__(
+        self, logits: Tensor, targets: Tensor, mu: Tensor | None, logvar: Tensor | None, beta: float | Tensor
+    ) -> Losses:
+        """Losses of logits (B, C, H, W) against targets (B, H, W); `mu` and `logvar` are (B, latent) or None.
+
+        A beta that is a scalar tensor is positive: looking would wait for the device.
+        """
+        if logits.device.type == "cpu":
+            logits = logits.contiguous()  # with the classes outermost, every pass over them is vectorised
+        weight = self.weight.to(logits.dtype) if logits.dtype == torch.float64 else self.weight
+        focal, counts = focal_loss_with_counts(
+            logits, targets, weight, self.gamma, self.ignore_index, self.reduction, self.backend
+        )
+        kl, minimised = None, isinstance(beta, Tensor) or beta > 0
+        if mu is not None and logvar is not None:
+            # with beta 0 the divergence is recorded, not minimised
+            with torch.set_grad_enabled(torch.is_grad_enabled() and minimised):
+                kl = kl_divergence(mu, logvar, self.reduction)
+        total = focal
+        if kl is not None and minimised:
+            cost = kl
+            if mu is not None and logvar is not None and self.free_bits > 0:
+                grids = mu.shape[0] if self.reduction == "sum" else 1
+                cost = grids * kl_per_dimension(mu, logvar).mean(dim=0).clamp_min(self.free_bits).sum()
+            total = focal + (beta.to(kl.dtype) if isinstance(beta, Tensor) else beta) * cost
+        latent = (None if part is None else part.detach() for part in (mu, logvar))
+        return Losses(total, focal, kl, counts, logits.detach(), *latent)
+
+
+def divisors(batch: int, cells: int) -> dict[str, int]:
+    """What each reduction divides the sum over the cells by: `batch` grids of which `cells` cells count."""
+    return {"batch": max(batch, 1), "mean": max(cells, 1), "sum": 1}
+
+
+def kl_divergence(mu: Tensor, logvar: Tensor, reduction: FitReduction) -> Tensor:
+    """KL(N(mu, exp(logvar)) || N(0, 1)) in nats: a sum over dimensions; over the batch a mean, with `sum` a sum."""
+    kl = kl_per_dimension(mu, logvar).sum(dim=1)
+    return kl.sum() if reduction == "sum" else kl.mean()
+
+
+def kl_per_dimension(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mu, exp(logvar)) || N(0, 1)) in nats of each grid and dimension, (B, latent)."""
+    return 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar)
+
+
+def check_objective(objective: Objective, targets: Tensor) -> float:
+    """Hold the objective of all-zero logits against its closed form and return it.
+
+    Zero logits give every class the probability 1/C, so with n_c cells of class c the loss must be
+
+        (1 - 1/C)^gamma ln C * sum_c n_c w_c / divisor.
+
+    Raises RunError, which names the likely cause, where they differ by more than 1e-4 of the closed form.
+    """
+    classes = objective.weight.numel()
+    kept = targets[targets.to(torch.int64) != objective.ignore_index]
+    n = torch.bincount(kept.to(torch.int64).reshape(-1), minlength=classes).double().cpu()
+    w = objective.weight.double().cpu()
+    batch = targets.shape[0]
+    unit = (1.0 - 1.0 / classes) ** objective.gamma * math.log(classes)
+    known = divisors(batch, int(n.sum()))
+    expected = unit * float((n * w).sum()) / known[objective.reduction]
+
+    zeros = torch.zeros(batch, classes, *targets.shape[1:], device=targets.device)
+    found = objective(zeros, targets, None, None, 0.0).total.item()
+    if abs(found - expected) <= RELATIVE_TOLERANCE * abs(expected):
+        return found
+    likely = _likely_cause(found, objective.reduction, known, unit, n, w)
+    raise RunError(
+        f"the objective of all-zero logits is not its closed form, {expected:.6g}",
+        "objective",
+        got=f"{found:.6g}",
+        do=f"Likely cause: {likely}.",
+    )
+
+
+def _likely_cause(found: float, reduction: str, known: dict[str, int], unit: float, n: Tensor, w: Tensor) -> str:
+    """What would give `found`: another divisor, other weights, or both."""
+    weightings = {
+        "": float((n * w).sum()),
+        "the weights are applied twice": float((n * w * w).sum()),
+        "the weights are not applied": float(n.sum()),
+    }
+    by_weight = float((n * w).sum())
+    for weighting, total in weightings.items():
+        for name, divisor in {**known, "sum of weights": by_weight}.items():
+            value = unit * total / divisor if divisor else math.inf
+            if abs(found - value) <= RELATIVE_TOLERANCE * abs(value):
+                other = "" if name == reduction else f"the reduction is by {name}, not by {reduction}"
+                return " and ".join(filter(None, [weighting, other]))
+    return "the loss is not the focal loss with these weights and this gamma"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The fixed batch with z = mu, measured on the model after so many updates."""
+
+    loss: float
+    focal: float
+    kl: float | None
+    """None where the model gives no mu and logvar."""
+    counts: NDArray[np.int64]
+    """Confusion counts (C, C)."""

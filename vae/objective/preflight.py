@@ -1,0 +1,113 @@
+"""The loss that will run, held against the float64 reference before anything is trained with it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vaefit.kernels import choose_backend, focal_loss_reference
+
+from ..errors import RunError
+from .agreement import TOLERANCE, Difference
+from .objective import Objective, divisors
+
+SPREAD = 8.0
+"""Standard deviation of the logits that are drawn: some cells are certain, some hopeless, some between two classes."""
+PART = 1 << 22
+"""Logits that the reference takes at a time: its float64 must not need more memory than the model does."""
+STEEP = 10.0
+"""gamma from which on more is allowed: float32 rounds (1 - p_t)^gamma by gamma times what it rounds p_t by."""
+
+
+def preflight(objective: Objective, logits: Tensor, targets: Tensor) -> Difference | None:
+    """Compare the objective with the reference on a model's logits (B, C, H, W), and on harder ones of their shape.
+
+    The first logits of a model are small and all different. So the same is asked of drawn whole numbers, where classes
+    tie and probabilities come near 0 and 1. Returns the larger differences of the two. Logits whose loss or gradient is
+    not finite are left to the verdict. Draws nothing from torch's own generators.
+
+    Raises:
+        RunError: loss, gradient or counts do not agree.
+    """
+    both = (difference(objective, some, targets) for some in (logits, drawn_like(logits)))
+    finite = [found for found in both if found is not None]
+    if not finite:
+        return None
+    worst = Difference(
+        loss=_largest(*(found.loss for found in finite)),
+        gradient=_largest(*(found.gradient for found in finite)),
+        miscounted=max(found.miscounted for found in finite),
+        loss_allowed=finite[0].loss_allowed,
+        gradient_allowed=finite[0].gradient_allowed,
+    )
+    if worst.agrees:
+        return worst
+    choice = choose_backend(objective.backend, logits)
+    other = {"reference": "", "eager": "Pass --backend reference"}.get(choice.name, "Pass --backend eager")
+    report = "eport it with what `vaefit-cli doctor` prints."
+    allowed = f"{worst.loss_allowed:g} and {worst.gradient_allowed:g} are allowed"
+    raise RunError(
+        "loss, gradient or counts of this batch are not those of the float64 reference",
+        f"focal loss {choice}",
+        got=f"{worst}, relative to the largest value; {allowed}",
+        do=f"{other}, and r{report}" if other else f"R{report}",
+    )
+
+
+def difference(objective: Objective, logits: Tensor, targets: Tensor) -> Difference | None:
+    """The difference on logits (B, C, H, W); None where loss or gradient cannot be finite in their dtype."""
+    found = logits.detach().requires_grad_()
+    with torch.enable_grad():
+        losses = objective(found, targets, None, None, 0.0)
+        (gradient,) = torch.autograd.grad(losses.total, found)
+    place = logits.device if logits.device.type == "cuda" else torch.device("cpu")  # others may have no float64
+    labels = targets.to(place, torch.int64)
+    kept = labels != objective.ignore_index
+    weight = objective.weight.to(place).double()
+    divisor = divisors(targets.shape[0], int(kept.sum()))[objective.reduction]
+    importance = weight[labels[kept]] / divisor
+
+    loss, off, largest = 0.0, 0.0, 0.0
+    counts = torch.zeros(losses.counts.numel(), dtype=torch.int64, device=place)
+    size = max(1, PART // max(logits[0].numel(), 1))
+    for first in range(0, logits.shape[0], size):
+        part = slice(first, first + size)
+        exact = logits[part].detach().to(place).double().requires_grad_()
+        with torch.enable_grad():
+            total = focal_loss_reference(exact, labels[part], weight, objective.gamma, objective.ignore_index, "sum")
+            (wanted,) = torch.autograd.grad(total / divisor, exact)
+        if not bool(wanted.to(gradient.dtype).isfinite().all()):
+            return None
+        loss += total.item() / divisor
+        off = _largest(off, (gradient[part].to(place) - wanted).abs().max().item())
+        largest = max(largest, wanted.abs().max().item())
+        pairs = labels[part] * logits.shape[1] + exact.argmax(dim=1)
+        counts += torch.bincount(pairs[kept[part]], minlength=counts.numel())
+    if abs(loss) > torch.finfo(losses.total.dtype).max or math.isnan(loss):
+        return None
+    allowed = TOLERANCE * max(1.0, objective.gamma / STEEP)
+    return Difference(
+        loss=_relative(abs(losses.total.item() - loss), max(loss, importance.sum().item())),
+        gradient=_relative(off, max(largest, importance.max().item())),
+        miscounted=int((losses.counts.reshape(-1).to(place) != counts).sum()),
+        loss_allowed=allowed,
+        gradient_allowed=max(allowed, torch.finfo(logits.dtype).eps),  # a narrower gradient is rounded
+    )
+
+
+def drawn_like(logits: Tensor) -> Tensor:
+    """Whole numbers, shaped, typed and laid out in memory as the logits; the same at every call."""
+    generator = torch.Generator(logits.device).manual_seed(0)
+    drawn = torch.empty_like(logits, dtype=torch.float32, requires_grad=False).normal_(std=SPREAD, generator=generator)
+    return drawn.round_().to(logits.dtype)
+
+
+def _largest(*values: float) -> float:
+    """The largest; NaN where one is."""
+    return math.nan if any(map(math.isnan, values)) else max(values)
+
+
+def _relative(off: float, scale: float) -> float:
+    return off / scale if scale else off

@@ -1,0 +1,1 @@
+"""Optimisers (Adam, Muon) and the training step."""

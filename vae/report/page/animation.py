@@ -1,0 +1,118 @@
+"""The film of a run as the page carries it: small enough, and as text."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...fitting.result import OverfitResult, Record
+from ...results.overfit_summary import RunSummary
+
+LIMIT = 1_100_000
+"""Characters of the packed film; with all else the page stays below 2 MB."""
+FEW_FRAMES, FEW_GRIDS = 12, 8
+"""Frames are dropped down to this, then grids, then frames again."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the page says of one frame."""
+
+    step: int
+    pixel_accuracy: float | None
+    worst_class_accuracy: float | None
+    worst_class: int | None
+
+
+@dataclass(frozen=True)
+class Reel:
+    """Targets and frames of a run.
+
+    `packed` is base64 of zlib of bytes: the targets (G, H, W); 1 for each cell that is ignored, where `ignoring`; the
+    frames (F, G, H, W), each XOR the one before, so that what stands still is 0. The first stands as it is.
+    """
+
+    frames: tuple[Frame, ...]
+    grids: int
+    height: int
+    width: int
+    ignoring: bool
+    packed: str
+
+    @classmethod
+    def of(cls, result: OverfitResult, run: RunSummary) -> Reel | None:
+        """Pack the film, thinned until it fits; None where not even one grid at two steps does."""
+        steps, frames = result.film.steps, result.film.frames
+        targets = result.batch.targets[: frames.shape[1]]
+        ignored = None if result.ignore_index is None else targets == result.ignore_index
+        held = targets.astype(np.uint8) if ignored is None else np.where(ignored, 0, targets).astype(np.uint8)
+        places, grids = list(range(len(steps))), frames.shape[1]
+        while True:
+            mask = None if ignored is None else ignored[:grids].astype(np.uint8)
+            packed = _packed(held[:grids], mask, [frames[place, :grids] for place in places])
+            if packed is not None:
+                break
+            if len(places) > FEW_FRAMES or (grids <= FEW_GRIDS and len(places) > 2):
+                places = _halved(places)
+            elif grids > 1:
+                grids = -(-grids // 2)
+            else:
+                return None
+        shown = _frames([steps[place] for place in places], result.history, run)
+        height, width = frames.shape[2:]
+        return cls(shown, grids, height, width, ignored is not None, packed)
+
+    def json(self, names: Sequence[str], colours: Sequence[str]) -> dict[str, Any]:
+        """What the page's script reads; `names` are those of the grids."""
+        return {
+            "height": self.height,
+            "width": self.width,
+            "names": list(names[: self.grids]),
+            "colours": list(colours),
+            "frames": [[f.step, f.pixel_accuracy, f.worst_class_accuracy, f.worst_class] for f in self.frames],
+            "ignoring": self.ignoring,
+            "packed": self.packed,
+        }
+
+
+def _packed(
+    targets: NDArray[np.uint8], ignored: NDArray[np.uint8] | None, frames: Sequence[NDArray[np.uint8]]
+) -> str | None:
+    """The film as text; None as soon as it is too long, before the rest is looked at."""
+    packer, found, length = zlib.compressobj(6), [], 0
+    still = [targets] if ignored is None else [targets, ignored]
+    moved = (after ^ before for before, after in pairwise(frames))
+    for picture in chain(still, frames[:1], moved):
+        found.append(packer.compress(picture.tobytes()))
+        length += len(found[-1])
+        if length > LIMIT * 3 // 4:
+            return None
+    text = base64.b64encode(b"".join([*found, packer.flush()])).decode("ascii")
+    return text if len(text) <= LIMIT else None
+
+
+def _halved(places: list[int]) -> list[int]:
+    """Every other one, and the last; of three, the first and the last."""
+    kept = places[:-1:2] if len(places) > 3 else places[:1]
+    return [*kept, places[-1]]
+
+
+def _frames(steps: list[int], history: Sequence[Record], run: RunSummary) -> tuple[Frame, ...]:
+    measured = {record.step: record.accuracies for record in history}
+    # the last frame is the reconstruction that was judged; where a run diverged, it is not that of the last record
+    last = Frame(steps[-1], run.pixel_accuracy, run.worst_class_accuracy, run.worst_class)
+    found = (measured.get(step) for step in steps[:-1])
+    return (
+        *(
+            Frame(step, None, None, None) if a is None else Frame(step, a.pixel, a.worst, a.worst_class)
+            for step, a in zip(steps[:-1], found, strict=True)
+        ),
+        last,
+    )

@@ -1,0 +1,1 @@
+"""Records of results, as `result.json` and `config.json` hold them."""

@@ -1,0 +1,44 @@
+"""`config.json`: every setting of a run, and the versions that a rerun needs."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..environment.version import vaefit_version
+from .json_values import plain
+
+if TYPE_CHECKING:
+    from ..fitting.check_result import Prepared
+    from ..settings import RunSettings
+    from ..training.prepare import PreparedTraining
+
+
+def config_json(settings: RunSettings, prepared: Prepared | PreparedTraining) -> dict[str, Any]:
+    """Every setting, and the versions that a rerun needs."""
+    values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "recipe"}
+    if settings.model is not None:
+        values["model"] = f"{settings.model.where}:{settings.model.name}"
+        values["model_arguments"] = {key: repr(value) for key, value in settings.model.arguments.items()}
+    found: dict[str, Any] = {
+        "settings": values,
+        "recipe": asdict(settings.recipe),
+        "device": str(prepared.device),
+        "backend": str(prepared.backend),
+        "threads": torch.get_num_threads(),
+        "height": prepared.dataset.shape[1],
+        "width": prepared.dataset.shape[2],
+        "classes": prepared.dataset.classes,
+        "versions": {
+            "vaefit": vaefit_version(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "platform": platform.platform(),
+        },
+    }
+    return {key: plain(value) for key, value in found.items()}

@@ -1,0 +1,192 @@
+"""The folder of a training run: what it is told, a row at each of its times, the best weights, checkpoints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import nn
+
+from ..errors import RunError
+from ..loader.split import ROLES
+from ..metrics.accuracy import Accuracies
+from ..results.config import config_json
+from ..results.json_values import json_file
+from ..results.training_summary import FORMAT, KIND, METRICS, TrainedRun, TrainSummary
+from ..training.checkpoint import Checkpoint
+from ..training.checkpoint_folder import CheckpointFolder
+from ..training.progress import Best, StepsRow, ValidationRow
+from .cleanup import remove_earlier
+from .folder import Rows, WrittenFolder, weights_file
+from .reader import read_json
+
+if TYPE_CHECKING:
+    from ..distributed.process_group import Job
+    from ..training.prepare import PreparedTraining
+    from ..training.progress import Rate
+    from ..training.settings import TrainSettings
+
+STEPS, WEIGHTS = "steps.csv", "model.safetensors"
+
+_log = logging.getLogger("vaefit")
+
+
+@dataclass(frozen=True)
+class TrainFolder(WrittenFolder):
+    """The folder of one training run."""
+
+    kind: ClassVar[str] = KIND
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        """The checkpoints in it."""
+        return CheckpointFolder.of(self.path)
+
+    def begin(
+        self, settings: TrainSettings, prepared: PreparedTraining, loader: str, rate: Rate, job: Job | None
+    ) -> None:
+        """Remove the files of an earlier run, no others, and write `config.json`; `loader` is the mode that is used."""
+        remove_earlier(self)
+        processes = {"ranks": 1, "job": None} if job is None else {"ranks": job.size, "job": job.name}
+        self.write("config.json", json_file({**training_config(settings, prepared, loader, rate), **processes}))
+
+    @contextmanager
+    def recording(self, classes: int, checkpoint: Checkpoint | None) -> Iterator[Recorder]:
+        """Give what writes rows, weights and checkpoints; rows after the checkpoint, if there is one, are taken back.
+
+        Raises RunError where a file cannot be written, or is shorter than it was.
+        """
+        before: dict[str, int] = {} if checkpoint is None else checkpoint.numbers["lengths"]
+        for name, length in before.items():
+            found = (self.path / name).stat().st_size if (self.path / name).is_file() else 0
+            if found < length:
+                do = "Put the file back, or start the run again, with --overwrite."
+                what = f"the file is gone, or shorter than at the checkpoint, {length:,} bytes"
+                raise RunError(what, str(self.path / name), f"{found:,} bytes", do)
+        with self.rows(METRICS, before.get(METRICS)) as metrics, self.rows(STEPS, before.get(STEPS)) as steps:
+            if checkpoint is None:
+                metrics.write([*_METRICS_COLUMNS, *(f"class_{c}" for c in range(classes))])
+                steps.write([*_STEPS_COLUMNS, *(f"class_{c}" for c in range(classes))])
+            yield Recorder(self, metrics, steps, classes, None if checkpoint is None else checkpoint.step)
+
+    def finish(self, run: TrainedRun, ignore_index: int | None) -> TrainSummary:
+        """Write the pictures, the page and, last, `result.json`: where that is there, all is."""
+        from ..report.curves import draw_training_curves
+        from ..report.page.training_page import TrainingContent
+        from ..report.reconstructions import Panels, draw_panels
+
+        summary = run.summary(self.path)
+        self.draw("curves.png", partial(draw_training_curves, summary))
+        title = f"validation, weights of update {summary.best_step:,}"
+        panels = Panels.of_validation(run.validation, len(summary.class_accuracy), ignore_index, title)
+        self.draw("reconstructions.png", partial(draw_panels, panels))
+        picture = (self.path / "reconstructions.png").read_bytes()
+        content = TrainingContent.of(summary, run.validation, read_json(self.path, "config.json"), picture)
+        self.write("report.html", content.page())
+        self.write("result.json", json_file(summary.json()))
+        return summary
+
+
+@dataclass
+class Recorder:
+    """What a run hands its rows, weights and checkpoints to."""
+
+    folder: TrainFolder
+    metrics: Rows
+    steps: Rows
+    classes: int
+    kept: int | None = None
+    """The update of the newest checkpoint that was written."""
+
+    def steps_row(self, row: StepsRow) -> None:
+        """Add a row to `steps.csv`."""
+        average = row.average
+        head = [row.step, row.epoch, row.lr, row.beta, average.loss, average.focal, average.kl, average.grad_norm]
+        self.steps.write([*head, *_accuracies(average.accuracies, self.classes)])
+
+    def validation_row(self, row: ValidationRow) -> None:
+        """Add a row to `metrics.csv`."""
+        found, training = row.validation, row.training
+        before: list[object] = [None] * 7
+        if training is not None:
+            before = [training.loss, training.focal, training.kl, training.grad_norm]
+            before += _accuracies(training.accuracies, 0)
+        head = [row.step, row.epoch, row.lr, row.beta, *before, found.loss, found.focal, found.kl]
+        head += [found.active_dimensions, found.skill]
+        self.metrics.write([*head, *_accuracies(found.accuracies, self.classes)])
+
+    def best(self, model: nn.Module, best: Best) -> None:
+        """Keep the weights, which are the best so far."""
+        self.folder.write(WEIGHTS, weights_file(model))
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Keep the state, with the rows up to here on the disk before it.
+
+        Where it cannot be written, that is told, and training goes on: the one before is still there. Raises RunError
+        for the first one, without which there is nothing to go back to.
+        """
+        try:
+            lengths = {METRICS: self.metrics.length(), STEPS: self.steps.length()}
+            numbers = {**checkpoint.numbers, "lengths": lengths}
+            self.folder.checkpoints.write(replace(checkpoint, numbers=numbers))
+        except OSError as error:
+            what = f"the checkpoint of update {checkpoint.step:,} cannot be written ({error.strerror or error})"
+            if self.kept is None:
+                where = str(self.folder.checkpoints.path)
+                do = "Check the permissions and the free space there."
+                raise RunError("no checkpoint can be written", where, error.strerror or str(error), do) from error
+            _log.warning(f"{what}; that of update {self.kept:,} is kept, and the next one is tried in its time")
+        else:
+            self.kept = checkpoint.step
+
+
+class Unrecorded:
+    """What a rank beside rank 0 hands its rows, weights and checkpoints to: rank 0 writes the same."""
+
+    def steps_row(self, row: StepsRow) -> None:
+        """Nothing."""
+
+    def validation_row(self, row: ValidationRow) -> None:
+        """Nothing."""
+
+    def best(self, model: nn.Module, best: Best) -> None:
+        """Nothing."""
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Nothing."""
+
+
+def training_config(settings: TrainSettings, prepared: PreparedTraining, loader: str, rate: Rate) -> dict[str, object]:
+    """What `config.json` holds."""
+    dataset = prepared.dataset
+    split = {role: prepared.split.size(role) for role in ROLES}
+    return {
+        "kind": KIND,
+        "format": FORMAT,
+        **config_json(settings, prepared),
+        "dataset": {"digest": dataset.digest, "grids": dataset.grids, "counts": dataset.counts.tolist()},
+        "weights": prepared.weights.values.tolist(),
+        "split": split,
+        "loader": loader,
+        "rate": asdict(rate),
+    }
+
+
+_TRAINING = ("loss", "focal", "kl", "grad_norm", "pixel_accuracy", "macro_accuracy", "worst_class_accuracy")
+_ACCURACIES = _TRAINING[-3:]
+_STEPS_COLUMNS = ("step", "epoch", "lr", "beta", *_TRAINING)
+_METRICS_COLUMNS = (
+    "step", "epoch", "lr", "beta", *(f"train_{name}" for name in _TRAINING),
+    "loss", "focal", "kl", "active_dimensions", "skill", *_ACCURACIES,
+)  # fmt: skip
+
+
+def _accuracies(found: Accuracies | None, classes: int) -> list[object]:
+    """Pixel, macro and worst class accuracy, and that of each of so many classes."""
+    if found is None:
+        return [None] * (3 + classes)
+    return [found.pixel, found.macro, found.worst, *found.classes[:classes]]

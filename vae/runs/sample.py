@@ -1,0 +1,233 @@
+"""Grids drawn from the prior of a trained model: z ~ N(0, temperature^2 I), decoded."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaefit.cache.errors import SettingError, require, require_range
+
+from ..environment.device import choose_device, cpu_threads, fitting_memory, reproducible
+from ..errors import RunError
+from ..model.state import evaluating
+from ..model.beta_vae import BetaVAE
+from ..recipe import MAX_SEED
+from ..results.json_values import plain
+from ..run_folder.folder import WrittenFolder
+from ..environment.seeds import seeded
+from ..environment.device import known_device
+from ..metrics.accuracy import Labels, distinct
+from .past_run import EarlierRun
+from .trained_model import TrainedModel
+
+SAMPLES = "samples.png"
+MOST = 1024
+"""Grids in one picture."""
+MOST_CELLS = 1 << 24
+"""Of all its grids; at a pixel a cell it is then larger than any screen."""
+AT_ONCE = 256
+HOTTEST = 1000.0
+
+_log = logging.getLogger("vaefit")
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """The settings of `vaefit-cli sample`; the names are those of its options.
+
+    Raises SettingError for a value that is wrong by itself.
+    """
+
+    run: Path
+    count: int = 32
+    seed: int = 0
+    temperature: float = 1.0
+    """Standard deviation of z; 0 decodes the middle of the prior."""
+    out: Path | None = None
+    """None is `samples.png` in the run folder."""
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        require_range("--count", self.count, 1, MOST)
+        require_range("--seed", self.seed, 0, MAX_SEED)
+        ok = 0 <= self.temperature <= HOTTEST
+        require(ok, "--temperature", self.temperature, f"a number from 0 to {HOTTEST:g}")
+        if self.out is not None:
+            require(self.out.suffix.lower() == ".png", "--out", self.out, "the name of a file that ends in .png")
+        known_device(self.device)
+
+
+@dataclass(frozen=True)
+class SampleSummary:
+    """What was drawn, and what is known of how far it can be trusted."""
+
+    file: str
+    run: str
+    step: int | None
+    """Updates done when the model had its weights; None where the folder does not say."""
+    count: int
+    seed: int
+    temperature: float
+    latent_dim: int
+    distinct: int
+    """How many different grids were drawn."""
+    shares: tuple[float, ...]
+    """Of the cells of all samples, by class."""
+    dataset_shares: tuple[float, ...] | None
+    """Of the cells of the dataset; None where the folder does not say."""
+    beta: float
+    """The largest of the run."""
+    kl: float | None
+    """Nats a grid, of the posterior from the prior, as the run measured it; None where its folder does not say."""
+    active_dimensions: int | None
+    note: str
+    """How the codes of the data relate to the prior that is drawn from."""
+
+    def json(self) -> dict[str, Any]:
+        """What `sample --json` prints."""
+        found: dict[str, Any] = plain(asdict(self))
+        return found
+
+
+def sample(settings: SampleSettings) -> SampleSummary:
+    """Draw grids, and write them as one picture; the same settings on the same machine write the same bytes.
+
+    Raises RunError where the folder is not that of a run or has no whole weights, where the model cannot decode, or
+    the picture cannot be written.
+    """
+    device = choose_device(settings.device)
+    run = EarlierRun.read(settings.run)
+    cells = settings.count * run.height * run.width
+    if cells > MOST_CELLS:
+        got = f"{settings.count} grids of {run.height} x {run.width}"
+        do = f"Pass --count {max(MOST_CELLS // (run.height * run.width), 1)} or less."
+        raise SettingError("so many grids make no picture to look at", "--count", got, do)
+    trained = TrainedModel.load(run, device)
+    decoder = _Decoder.of(trained)
+    with cpu_threads(None, cells), reproducible(), seeded(settings.seed, device), fitting_memory(f"{cells:,} cells"):
+        grids = decoder.draw(settings.count, settings.seed, settings.temperature, device)
+    summary = _summary(settings, trained, decoder.latent_dim, grids)
+    _write(settings, summary, grids, run.classes)
+    return summary
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """The part of a model that makes logits of z."""
+
+    trained: TrainedModel
+    latent_dim: int
+
+    @classmethod
+    def of(cls, trained: TrainedModel) -> _Decoder:
+        """Find it; RunError where there is none, or the size of z is not known."""
+        model = trained.model
+        name = type(model).__name__
+        if not callable(getattr(model, "decode", None)):
+            do = "Give it a method decode(z) that returns logits (B, C, H, W) of z (B, latent)."
+            raise RunError("the model cannot decode: it has no method `decode`", name, do=do)
+        if isinstance(model, BetaVAE):
+            return cls(trained, model.latent_dim)
+        run, device = trained.run, next(model.parameters()).device
+        labels = torch.zeros((2, run.height, run.width), dtype=torch.int64, device=device)
+        with torch.no_grad(), evaluating(model):
+            _, mu, _ = trained.adapter.outputs(model, trained.adapter.inputs(labels, model))
+        if mu is None or mu.dim() != 2:
+            got = "no mu" if mu is None else f"mu {tuple(mu.shape)}"
+            do = "Let it return logits, mu and logvar, with mu (B, latent)."
+            raise RunError("the size of z is not known", name, got, do)
+        return cls(trained, mu.shape[1])
+
+    def draw(self, count: int, seed: int, temperature: float, device: torch.device) -> Labels:
+        """Grids (count, H, W); RunError where the model decodes to something else."""
+        # drawn at once on the CPU, so that the device and the size of a batch change no code
+        codes = torch.randn((count, self.latent_dim), generator=torch.Generator().manual_seed(seed)) * temperature
+        model: Any = self.trained.model
+        with torch.no_grad(), evaluating(model):
+            return np.concatenate([self._decoded(model, part.to(device)) for part in torch.split(codes, AT_ONCE)])
+
+    def _decoded(self, model: Any, z: Tensor) -> Labels:
+        run = self.trained.run
+        wanted = (len(z), run.classes, run.height, run.width)
+        do = "Let decode(z) return logits (B, C, H, W) of z (B, latent)."
+        try:
+            logits = model.decode(z)
+        except Exception as error:
+            if isinstance(model, BetaVAE) or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+                raise
+            first = str(error).strip().partition("\n")[0]
+            got = f"{type(error).__name__}: {first}"
+            raise RunError(f"the model cannot decode z {tuple(z.shape)}", type(model).__name__, got, do) from error
+        if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
+            got = str(tuple(logits.shape)) if isinstance(logits, Tensor) else type(logits).__name__
+            raise RunError(f"the model must decode z to logits {wanted}", type(model).__name__, got, do)
+        if torch.isnan(logits).any():
+            do = "Train it again, at a lower --lr."
+            raise RunError("the model decodes to NaN", str(run.folder), do=do)
+        labels: Labels = logits.argmax(dim=1).cpu().numpy()
+        return labels
+
+
+def _summary(settings: SampleSettings, trained: TrainedModel, latent_dim: int, grids: Labels) -> SampleSummary:
+    run = trained.run
+    result, counts = run.result or {}, run.counts
+    kl, active = result.get("kl"), result.get("active_dimensions")
+    beta = run.recipe().largest_beta
+    total = sum(counts) if counts else 0
+    return SampleSummary(
+        file=str((settings.out or run.folder / SAMPLES).absolute()),
+        run=str(run.folder),
+        step=trained.step,
+        count=settings.count,
+        seed=settings.seed,
+        temperature=settings.temperature,
+        latent_dim=latent_dim,
+        distinct=distinct(grids),
+        shares=tuple((np.bincount(grids.ravel(), minlength=run.classes) / grids.size).tolist()),
+        dataset_shares=tuple(count / total for count in counts) if counts and total else None,
+        beta=beta,
+        kl=kl if isinstance(kl, float) else None,
+        active_dimensions=active if type(active) is int else None,
+        note=_note(beta, run, kl, active, latent_dim),
+    )
+
+
+def _note(beta: float, run: EarlierRun, kl: object, active: object, latent_dim: int) -> str:
+    """How the codes of the data relate to the prior."""
+    measured = ""
+    if isinstance(kl, float):
+        dimensions = f", {active} of {latent_dim} dimensions active" if type(active) is int else ""
+        measured = f" (KL {kl:.2f} nats a grid on validation{dimensions})"
+    if beta == 0:
+        return (
+            f"beta was 0, so nothing pulled the codes of the data to the prior{measured}: samples from it need not "
+            "look like the data"
+        )
+    fed = ", though the decoder was fed means alone (--z mu)" if run.settings.recipe.z == "mu" else ""
+    return (
+        f"beta up to {beta:g} pulled the codes of the data to the prior{fed}{measured}: the nearer they came to it, "
+        "the more samples look like the data"
+    )
+
+
+def _write(settings: SampleSettings, summary: SampleSummary, grids: Labels, classes: int) -> None:
+    from ..report.contact_sheet import ContactSheet, draw_contact_sheet
+
+    after = "" if summary.step is None else f", weights of update {summary.step:,}"
+    spread = "1" if settings.temperature == 1 else f"{settings.temperature:g}^2"
+    sheet = ContactSheet(
+        grids,
+        classes,
+        "samples",
+        f"z ~ N(0, {spread}) in {summary.latent_dim} dimensions, seed {settings.seed}{after}",
+        f"{summary.distinct} of {summary.count} are different; largest beta of the run {summary.beta:g}",
+    )
+    file = Path(summary.file)
+    WrittenFolder(file.parent).draw(file.name, partial(draw_contact_sheet, sheet))

@@ -1,0 +1,122 @@
+"""Whether the parts of the check work on this machine."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vaefit.cache import class_counts
+from vaefit.kernels import Backend, choose_backend
+
+from ..environment.hardware import Machine
+from ..objective.objective import Objective
+from ..objective.preflight import difference
+from ..objective.agreement import Difference
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One part of the self-test."""
+
+    name: str
+    passed: bool
+    detail: str
+    """What was found, with a number where there is one."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that `vaefit-cli doctor` prints."""
+
+    machine: Machine
+    device: str
+    """What is computed on."""
+    backend: str
+    """Which implementation of the loss runs there, and why."""
+    trials: tuple[Trial, ...]
+
+    @property
+    def passed(self) -> bool:
+        """True where every trial passed."""
+        return all(trial.passed for trial in self.trials)
+
+
+def examine(device: torch.device, backend: Backend = "auto") -> Report:
+    """Look at the installation and run the self-test on `device`; takes about a second.
+
+    Raises ValueError where the backend asked for cannot run there.
+    """
+    return Report(
+        machine=Machine.look(),
+        device=str(device),
+        backend=str(choose_backend(backend, device)),
+        trials=(
+            _trial("focal loss and gradient", lambda: _loss(device, backend)),
+            _trial("confusion counts", lambda: _counts(device, backend)),
+            _trial("counting a dataset", _dataset),
+            _trial("memorising 4 grids", lambda: _check(device, backend)),
+        ),
+    )
+
+
+def _trial(name: str, run: Callable[[], tuple[bool, str]]) -> Trial:
+    start = time.perf_counter()
+    try:
+        passed, detail = run()
+    except Exception as error:  # whatever is broken here is what the command is there to report
+        passed, detail = False, f"{type(error).__name__}: {error}"
+    return Trial(name, passed, detail, time.perf_counter() - start)
+
+
+def _difference(device: torch.device, backend: Backend) -> tuple[Difference, int]:
+    """What a preflight finds on random logits (8, 10, 16, 16), and how many cells they have."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(8, 10, 16, 16, generator=generator)
+    targets = torch.randint(0, 10, (8, 16, 16), generator=generator)
+    weights = 0.1 + torch.rand(10, generator=generator)
+    objective = Objective(weights.to(device), reduction="mean", backend=backend)
+    found = difference(objective, logits.to(device), targets.to(device))
+    assert found is not None  # these logits have a finite loss
+    return found, targets.numel()
+
+
+def _loss(device: torch.device, backend: Backend) -> tuple[bool, str]:
+    found, _ = _difference(device, backend)
+    worst = max(found.loss, found.gradient)
+    return found.loss_agrees, f"at most {worst:.1e} from float64, {found.loss_allowed:g} allowed"
+
+
+def _counts(device: torch.device, backend: Backend) -> tuple[bool, str]:
+    found, cells = _difference(device, backend)
+    same = found.miscounted == 0
+    return same, f"{cells} cells, {'equal to' if same else 'not'} the reference's"
+
+
+def _dataset() -> tuple[bool, str]:
+    from ..data.synthetic import SyntheticSpec, synthesise
+    from ..data.hdf5_writer import write_grids
+
+    grids = synthesise(SyntheticSpec(grids=256))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "grids.h5"
+        write_grids(file, grids, 10, "self-test")
+        counts = class_counts(file, use_cache=False)
+    same = np.array_equal(counts, np.bincount(grids.reshape(-1), minlength=10))
+    return same, f"{grids.size} cells through HDF5, {'equal to' if same else 'not'} numpy's"
+
+
+def _check(device: torch.device, backend: Backend) -> tuple[bool, str]:
+    from ..data.synthetic import SyntheticSpec, synthesise
+    from ..model.beta_vae import BetaVAE
+    from ..overfitting import overfit
+
+    grids = synthesise(SyntheticSpec(grids=4, height=8, width=8))
+    result = overfit(BetaVAE(10, 8, 8).to(device), grids, weights=np.ones(10), backend=backend)
+    return result.passed, f"{result.verdict} after {result.iterations} updates"

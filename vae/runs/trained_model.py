@@ -1,0 +1,107 @@
+"""A trained model, read again from the folder of its run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from ..model.adapter import Adapter, find_adapter
+from ..errors import RunError
+from ..model.factory import build_network
+from ..recipe import one_of
+from ..run_folder.training_folder import WEIGHTS
+from ..results.training_summary import KIND
+from ..model.state import all_tensors
+from ..training.checkpoint_folder import CheckpointFolder
+from .past_run import EarlierRun
+
+WhichWeights = Literal["best", "last"]
+EXTRA = "_extra_state"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The network of a run with weights that the run has kept."""
+
+    run: EarlierRun
+    model: nn.Module
+    adapter: Adapter
+    which: WhichWeights
+    step: int | None
+    """Updates done when it had these weights; None where the folder does not say."""
+
+    @classmethod
+    def read(cls, folder: Path, device: torch.device | None = None, which: WhichWeights = "best") -> TrainedModel:
+        """Read the run, and as `load`; RunError as `EarlierRun.read` too."""
+        return cls.load(EarlierRun.read(folder), device or torch.device("cpu"), which)
+
+    @classmethod
+    def load(cls, run: EarlierRun, device: torch.device, which: WhichWeights = "best") -> TrainedModel:
+        """Build the network as the run did, and give it weights.
+
+        Args:
+            which: `best` takes `model.safetensors`, the best weights of training or those that a check ended with;
+                `last` the newest whole checkpoint of training.
+
+        Raises SettingError for another word, and RunError where there are no such weights, or they are not whole or
+        not those of the network.
+        """
+        one_of("--checkpoint", which, get_args(WhichWeights))
+        settings, file = run.settings, run.folder / WEIGHTS
+        if which == "best" and not file.is_file():
+            do = "Let it go on, until the first weights are kept." if run.result is None else "Run it again."
+            raise RunError("the run has no weights", str(run.folder), f"no {WEIGHTS} in it", do)
+        loaded = None if settings.model is None else settings.model.load()
+        model = build_network(loaded, run.classes, run.height, run.width, settings.latent_dim, settings.seed, device)
+        cells = torch.arange(2 * run.height * run.width, device=device) % run.classes
+        # which also gives a lazy layer its size, before it can take weights
+        adapter = find_adapter(model, cells.view(2, run.height, run.width), run.classes, None, settings.ignore_index)
+        if which == "best":
+            load_weights(model, file)
+            return cls(run, model, adapter, which, run.best_step)
+        return cls(run, model, adapter, which, _load_newest(model, run))
+
+
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Give the model, in place, the weights in a safetensors file; RunError where they are not its own."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    do = "It is the model.safetensors of another run, or it is damaged: train again, or evaluate another run."
+    try:
+        state = load_file(file)
+        found = model.load_state_dict(state, strict=False)
+    except (OSError, SafetensorError) as error:
+        raise RunError("the weights cannot be read", str(file), str(error).splitlines()[0], do) from error
+    except RuntimeError as error:  # shapes that are not the model's
+        raise RunError(
+            "the weights are not those of the model", str(file), str(error).splitlines()[-1].strip(), do
+        ) from error
+    # what a module adds to its state dict by get_extra_state may be anything, and no such file holds it
+    wrong = [name for name in (*found.missing_keys, *found.unexpected_keys) if not name.endswith(EXTRA)]
+    if wrong:
+        raise RunError("the weights are not those of the model", str(file), ", ".join(wrong[:3]), do)
+
+
+def _load_newest(model: nn.Module, run: EarlierRun) -> int:
+    """Give the model the weights of the newest whole checkpoint; its updates."""
+    if run.kind != KIND:
+        do = "A check keeps none: use --checkpoint best."
+        raise RunError("the run has no checkpoint", str(run.folder), do=do)
+    folder = CheckpointFolder.of(run.folder)
+    checkpoint = folder.newest()
+    if checkpoint is None:
+        raise RunError("the run has no checkpoint", str(run.folder), do="Use --checkpoint best.")
+    kept, tensors = checkpoint.tensors, all_tensors(model)
+    wrong = [n for n, t in tensors.items() if f"model.{n}" not in kept or kept[f"model.{n}"].shape != t.shape]
+    if wrong:
+        do = "It is that of another run: use --checkpoint best."
+        raise RunError("the checkpoint is not of the model", str(folder.path), ", ".join(wrong[:3]), do)
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(kept[f"model.{name}"])
+    return checkpoint.step

@@ -1,0 +1,84 @@
+"""Running sums over some updates, and what they say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..metrics.accuracy import Accuracies
+from ..objective.objective import Losses
+
+
+@dataclass(frozen=True)
+class Average:
+    """Means over some updates of what was measured on their own batches, in training."""
+
+    loss: float
+    focal: float
+    kl: float | None
+    """None where the model gives no mu and logvar."""
+    grad_norm: float
+    accuracies: Accuracies | None
+    """Of the cells of all these batches; None where every one of them is ignored."""
+
+
+@dataclass
+class Tally:
+    """Sums over updates: losses, gradient norms and confusion counts."""
+
+    counts: NDArray[np.int64]
+    """(C, C), row = target."""
+    updates: int = 0
+    loss: float = 0.0
+    focal: float = 0.0
+    kl: float | None = None
+    grad_norm: float = 0.0
+    _sums: tuple[str, ...] = field(default=("updates", "loss", "focal", "grad_norm"), init=False, repr=False)
+
+    @classmethod
+    def empty(cls, classes: int) -> Tally:
+        """Sums over no update."""
+        return cls(np.zeros((classes, classes), np.int64))
+
+    def add(self, losses: Losses, grad_norm: float) -> None:
+        """Take in one update; waits for the device."""
+        self.updates += 1
+        self.loss += losses.total.item()
+        self.focal += losses.focal.item()
+        if losses.kl is not None:
+            self.kl = (self.kl or 0.0) + losses.kl.item()
+        self.grad_norm += grad_norm
+        self.counts += losses.counts.cpu().numpy()
+
+    def merge(self, other: Tally) -> None:
+        """Take in the sums over later updates."""
+        for name in self._sums:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if other.kl is not None:
+            self.kl = (self.kl or 0.0) + other.kl
+        self.counts += other.counts
+
+    def average(self) -> Average | None:
+        """Means over the updates; None where there was none."""
+        n = self.updates
+        if n == 0:
+            return None
+        return Average(
+            self.loss / n,
+            self.focal / n,
+            None if self.kl is None else self.kl / n,
+            self.grad_norm / n,
+            Accuracies.of(self.counts) if self.counts.any() else None,
+        )
+
+    def numbers(self) -> dict[str, Any]:
+        """The sums but the counts, as JSON holds them."""
+        return {name: getattr(self, name) for name in (*self._sums, "kl")}
+
+    @classmethod
+    def of_numbers(cls, counts: NDArray[np.int64], numbers: dict[str, Any]) -> Tally:
+        """Take up what `numbers` gave, and the counts."""
+        return cls(counts.copy(), **numbers)
