@@ -107,7 +107,7 @@ def main() -> int:
         return 0
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    machine = Machine.look()
+    machine = Machine.from_system()
     driver = subprocess.run(
         ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
         capture_output=True, text=True, check=False,

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from vaefit.vae.data.default_corpus import embedded_corpus
 from vaefit.vae.recipe import recipe_with
-from vaefit.vae.runs.overfit_run import run_check
+from vaefit.vae.runs.overfit_run import run_overfit
 from vaefit.vae.settings import CheckSettings
 
 
@@ -50,7 +50,7 @@ def main() -> int:
                     settings = CheckSettings(
                         data=data, recipe=recipe, batch_seed=seed, latent_dim=latent, out=Path(folder)
                     )
-                    results.append(run_check(settings).result)
+                    results.append(run_overfit(settings).result)
                     seconds.append(time.process_time() - start)
             passed = sum(r.passed for r in results)
             all_passed &= passed == len(results)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Part = TypeVar("Part")
 
 
-class Ranks(Protocol):
+class Communicator(Protocol):
     """One process of a job, and how it talks to the others: all of them call the same methods in the same order.
 
     What is gathered and shared is pickled, and may be anything that the processes of one program trust each other with.
@@ -39,17 +39,17 @@ def portion(size: int, rank: int, ranks: int) -> slice:
     return slice(size * rank // ranks, size * (rank + 1) // ranks)
 
 
-def every_rank(ranks: Ranks, yes: bool) -> bool:
+def every_rank(ranks: Communicator, yes: bool) -> bool:
     """True where all ranks say so."""
     return int(ranks.add(np.array([yes], np.int64))[0]) == ranks.size
 
 
-def any_rank(ranks: Ranks, yes: bool) -> bool:
+def any_rank(ranks: Communicator, yes: bool) -> bool:
     """True where one of them says so."""
     return int(ranks.add(np.array([yes], np.int64))[0]) > 0
 
 
-def of_first(ranks: Ranks | None, make: Callable[[], Part]) -> Part:
+def from_rank_zero(ranks: Communicator | None, make: Callable[[], Part]) -> Part:
     """What `make` gives on rank 0, which alone calls it, for all ranks; a process by itself calls it too."""
     if ranks is None:
         return make()

@@ -17,7 +17,7 @@ from .hdf5.dataset import flush_writers
 from .location import Location
 from .scan.histogram import MAX_CLASSES
 from .store import counts_file
-from .store.cache_key import Look
+from .store.cache_key import FileState
 from .store.cached_scan import scan_and_keep, scan_unchanged
 from .store.change_detector import ChangedError
 from .store.dataset_info import LabelCounts
@@ -143,7 +143,7 @@ def stored_counts(
     if (hit := look_up(location, ignore_index, cache_dir)) is not None:
         return answered(*hit, location, classes, ignore_index, start)
     for path in counts_file.places(location, cache_dir):
-        entry = None if counts_file.of_other_data(path, location, cache_dir) else counts_file.read(path)
+        entry = None if counts_file.belongs_to_other_data(path, location, cache_dir) else counts_file.read(path)
         if entry is not None and entry.answers(location, ignore_index):
             return answered(entry, path, location, classes, ignore_index, start)
     raise DataError("there are no cached counts", str(location), do=f"Run `vaefit-cli weights {location}` first.")
@@ -155,7 +155,7 @@ def look_up(
     """The first cached file, in the order of places, that is true of the files as they are now."""
     if not location.exists():
         return None  # the scan says what is wrong
-    look = Look(location)
+    look = FileState(location)
     for path in counts_file.places(location, cache_dir):
         entry = counts_file.read(path)
         if entry is None or not entry.answers(location, ignore_index):

@@ -36,7 +36,7 @@ def derive_weights(
     return scaled
 
 
-def listed(which: NDArray[np.bool_]) -> str:
+def format_labels(which: NDArray[np.bool_]) -> str:
     """The labels at which `which` (C,) is True, as `3, 7 and 12 more`."""
     labels = [str(label) for label in np.flatnonzero(which)]
     return ", ".join(labels[:10]) + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")

@@ -16,9 +16,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .communicator import Ranks, of_first
+from .communicator import Communicator, from_rank_zero
 from .dataset_counts import DatasetCounts, Progress, count_dataset, stored_counts
-from .distributed.count_request import Question
+from .distributed.count_request import CountRequest
 from .errors import DataError
 from .location import Location
 from .shards import Data, Shape, agree, describe, find_shards, refuse_twice
@@ -35,7 +35,7 @@ class ShardCounts:
     seconds: float
 
     @classmethod
-    def of(cls, shards: Sequence[DatasetCounts], seconds: float) -> ShardCounts:
+    def from_shards(cls, shards: Sequence[DatasetCounts], seconds: float) -> ShardCounts:
         """Add up shards; DataError where their grids differ in size, or one of them is there twice."""
         agree([(shard.location, shard.shape) for shard in shards])
         # `a.h5` and `a.h5:/grids` may be one dataset, which only its name in the file tells
@@ -130,7 +130,7 @@ def count_shards(
     may_scan: bool = True,
     threads: int | None = None,
     progress: Progress | None = None,
-    ranks: Ranks | None = None,
+    ranks: Communicator | None = None,
 ) -> ShardCounts:
     """Count a dataset as `class_counts` does, and say of each shard where its counts come from.
 
@@ -140,14 +140,14 @@ def count_shards(
     of which call this, count together and come to the same.
     """
     start = time.perf_counter()
-    locations = of_first(ranks, lambda: find_shards(data))
+    locations = from_rank_zero(ranks, lambda: find_shards(data))
     if ranks is not None:
         from .distributed.coordinator import count_jointly
 
-        question = Question(classes, ignore_index, cache_dir, use_cache, rebuild)
+        question = CountRequest(classes, ignore_index, cache_dir, use_cache, rebuild)
         with _numbered_within(len(locations)):
             together = count_jointly(locations, ranks, question, may_scan=may_scan, threads=threads, progress=progress)
-        return ShardCounts.of(together, time.perf_counter() - start)
+        return ShardCounts.from_shards(together, time.perf_counter() - start)
     overall = _Overall(locations, progress)
     found = []
     for number, location in enumerate(locations):
@@ -164,7 +164,7 @@ def count_shards(
                 progress=overall.of(number),
             )
         found.append(one)
-    return ShardCounts.of(found, time.perf_counter() - start)
+    return ShardCounts.from_shards(found, time.perf_counter() - start)
 
 
 def stored_shard_counts(
@@ -179,7 +179,7 @@ def stored_shard_counts(
     for location in locations:
         with _numbered_within(len(locations)):
             found.append(stored_counts(location, classes, ignore_index, cache_dir))
-    return ShardCounts.of(found, sum(shard.seconds for shard in found))
+    return ShardCounts.from_shards(found, sum(shard.seconds for shard in found))
 
 
 class _Overall:

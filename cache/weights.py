@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import SettingError
 from .location import Location
-from .schemes import DEFAULT_SCHEME, Scheme, _rarest, check_scheme, derive_weights, listed, weight_ratio
+from .schemes import DEFAULT_SCHEME, Scheme, _rarest, check_scheme, derive_weights, format_labels, weight_ratio
 from .shards import Data
 
 EVEN_BELOW = 1.01
@@ -58,7 +58,7 @@ def class_weights(
     if scheme != "none" and not n.all():
         subject, verb, then = ("class", "has", "it gets") if (n == 0).sum() == 1 else ("classes", "have", "they get")
         rest = f"{verb} no cell that counts; {then} the weight of class {_rarest(n)}, the rarest that has some"
-        _log.warning(f"{subject} {listed(n == 0)} {rest}")
+        _log.warning(f"{subject} {format_labels(n == 0)} {rest}")
     if scheme != "none" and weight_ratio(weights) < EVEN_BELOW:
         _log.warning(
             f"the {scheme} weights have a ratio of {weight_ratio(weights):.4f}: even classes, or a large --smooth"

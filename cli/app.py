@@ -44,7 +44,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    if ctx.invoked_subcommand not in COMMANDS and Launch.of_environment() is not None:
+    if ctx.invoked_subcommand not in COMMANDS and Launch.from_environment() is not None:
         do = f"start it without torchrun, which is for {' and '.join(COMMANDS)}"
         raise typer.BadParameter(f"{ctx.invoked_subcommand} runs in one process; {do}")
 

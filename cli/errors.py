@@ -28,7 +28,7 @@ class Failure:
     """A mistake of ours: the traceback is wanted."""
 
     @classmethod
-    def of(cls, error: Exception) -> Failure:
+    def from_error(cls, error: Exception) -> Failure:
         """The failure that an error means; any but ours and the system's is a mistake of ours."""
         from vaefit.cache.errors import SettingError, VaefitError
 
@@ -47,7 +47,7 @@ class Failure:
         )
 
     @classmethod
-    def of_usage(cls, error: Any, arguments: Sequence[str]) -> Failure:
+    def from_usage_error(cls, error: Any, arguments: Sequence[str]) -> Failure:
         """The failure that a wrong command line means; `error` is click's UsageError."""
         command = _command(error, arguments)
         help_text = f"See `{command} --help`."

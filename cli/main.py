@@ -47,13 +47,13 @@ def _run(arguments: Sequence[str], as_json: bool) -> int:
     try:
         code = typer.main.get_command(app).main(args=list(arguments), prog_name="vaefit-cli", standalone_mode=False)
     except usage_error as error:
-        return Failure.of_usage(error, arguments).report(as_json)
+        return Failure.from_usage_error(error, arguments).report(as_json)
     except typer.Abort:  # what older versions of typer make of Ctrl-C; newer ones return the code
         return INTERRUPTED
     except StoppedError:
         raise
     except Exception as error:  # the last resort: exit code 1 would read as "the check failed"
-        failure = Failure.of(error)
+        failure = Failure.from_error(error)
         if failure.unexpected:
             import traceback
 

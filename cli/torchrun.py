@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 from vaefit.vae.distributed.launch import Launch
 
 if TYPE_CHECKING:
-    from vaefit.vae.distributed.process_group import Job
+    from vaefit.vae.distributed.process_group import ProcessGroup
 
 COMMANDS = ("weights", "train")
 """Those that several processes can share."""
 
 
 @contextmanager
-def joined_ranks() -> Iterator[Job | None]:
+def joined_ranks() -> Iterator[ProcessGroup | None]:
     """The job that this process is of, joined; None, and nothing imported, for a process by itself."""
-    launch = Launch.of_environment()
+    launch = Launch.from_environment()
     if launch is None:
         yield None
         return
@@ -35,7 +35,7 @@ def joined_ranks() -> Iterator[Job | None]:
 def prints() -> bool:
     """Results are printed by one process of a job; errors by all."""
     try:
-        launch = Launch.of_environment()
+        launch = Launch.from_environment()
     except ValueError:  # which the command will meet
         return True
     return launch is None or launch.rank == 0
@@ -43,7 +43,7 @@ def prints() -> bool:
 
 def restarted(out: Path | None) -> Path | None:
     """The run to go on with, where torchrun begins the job anew after it has lost a rank; None where there is none."""
-    launch = Launch.of_environment()
+    launch = Launch.from_environment()
     if launch is None or launch.restarts == 0 or out is None or not (out / "config.json").is_file():
         return None
     from vaefit.vae.run_folder.reader import read_json

@@ -31,7 +31,7 @@ class Meeting:
 
 
 class ThreadRank:
-    """One of them; a `cache.ranks.Ranks`."""
+    """One of them; a `Communicator`."""
 
     def __init__(self, rank: int, size: int, meeting: Meeting) -> None:
         self.rank, self.size, self.local_size = rank, size, size

@@ -19,24 +19,24 @@ from vaefit.kernels import Backend, choose_backend
 
 from .data.batch import Batch, as_batch, check_labels
 from .data.class_weights import ClassWeights
-from .diagnosis.failed_run import Patient
+from .diagnosis.failed_run import FailedRun
 from .diagnosis.find_cause import find_cause
 from .diagnosis.reruns import OnControl
 from .environment.device import reproducible
 from .environment.seeds import seeded
 from .fitting.cuda_graph import choose_steps
-from .fitting.eager_stepper import Stepwise
-from .fitting.graph_stepper import Windowed
+from .fitting.eager_stepper import EagerStepper
+from .fitting.graph_stepper import GraphStepper
 from .fitting.loop import Fit
 from .fitting.lr_range_test import range_test
 from .fitting.result import OverfitResult, Reached, Record
-from .fitting.run_setup import Start
-from .fitting.stepper import Motion
-from .metrics.accuracy import Accuracies, Labels, Shares, distinct, retrieval
-from .metrics.advice import Clues
+from .fitting.run_setup import RunHeader
+from .fitting.stepper import Stepper
+from .metrics.accuracy import Accuracies, BaselineShares, Labels, distinct, retrieval
+from .metrics.advice import AdviceContext
 from .metrics.verdict import PIXEL_ABOVE, Evidence, judge
 from .model.beta_vae import BetaVAE
-from .model.inspection import FirstLook, described_model, device_of
+from .model.inspection import ModelInspection, described_model, device_of
 from .objective.objective import Objective, check_objective
 from .objective.preflight import preflight
 from .optim.train_step import Step
@@ -63,7 +63,7 @@ def overfit(
     backend: Backend = "auto",
     graph: bool | None = None,
     diagnose: bool = False,
-    on_start: Callable[[Start], None] | None = None,
+    on_start: Callable[[RunHeader], None] | None = None,
     on_step: Callable[[Record], None] | None = None,
     on_control: OnControl | None = None,
 ) -> OverfitResult:
@@ -103,7 +103,9 @@ def overfit(
     labels = torch.from_numpy(fixed.grids).to(device)
     wanted = torch.from_numpy(fixed.targets).to(device)
     generator = torch.Generator().manual_seed(seed)
-    look = FirstLook.take(model, labels, recipe, seed, classes, _count_of(weights), ignore_index, keep=diagnose)
+    look = ModelInspection.from_model(
+        model, labels, recipe, seed, classes, _count_of(weights), ignore_index, keep=diagnose
+    )
     adapter, inputs, before = look.adapter, look.inputs, look.before
 
     classes = adapter.classes
@@ -114,19 +116,19 @@ def overfit(
     if (counts > 0).sum() == 1:
         _log.warning(f"every cell that counts holds class {counts.argmax()}: whatever the verdict, it shows nothing")
     if weights is None:
-        weights = ClassWeights.derive(recipe, counts, "batch")
+        weights = ClassWeights.from_counts(recipe, counts, "batch")
     elif not isinstance(weights, ClassWeights):
-        weights = ClassWeights.given(weights, classes, "weights")
+        weights = ClassWeights.from_values(weights, classes, "weights")
     objective = Objective.build(weights.values, recipe, ignore_index, backend, device)
     check_objective(objective, wanted)
     agreement = preflight(objective, look.logits, wanted)
     del look
 
-    def motion(of: Recipe) -> tuple[Step, Motion]:
+    def motion(of: Recipe) -> tuple[Step, Stepper]:
         step = Step.build(model, adapter, objective, of)
         if steps.name == "graph":
-            return step, Windowed(step, of, inputs, wanted)
-        return step, Stepwise(step, of, inputs, wanted, generator)
+            return step, GraphStepper(step, of, inputs, wanted)
+        return step, EagerStepper(step, of, inputs, wanted, generator)
 
     with reproducible(), seeded(seed, device):
         tested = None
@@ -138,10 +140,10 @@ def overfit(
 
             tested = range_test(model, recipe, lambda of: motion(of)[1], reseed)
             recipe = replace(recipe, lr=tested.rate)
-        started = Start(agreement, steps, described_model(model), adapter, tested)
+        started = RunHeader(agreement, steps, described_model(model), adapter, tested)
         if on_start is not None:
             on_start(started)
-        shares = Shares.of(fixed.targets, classes, ignore_index)
+        shares = BaselineShares.from_targets(fixed.targets, classes, ignore_index)
         step, moving = motion(recipe)
         fit = Fit(moving, step, recipe, inputs, wanted, shares)
         history: list[Record] = []
@@ -152,7 +154,7 @@ def overfit(
         predictions = fit.predictions()
     fit.camera.take(fit.updates, predictions)
     confusion = _counts(predictions, fixed.targets, classes, ignore_index)
-    accuracies = Accuracies.of(confusion)
+    accuracies = Accuracies.from_confusion(confusion)
     evidence = Evidence(
         accuracies,
         shares.skill(accuracies.pixel),
@@ -184,7 +186,7 @@ def overfit(
     )
     if before is None or result.passed:
         return result
-    patient = Patient(model, adapter, fixed, weights, recipe, ignore_index, seed, backend, before, result)
+    patient = FailedRun(model, adapter, fixed, weights, recipe, ignore_index, seed, backend, before, result)
     told: list[Exception] = []
 
     def on_rerun(change: str, record: Record) -> None:
@@ -233,13 +235,13 @@ def _clues(
     weights: ClassWeights,
     recipe: Recipe,
     history: list[Record],
-) -> Clues:
+) -> AdviceContext:
     """What the advice is drawn from."""
     size, height, width = batch.grids.shape
     missed = [c for c, a in enumerate(accuracies.classes) if a is not None and a < recipe.target]
     losses = [record.loss for record in history]
     before = losses[-1 - len(losses) // 4]
-    return Clues(
+    return AdviceContext(
         cells=height * width,
         batch_size=size,
         latent_dim=model.latent_dim if isinstance(model, BetaVAE) else None,

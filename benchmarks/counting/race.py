@@ -174,7 +174,7 @@ class CountRace:
     def _spread(self, contestant: Contestant, seconds: list[float]) -> Spread | None:
         """Of all cells, where only a part was measured."""
         times = self.subject.bytes / self.subject.measured_bytes(contestant)
-        return Spread.of([times * value for value in seconds]) if seconds else None
+        return Spread.from_values([times * value for value in seconds]) if seconds else None
 
 
 def _over(spread: Spread | None, other: Spread | None) -> float | None:

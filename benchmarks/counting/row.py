@@ -19,7 +19,7 @@ class Spread:
     least: float
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> Spread:
+    def from_values(cls, seconds: Sequence[float]) -> Spread:
         """Of one or more samples."""
         if len(seconds) == 1:
             return cls(*4 * tuple(seconds))

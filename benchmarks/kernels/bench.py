@@ -69,7 +69,7 @@ def bench_kernels(settings: KernelSettings, begins: Begins | None = None) -> Ker
                     begins(len(rows), len(OPS) * len(cases), f"{what} {op}")
 
             with _fitting(shape, dtype):
-                _measure(Case.of(contest, shape, dtype), rows, announce)
+                _measure(Case.from_contest(contest, shape, dtype), rows, announce)
     return KernelBench(place, choice, tuple(rows))
 
 

@@ -41,7 +41,7 @@ class Case:
     _known: dict[tuple[float, bool], Expected] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, contest: Contest, shape: Shape, dtype: str) -> Case:
+    def from_contest(cls, contest: Contest, shape: Shape, dtype: str) -> Case:
         """Inputs for it; on a GPU so many that a call never finds its own in the cache."""
         # each shape compiles anew, and torch keeps no more than a few versions of a function
         torch.compiler.reset()

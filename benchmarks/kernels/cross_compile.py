@@ -249,14 +249,14 @@ def _focal_of(
     floats, words = logits.new_empty(16, dtype=torch.float32), targets.new_empty(16, dtype=torch.int64)
     outputs = FocalOutputs(floats, torch.empty_like(logits), floats, words)
     setting = FocalSetting(gamma, -100, float(targets.numel()), BY_KEPT, per_cell, gradient, counts)
-    return plan_focal(logits, targets, floats, setting, outputs, Workspace.new(logits.device))
+    return plan_focal(logits, targets, floats, setting, outputs, Workspace.empty(logits.device))
 
 
 def _confusion(classes: int, dtype: torch.dtype) -> Launch:
     ready = not dtype.is_floating_point
     values = torch.empty((64, 16, 16) if ready else (64, classes, 16, 16), dtype=dtype, device="meta")
     targets = torch.empty(64, 16, 16, dtype=torch.int64, device="meta")
-    return plan_confusion(values, targets, -100, classes, ready, targets, Workspace.new(values.device))
+    return plan_confusion(values, targets, -100, classes, ready, targets, Workspace.empty(values.device))
 
 
 def compile_kernels() -> list[Compiled]:

@@ -33,7 +33,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Agreement:
     """How far an answer is off; 0 for what it need not hold."""
 
     loss: float
@@ -82,7 +82,7 @@ def expected(inputs: Inputs, gamma: float, weighted: bool) -> Expected:
     return Expected(loss, gradient, confusion_counts_reference(predictions, targets, num_classes=classes))
 
 
-def difference(answer: Answer, known: Expected, op: Op) -> Difference:
+def difference(answer: Answer, known: Expected, op: Op) -> Agreement:
     """How far the answer is from the reference's; ValueError where a part that `op` names is missing or misshapen."""
     loss = gradient = cells = 0.0
     for part, found, right in (
@@ -99,10 +99,10 @@ def difference(answer: Answer, known: Expected, op: Op) -> Difference:
         gradient = _relative(off, known.gradient)
     if "counts" in op and answer.counts is not None:
         cells = float((answer.counts - known.counts).abs().sum() / 2 / known.counts.sum().clamp(min=1))
-    return Difference(loss, gradient, cells)
+    return Agreement(loss, gradient, cells)
 
 
-def judge(contestant: Contestant, inputs: Inputs, op: Op, known: Expected) -> Difference:
+def judge(contestant: Contestant, inputs: Inputs, op: Op, known: Expected) -> Agreement:
     """Call it once, on inputs that nothing has written to, and hold its answer against what is known."""
     return difference(contestant.call(contestant.prepare(inputs), op), known, op)
 

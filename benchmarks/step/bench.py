@@ -112,7 +112,7 @@ def bench_step(
     where = torch.cuda.get_device_name(device) if on_gpu else cpu_name()
     clock = "wall time" if on_gpu else "CPU time"
     with cpu_threads(1):
-        problem = Problem.of(data)
+        problem = Problem.from_data(data)
         batch = tuple(problem.targets.shape)
         wrong = parity(problem)
         if wrong is not None:

@@ -36,7 +36,7 @@ class Problem:
     weight: Tensor  # (C,)
 
     @classmethod
-    def of(cls, data: Path | str) -> Problem:
+    def from_data(cls, data: Path | str) -> Problem:
         """The batch that `vaefit-cli overfit` would choose, and the network as its recipe initialises it."""
         dataset = count_dataset(data)
         batch = choose_batch(Location.parse(data), dataset.counts)

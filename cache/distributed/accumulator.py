@@ -29,13 +29,13 @@ from ..scan import Checkpoint, choose_route, spans_of
 from ..scan.histogram import MAX_CLASSES
 from ..shards import Shape, agree
 from ..store import counts_file
-from ..store.cache_key import Key
+from ..store.cache_key import CacheKey
 from ..store.cached_scan import warn_uncached
-from ..store.change_detector import Watch
+from ..store.change_detector import ChangeDetector
 from ..store.dataset_info import LabelCounts
-from ..store.partial_scan import PartialFile, begun
+from ..store.partial_scan import PartialFile, has_partial_scan
 from ..store.sources import UnlistedError
-from .count_request import Question
+from .count_request import CountRequest
 from .schedule import Piece
 from .worker import COLUMNS, Reading, Report
 
@@ -54,7 +54,7 @@ class _Sum:
     """Cells that an earlier scan had counted."""
     cut: str = ""
     """How that had cut the dataset."""
-    resumed_key: Key | None = None
+    resumed_key: CacheKey | None = None
     """The files when what it had counted was found still true of them."""
     readings: list[Reading] = field(default_factory=list)
 
@@ -64,14 +64,14 @@ class _Done:
     """A shard of which every cell was counted."""
 
     report: Report
-    key: Key | None
+    key: CacheKey | None
     labels: LabelCounts
 
 
 class Ledger:
     """The books of one count."""
 
-    def __init__(self, locations: Sequence[Location], question: Question, local_size: int) -> None:
+    def __init__(self, locations: Sequence[Location], question: CountRequest, local_size: int) -> None:
         self.answers: dict[int, DatasetCounts] = {}
         self._locations, self._question, self._local_size = locations, question, local_size
         self._start = time.perf_counter()
@@ -145,10 +145,10 @@ class Ledger:
         """A shard, from where an earlier scan was interrupted."""
         self._sums[shard] = _Sum()
         location, asked = self._locations[shard], self._question
-        if not asked.use_cache or asked.rebuild or not begun(location, asked.cache_dir):
+        if not asked.use_cache or asked.rebuild or not has_partial_scan(location, asked.cache_dir):
             return Piece.after(shard, whole)
         try:
-            key = Watch.begin(location).key
+            key = ChangeDetector.start(location).key
         except UnlistedError:
             return Piece.after(shard, whole)
         found = PartialFile(key, location, asked.cache_dir, asked.ignore_index).resume()
@@ -163,7 +163,7 @@ class Ledger:
         self._sums[shard] = _Sum(numbers, found.cells, cut, key)
         return Piece.after(shard, whole, found.spans, spans_of(cut))
 
-    def _here(self, report: Report) -> tuple[Key | None, str | None]:
+    def _here(self, report: Report) -> tuple[CacheKey | None, str | None]:
         """The key of a shard with this machine's stamps, and what changed; None where unlisted, and where nothing."""
         if report.key is None or report.changed:
             return report.key, report.changed
@@ -189,7 +189,7 @@ class Ledger:
                 do="Give all machines the same file, and the same version of vaefit.",
             )
 
-    def _keep(self, shard: int, key: Key, piece: Piece) -> None:
+    def _keep(self, shard: int, key: CacheKey, piece: Piece) -> None:
         """Save how far a shard came that the round's end cuts through."""
         found, asked = self._sums[shard], self._question
         cut = found.readings[0].cut
@@ -199,7 +199,7 @@ class Ledger:
             partial = PartialFile(key, self._locations[shard], asked.cache_dir, asked.ignore_index)
             partial.keep(Checkpoint(cut, spans, cells, tuple(counts), outside))
 
-    def _finish(self, report: Report, key: Key | None, changed: str | None) -> list[_Done]:
+    def _finish(self, report: Report, key: CacheKey | None, changed: str | None) -> list[_Done]:
         """A shard of which every cell was counted; none where it is to be counted again."""
         shard, asked, found = report.shard, self._question, self._sums[report.shard]
         location = self._locations[shard]

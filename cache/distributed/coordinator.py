@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..communicator import Ranks, every_rank, portion
+from ..communicator import Communicator, every_rank, portion
 from ..dataset_counts import DatasetCounts, Progress
 from ..errors import require_range
 from ..hdf5.dataset import flush_writers
@@ -15,7 +15,7 @@ from ..location import Location
 from ..scan.histogram import MAX_CLASSES
 from ..shards import Shape
 from .accumulator import Ledger
-from .count_request import Question
+from .count_request import CountRequest
 from .schedule import Piece, Round, plan_rounds
 from .worker import COLUMNS, RankScan
 
@@ -25,8 +25,8 @@ _Measured = Mapping[int, tuple[Shape, int]]
 
 def count_jointly(
     locations: Sequence[Location],
-    ranks: Ranks,
-    question: Question,
+    ranks: Communicator,
+    question: CountRequest,
     *,
     may_scan: bool = True,
     threads: int | None = None,
@@ -59,7 +59,7 @@ def count_jointly(
     return ranks.share([] if ledger is None else [ledger.answers[shard] for shard in range(len(locations))])
 
 
-def _measure(locations: Sequence[Location], shards: Sequence[int], ranks: Ranks) -> _Measured:
+def _measure(locations: Sequence[Location], shards: Sequence[int], ranks: Communicator) -> _Measured:
     """The size of each of these shards, on rank 0; DataError where one of them cannot be opened."""
     from ..hdf5.dataset import open_grids
 
@@ -70,7 +70,7 @@ def _measure(locations: Sequence[Location], shards: Sequence[int], ranks: Ranks)
     return {shard: size for part in ranks.gather(mine) for shard, size in part.items()}
 
 
-def _count_rounds(work: Sequence[Piece], ranks: Ranks, mine: RankScan, ledger: Ledger | None, bar: _Bar) -> None:
+def _count_rounds(work: Sequence[Piece], ranks: Communicator, mine: RankScan, ledger: Ledger | None, bar: _Bar) -> None:
     """Count all of the work, this rank its pieces."""
     owners: dict[int, int] = {}
     for pieces in plan_rounds(work, ranks.size):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Question:
+class CountRequest:
     """Which labels are counted, and what may answer besides a scan; as the arguments of `count_dataset`."""
 
     classes: int | None = None

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from ..location import Location
 from ..scan.histogram import MAX_CLASSES
-from ..store.cache_key import Key
-from ..store.change_detector import Watch
+from ..store.cache_key import CacheKey
+from ..store.change_detector import ChangeDetector
 from ..store.dataset_info import Description
 from ..store.sources import UnlistedError
-from .count_request import Question
+from .count_request import CountRequest
 from .schedule import Piece
 
 COLUMNS = MAX_CLASSES + 2
@@ -41,7 +41,7 @@ class Report:
 
     owner: int
     shard: int
-    key: Key | None
+    key: CacheKey | None
     """From before the first cell was read; None where the files cannot be listed."""
     unlisted: str
     """Why not."""
@@ -58,7 +58,7 @@ class Report:
 class _Owned:
     """A shard that this rank owns, until it is counted to its end."""
 
-    watch: Watch | None
+    watch: ChangeDetector | None
     unlisted: str
     described: Description | None = None
 
@@ -66,7 +66,7 @@ class _Owned:
 class RankScan:
     """The part of one rank in a scan by several; a context that ends with the digests that were begun."""
 
-    def __init__(self, rank: int, locations: Sequence[Location], question: Question, threads: int) -> None:
+    def __init__(self, rank: int, locations: Sequence[Location], question: CountRequest, threads: int) -> None:
         self._rank, self._locations, self._question, self._threads = rank, locations, question, threads
         self._owned: dict[int, _Owned] = {}
         self._stop = Event()
@@ -85,7 +85,7 @@ class RankScan:
         """Look at the files of these shards, before any rank reads them."""
         for shard in shards:
             try:
-                watch = Watch.begin(self._locations[shard], by_bytes=self._question.use_cache)
+                watch = ChangeDetector.start(self._locations[shard], by_bytes=self._question.use_cache)
                 self._owned[shard] = _Owned(watch, "")
             except UnlistedError as error:
                 self._owned[shard] = _Owned(None, str(error))
@@ -111,7 +111,7 @@ class RankScan:
                     if owned.watch is not None and self._question.use_cache:
                         owned.watch.digest_beside(self._beside, self._stop)
                     # before the cells: a wrong attribute is known at once
-                    owned.described = Description.of(dataset, location, self._question.classes)
+                    owned.described = Description.from_dataset(dataset, location, self._question.classes)
                 found = scan_part(
                     dataset,
                     piece.spans,

@@ -37,7 +37,7 @@ class Tiles:
     tile: tuple[int, ...]
 
     @classmethod
-    def of(cls, dataset: h5py.Dataset, limit: int = BLOCK_BYTES) -> Tiles:
+    def from_dataset(cls, dataset: h5py.Dataset, limit: int = BLOCK_BYTES) -> Tiles:
         """Blocks of whole chunks of the file (of cells, without chunks), so that none is inflated twice."""
         chunk = dataset.chunks or (1, 1, 1)
         tile = [min(c, s) for c, s in zip(chunk, dataset.shape, strict=True)]
@@ -97,7 +97,7 @@ def blocks(dataset: h5py.Dataset) -> Iterator[tuple[Origin, Labels]]:
     A block covers whole chunks of the file, so that none is inflated twice. A block is reused once the next is asked
     for. Raises DataError where the stored bytes cannot be read.
     """
-    tiles = Tiles.of(dataset)
+    tiles = Tiles.from_dataset(dataset)
     buffer = np.empty(math.prod(tiles.tile), dtype=dataset.dtype)
     for number in range(len(tiles)):
         n, y, x = tiles[number]

@@ -39,8 +39,8 @@ class Grids:
             for number in range(len(self._shards)):
                 dataset = self._dataset(number)
                 shapes.append(dataset.shape)
-                rows = Tiles.of(dataset, PIECE_BYTES).tile[0]
-                self._tiles.append(Tiles(dataset.shape, (rows, *Tiles.of(dataset).tile[1:])))
+                rows = Tiles.from_dataset(dataset, PIECE_BYTES).tile[0]
+                self._tiles.append(Tiles(dataset.shape, (rows, *Tiles.from_dataset(dataset).tile[1:])))
                 dtypes.add(dataset.dtype)
             agree(zip(self._shards, shapes, strict=True))
         except BaseException:

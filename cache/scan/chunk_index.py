@@ -29,7 +29,7 @@ class Chunks:
     """The most bytes that one of them takes in the file."""
 
     @classmethod
-    def of(cls, dataset: h5py.Dataset) -> Chunks | None:
+    def from_dataset(cls, dataset: h5py.Dataset) -> Chunks | None:
         """The chunks as the file lists them; None where the list is not in order, and HDF5 may miss some of them.
 
         RuntimeError where the list can be no dataset's, see `ListedChunks`.
@@ -43,7 +43,7 @@ class Chunks:
         return cls(dataset.shape, dataset.chunks, places, listed.largest)
 
     @classmethod
-    def none(cls, shape: tuple[int, ...]) -> Chunks:
+    def empty(cls, shape: tuple[int, ...]) -> Chunks:
         """No chunk at all is stored."""
         return cls(shape, shape, np.zeros(0, np.int64), 0)
 

@@ -19,7 +19,7 @@ class Slabs:
     """The whole dataset in blocks of bounded size."""
 
     def __init__(self, dataset: h5py.Dataset) -> None:
-        self._dataset, self._tiles = dataset, Tiles.of(dataset)
+        self._dataset, self._tiles = dataset, Tiles.from_dataset(dataset)
         self._buffer = np.empty(math.prod(self._tiles.tile), dataset.dtype)
 
     def __len__(self) -> int:

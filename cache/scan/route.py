@@ -91,7 +91,7 @@ def _choose(dataset: h5py.Dataset, threads: int) -> Route:
         return Route("h5py", why_not, Slabs(dataset), 1)
     offset = dataset.id.get_offset()
     if offset is None:
-        nothing = ChunkReads(dataset, Chunks.none(dataset.shape))
+        nothing = ChunkReads(dataset, Chunks.empty(dataset.shape))
         return Route("chunks", "nothing was ever written: every cell holds the fill value", nothing, 1)
     stretches = ContiguousBytes(dataset, offset)
     return Route("contiguous", "the cells lie in the file one after another", stretches, threads)
@@ -109,7 +109,7 @@ def _chunked(dataset: h5py.Dataset, threads: int) -> Route:
         return Route(
             "h5py", "HDF5 may list the chunks of a dataset wrongly that may grow in H or W alone", Slabs(dataset), 1
         )
-    chunks = Chunks.of(dataset)
+    chunks = Chunks.from_dataset(dataset)
     if chunks is None:
         return Route("h5py", "the list of chunks is not in order", Slabs(dataset), 1)
     creation = dataset.id.get_create_plist()

@@ -95,7 +95,7 @@ def scan_dataset(
     cannot be read.
     """
     total = math.prod(dataset.shape)
-    with _told(dataset, ignore_index):
+    with _label_errors_located(dataset, ignore_index):
         route = choose_route(dataset, threads)
         start = Checkpoint(route.cut, 0, 0, (0,) * MAX_CLASSES, 0)
         if resume is not None and resume.route == route.cut:
@@ -125,7 +125,7 @@ def scan_part(
     this part and others, where that is known: of many a counter is built that is no use for few.
     """
     counts, outside, cells = np.zeros(MAX_CLASSES, np.int64), 0, 0
-    with _told(dataset, ignore_index):
+    with _label_errors_located(dataset, ignore_index):
         route = choose_route(dataset, threads)
         numbers = which(len(route.spans))
         here = math.prod(dataset.shape) * len(numbers) // max(1, len(route.spans))
@@ -151,7 +151,7 @@ def first_wrong_label(dataset: h5py.Dataset, classes: int, ignore_index: int | N
 
 
 @contextmanager
-def _told(dataset: h5py.Dataset, ignore_index: int | None) -> Iterator[None]:
+def _label_errors_located(dataset: h5py.Dataset, ignore_index: int | None) -> Iterator[None]:
     """Say which label is wrong, and where the file was cut meanwhile, in which HDF5 reads zeros if it has it open."""
     size = _size(dataset)
     try:

@@ -13,7 +13,7 @@ from .sources import Base, Source, Sources
 
 
 @dataclass(frozen=True)
-class Key:
+class CacheKey:
     """The question, and the state of every file that the answer was read from."""
 
     asked_dataset: str | None
@@ -27,7 +27,7 @@ class Key:
         """True for the same question, and files that would be searched for in the same folders."""
         return self.asked_dataset == location.dataset and self.sources.searched_alike
 
-    def still_true(self, location: Location, look: Look) -> Key | None:
+    def still_true(self, location: Location, look: FileState) -> CacheKey | None:
         """The key of the files as they are now where they are the ones of this key, None where they are not.
 
         Equal stamps suffice where no file was written just before they were taken; else the bytes tell, as they do of
@@ -41,10 +41,10 @@ class Key:
         if not self.content or look.content(self.sources) != self.content:
             return None
         # the bytes are those of the stamps only if nothing changed while they were read
-        after = Look(location).stamps(self.sources)
+        after = FileState(location).stamps(self.sources)
         return replace(self, stamps=now) if after is not None and same_files(now, after) else None
 
-    def untouched(self, look: Look) -> bool:
+    def untouched(self, look: FileState) -> bool:
         """True where nothing was even touched, so that what was read of the files since is what is there now."""
         now = look.stamps(self.sources)
         if now is None or not same_files(self.stamps, now):
@@ -56,14 +56,14 @@ class Key:
         paths = self.sources.paths(location.file)
         for path, before in zip(paths, self.stamps, strict=True):
             try:
-                now = (Stamp.of_any(path),)
+                now = (Stamp.from_path_or_none(path),)
             except OSError:
                 return path
             if not same_files((before,), now):
                 return path
         return None
 
-    def seen_here(self, location: Location, same_machine: bool) -> Key | None:
+    def seen_here(self, location: Location, same_machine: bool) -> CacheKey | None:
         """The key with the stamps that this machine takes of the files; None where they are not those of the key.
 
         Another machine may number its devices otherwise, so of a key that was made there only size and time of writing
@@ -99,7 +99,7 @@ class Key:
         }
 
     @classmethod
-    def decode(cls, body: dict[str, Any]) -> Key:
+    def decode(cls, body: dict[str, Any]) -> CacheKey:
         """What `encode` gave; RejectedError for anything else."""
         asked = checked_json.member(body, "asked_dataset")
         entries = checked_json.items(checked_json.member(body, "sources"), least=1)
@@ -115,7 +115,7 @@ class Key:
         )
 
 
-class Look:
+class FileState:
     """One look at the files of a location; each file is stamped, and read, once for all keys that ask for it."""
 
     def __init__(self, location: Location) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..location import Location
 from . import counts_file
-from .change_detector import ChangedError, Watch
+from .change_detector import ChangedError, ChangeDetector
 from .dataset_info import Description, LabelCounts
 from .sources import UnlistedError
 
@@ -35,7 +35,7 @@ def scan_unchanged(
 ) -> Scanned:
     """Scan; ChangedError where the times of a file show that it changed meanwhile."""
     try:
-        watch = Watch.begin(location, by_bytes=False)
+        watch = ChangeDetector.start(location, by_bytes=False)
     except UnlistedError:
         return _scan(location, classes, ignore_index, threads, each)
     scanned = _scan(location, classes, ignore_index, threads, each)
@@ -62,7 +62,7 @@ def scan_and_keep(
     from .partial_scan import PartialFile
 
     try:
-        watch = Watch.begin(location)
+        watch = ChangeDetector.start(location)
     except UnlistedError as error:
         scanned = _scan(location, classes, ignore_index, threads, each)
         warn_uncached(location, str(error))
@@ -120,5 +120,5 @@ def _scan(
             counted = scan_dataset(dataset, ignore_index, threads, None, each)
         elif resume is not None and resume.cells and not counted.resumed:
             _log.warning(f"{location}: the partial file is of another way of reading; the scan started over")
-        described = Description.of(dataset, location, classes)
+        described = Description.from_dataset(dataset, location, classes)
         return Scanned(described.counted(counted.counts, counted.outside, ignore_index), counted, described)

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event
 
 from ..location import Location
-from .cache_key import Key
+from .cache_key import CacheKey
 from .dataset_info import Description
 from .fingerprint import content_digest, racy
 from .sources import list_sources
@@ -20,18 +20,18 @@ class ChangedError(Exception):
 
 
 @dataclass
-class Watch:
+class ChangeDetector:
     """What is known of the files before one of their cells is read, and asked again after the last."""
 
     location: Location
-    key: Key
+    key: CacheKey
     """The content is there where the stamps alone would not show an edit, else empty."""
     holder: Path | None
     """The file that holds the dataset; None where that could not be told."""
     _early: Future[str] | None = None
 
     @classmethod
-    def begin(cls, location: Location, by_bytes: bool = True) -> Watch:
+    def start(cls, location: Location, by_bytes: bool = True) -> ChangeDetector:
         """Look at the files before they are read; UnlistedError, DataError as `list_sources`.
 
         Without `by_bytes` no digest is taken, now or later, and the times alone are to tell.
@@ -39,7 +39,7 @@ class Watch:
         sources, stamps, holder = list_sources(location)
         # an edit during the scan may leave the times of a file just written as they are; its bytes tell
         content = _content(sources.paths(location.file)) if by_bytes and racy(stamps) else ""
-        return cls(location, Key(location.dataset, sources, stamps, content), holder)
+        return cls(location, CacheKey(location.dataset, sources, stamps, content), holder)
 
     def digest_beside(self, pool: ThreadPoolExecutor, stop: Event) -> None:
         """Take the digest during the scan, which has the bytes in memory; of a file just written a later look tells."""

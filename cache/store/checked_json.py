@@ -19,7 +19,7 @@ class RejectedError(ValueError):
     """A file that is not believed; the text says why."""
 
 
-def seal(schema: str, body: dict[str, Any]) -> bytes:
+def add_checksum(schema: str, body: dict[str, Any]) -> bytes:
     """The text of a file; RejectedError where it is too long to be read again."""
     sealed = {"schema": schema, **body}
     text = json.dumps({**sealed, "checksum": _checksum(sealed)}, indent=1).encode()
@@ -28,7 +28,7 @@ def seal(schema: str, body: dict[str, Any]) -> bytes:
     return text
 
 
-def unseal(path: Path, schema: str) -> dict[str, Any] | None:
+def verify_checksum(path: Path, schema: str) -> dict[str, Any] | None:
     """What a file holds, None where there is none; OSError, or RejectedError for one that is torn, foreign or else."""
     text = _text(path)
     if text is None:

@@ -21,7 +21,7 @@ from ..scan.histogram import MAX_CLASSES
 from ..schemes import DEFAULT_SCHEME, derive_weights
 from . import checked_json
 from .atomic import remove_stale, write_atomically
-from .cache_key import Key
+from .cache_key import CacheKey
 from .dataset_info import LabelCounts
 
 SCHEMA = "vaefit.counts/2"
@@ -36,14 +36,14 @@ _log = logging.getLogger(__name__)
 class CachedCounts:
     """Counts, and what they were counted on."""
 
-    key: Key
+    key: CacheKey
     found: LabelCounts
 
     def answers(self, location: Location, ignore_index: int | None) -> bool:
         """True where the question is the one that was counted; says nothing about whether a file changed."""
         return self.key.asks(location) and self.found.serves(ignore_index)
 
-    def rekeyed(self, key: Key) -> CachedCounts:
+    def rekeyed(self, key: CacheKey) -> CachedCounts:
         """The same counts, found true of the files as they are now."""
         return replace(self, key=key)
 
@@ -102,10 +102,10 @@ def _folder(location: Location) -> str:
     return hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
 
 
-def of_other_data(path: Path, location: Location, cache_dir: str | Path | None) -> bool:
+def belongs_to_other_data(path: Path, location: Location, cache_dir: str | Path | None) -> bool:
     """True where the counts of another dataset lie, which those of this one must not replace."""
     try:
-        body = checked_json.unseal(path, SCHEMA)
+        body = checked_json.verify_checksum(path, SCHEMA)
     except (OSError, checked_json.RejectedError):
         return False
     if body is None:
@@ -119,8 +119,8 @@ def of_other_data(path: Path, location: Location, cache_dir: str | Path | None) 
 def read(path: Path) -> CachedCounts | None:
     """The counts in a cached file; None where there is none, or where it is torn or foreign, which is logged."""
     try:
-        body = checked_json.unseal(path, SCHEMA)
-        return None if body is None else CachedCounts(Key.decode(body), _decode(body))
+        body = checked_json.verify_checksum(path, SCHEMA)
+        return None if body is None else CachedCounts(CacheKey.decode(body), _decode(body))
     except OSError as error:
         _log.warning(f"{path}: the cached weights file is ignored: {error.strerror or error}")
     except checked_json.RejectedError as error:
@@ -136,7 +136,9 @@ def write(entry: CachedCounts, location: Location, cache_dir: str | Path | None,
     """
     failures: list[tuple[Path, str]] = []
     try:
-        data = checked_json.seal(SCHEMA, {**entry.key.encode(), **_encode(entry.found), "folder": _folder(location)})
+        data = checked_json.add_checksum(
+            SCHEMA, {**entry.key.encode(), **_encode(entry.found), "folder": _folder(location)}
+        )
     except checked_json.RejectedError as error:
         _log.warning(f"the counts could not be cached: {error}")
         return None
@@ -144,7 +146,7 @@ def write(entry: CachedCounts, location: Location, cache_dir: str | Path | None,
         if not replace_newer and checked_json.newer(path, SCHEMA):
             failures.append((path, "a newer version of vaefit wrote it, and only --rebuild replaces it"))
             continue
-        if of_other_data(path, location, cache_dir):
+        if belongs_to_other_data(path, location, cache_dir):
             failures.append((path, "the counts of another dataset lie there"))
             continue
         try:

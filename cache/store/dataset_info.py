@@ -28,7 +28,7 @@ class Description:
     """Why its counts should not be cached; None where they may be."""
 
     @classmethod
-    def of(cls, dataset: h5py.Dataset, location: Location, classes: int | None) -> Description:
+    def from_dataset(cls, dataset: h5py.Dataset, location: Location, classes: int | None) -> Description:
         """Describe an open dataset; DataError for a wrong attribute `classes` where no `classes` take its place."""
         from ..hdf5.dataset import damage_named, dataset_path, declared_classes, filters
 

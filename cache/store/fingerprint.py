@@ -32,7 +32,7 @@ class Stamp:
     taken_ns: int
 
     @classmethod
-    def of(cls, path: Path) -> Stamp:
+    def from_path(cls, path: Path) -> Stamp:
         """Stamp `path` now; OSError where it is missing, or no regular file and so nothing that could be hashed."""
         taken = time.time_ns()
         s = path.stat()
@@ -41,10 +41,10 @@ class Stamp:
         return cls(s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_dev, taken)
 
     @classmethod
-    def of_any(cls, path: Path) -> Stamp | None:
+    def from_path_or_none(cls, path: Path) -> Stamp | None:
         """Stamp `path` now, None where nothing is there; OSError where that cannot be told."""
         try:
-            return cls.of(path)
+            return cls.from_path(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -91,7 +91,7 @@ def content_digest(paths: Sequence[Path], stop: Event | None = None) -> str:
     """
     if len(paths) == 1:
         return _file_digest(paths[0], stop)
-    lines = [_file_digest(path, stop) if Stamp.of_any(path) else _ABSENT for path in paths]
+    lines = [_file_digest(path, stop) if Stamp.from_path_or_none(path) else _ABSENT for path in paths]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -14,7 +14,7 @@ from ..scan import Checkpoint
 from ..scan.histogram import MAX_CLASSES
 from . import checked_json
 from .atomic import remove_stale, write_atomically
-from .cache_key import Key, Look
+from .cache_key import CacheKey, FileState
 from .counts_file import places
 
 SCHEMA = "vaefit.partial/1"
@@ -25,10 +25,10 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedScan:
     """Where a scan stood, and of which files."""
 
-    key: Key
+    key: CacheKey
     checkpoint: Checkpoint
     ignore_index: int | None
 
@@ -37,7 +37,7 @@ class Saved:
         return self.checkpoint.outside == 0 or self.ignore_index == ignore_index
 
 
-def begun(location: Location, cache_dir: str | Path | None) -> bool:
+def has_partial_scan(location: Location, cache_dir: str | Path | None) -> bool:
     """True where an earlier scan left anything, of whatever state of the files; nothing is read."""
     for path in _places(location, cache_dir):
         with suppress(OSError):
@@ -49,7 +49,9 @@ def begun(location: Location, cache_dir: str | Path | None) -> bool:
 class PartialFile:
     """The partial file of one scan: read before it, written during it, removed after it."""
 
-    def __init__(self, key: Key, location: Location, cache_dir: str | Path | None, ignore_index: int | None) -> None:
+    def __init__(
+        self, key: CacheKey, location: Location, cache_dir: str | Path | None, ignore_index: int | None
+    ) -> None:
         self._key, self._location, self._ignore_index = key, location, ignore_index
         self._places = _places(location, cache_dir)
         self._latest: Checkpoint | None = None
@@ -59,7 +61,7 @@ class PartialFile:
     def resume(self) -> Checkpoint | None:
         """The furthest checkpoint of an earlier scan of the very same files; one of changed files is removed, aloud."""
         found = None
-        look = Look(self._location)
+        look = FileState(self._location)
         for path in self._places:
             saved = self._read(path)
             if saved is None or not saved.key.asks(self._location) or not saved.serves(self._ignore_index):
@@ -102,7 +104,7 @@ class PartialFile:
             return
         body = {**self._key.encode(), "checkpoint": asdict(self._latest), "ignore_index": self._ignore_index}
         with suppress(checked_json.RejectedError):
-            data = checked_json.seal(SCHEMA, body)
+            data = checked_json.add_checksum(SCHEMA, body)
             self._written = self._latest
             for path in self._places:
                 # without a place for it the scan is not the worse, only not resumed
@@ -111,10 +113,10 @@ class PartialFile:
                     write_atomically(path, data, durable=False)
                     return
 
-    def _read(self, path: Path) -> Saved | None:
+    def _read(self, path: Path) -> SavedScan | None:
         try:
-            body = checked_json.unseal(path, SCHEMA)
-            return None if body is None else Saved(Key.decode(body), *_decode(body))
+            body = checked_json.verify_checksum(path, SCHEMA)
+            return None if body is None else SavedScan(CacheKey.decode(body), *_decode(body))
         except OSError as error:
             _log.warning(f"{path}: the partial file is ignored: {error.strerror or error}")
         except checked_json.RejectedError as error:

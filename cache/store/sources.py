@@ -79,7 +79,7 @@ class Sources:
 
     def stamps(self, main: Path) -> Stamps:
         """The files as they are now; OSError where that cannot be told."""
-        return tuple(Stamp.of_any(path) for path in self.paths(main))
+        return tuple(Stamp.from_path_or_none(path) for path in self.paths(main))
 
     @property
     def searched_alike(self) -> bool:
@@ -138,7 +138,7 @@ class _Walk:
             if len(self.found) >= _MOST_FILES:
                 raise UnlistedError(f"it depends on more than {_MOST_FILES} files")
             try:
-                self.found[source] = Stamp.of_any(path)
+                self.found[source] = Stamp.from_path_or_none(path)
             except OSError as error:
                 raise UnlistedError(f"{path} cannot be looked at: {error.strerror or error}") from error
         return path, self.found[source]

@@ -14,6 +14,7 @@ from ..options.overfit_settings import check_settings
 from ..options.recipe import (
     Beta,
     Betas,
+    ChosenRate,
     Clip,
     DecaySteps,
     FreeBits,
@@ -26,7 +27,6 @@ from ..options.recipe import (
     NoScan,
     Optimiser,
     Overwrite,
-    Rate,
     RateDecay,
     Reduction,
     Scheme,
@@ -80,7 +80,7 @@ def overfit(
         typer.Option("--resample/--no-resample", help="Draw each step's grids from shuffled copies of the batch."),
     ] = None,
     optimiser: Optimiser = None,
-    lr: Rate = None,
+    lr: ChosenRate = None,
     betas: Betas = None,
     warmup: Warmup = None,
     lr_decay: RateDecay = None,
@@ -119,21 +119,23 @@ def overfit(
     settings = check_settings(ctx, terminal.note)
 
     from vaefit.vae.results.overfit_summary import RunSummary, SetupSummary
-    from vaefit.vae.runs.overfit_run import Watcher, run_check
+    from vaefit.vae.runs.overfit_run import Watcher, run_overfit
 
     from ..output.overfit_tables import print_result, print_setup
 
     with terminal.progress() as progress:
         watcher = Watcher(
             counting=progress.counting,
-            started=lambda prepared, start: print_setup(terminal, SetupSummary.of(prepared, start, settings.recipe)),
+            started=lambda prepared, start: print_setup(
+                terminal, SetupSummary.from_header(prepared, start, settings.recipe)
+            ),
             step=lambda record: progress.fitting(record, settings.recipe.iterations),
             control=progress.diagnosing,
         )
         # a model of one's own may print
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
-            check = run_check(settings, watcher)
-    summary = RunSummary.of(check)
+            check = run_overfit(settings, watcher)
+    summary = RunSummary.from_run(check)
     print_result(terminal, summary)
     terminal.json(summary.json())
     raise typer.Exit(0 if summary.passed else 1)

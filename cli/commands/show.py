@@ -52,7 +52,7 @@ def compare(first: Run, second: Run, as_json: AsJson = False, quiet: Quiet = Fal
     from ..output.terminal import Terminal
 
     terminal = Terminal(as_json, quiet)
-    comparison = Comparison.of(StoredRun.read(first), StoredRun.read(second))
+    comparison = Comparison.from_runs(StoredRun.read(first), StoredRun.read(second))
     _print(terminal, comparison)
     terminal.json(comparison.json())
 

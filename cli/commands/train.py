@@ -14,6 +14,7 @@ from ..options.common import AsJson, Backend, CacheDir, Classes, Data, Device, E
 from ..options.recipe import (
     Beta,
     Betas,
+    ChosenRate,
     Clip,
     DecaySteps,
     FreeBits,
@@ -26,7 +27,6 @@ from ..options.recipe import (
     NoScan,
     Optimiser,
     Overwrite,
-    Rate,
     RateDecay,
     Reduction,
     Scheme,
@@ -77,7 +77,7 @@ def train(
     z: LatentMode = None,
     init: Init = None,
     optimiser: Optimiser = None,
-    lr: Rate = None,
+    lr: ChosenRate = None,
     betas: Betas = None,
     warmup: Warmup = None,
     lr_decay: RateDecay = None,
@@ -120,9 +120,9 @@ def train(
 
     terminal = Terminal(as_json, quiet)
 
-    from vaefit.cache.communicator import of_first
+    from vaefit.cache.communicator import from_rank_zero
     from vaefit.vae.data.default_corpus import embedded_corpus
-    from vaefit.vae.runs.training_run import TrainWatcher, resume_train, run_train
+    from vaefit.vae.runs.training_run import TrainWatcher, resume_training, run_training
     from vaefit.vae.training.interrupt import TrainingStopped
 
     from ..errors import StoppedError
@@ -140,14 +140,14 @@ def train(
                     started=lambda setup: print_training_setup(terminal, setup),
                     update=progress.training,
                 )
-                begun = of_first(job, lambda: restarted(out)) if resume is None else resume
+                begun = from_rank_zero(job, lambda: restarted(out)) if resume is None else resume
                 if begun is not None:
-                    summary = resume_train(begun, resumed(ctx), watcher, job)
+                    summary = resume_training(begun, resumed(ctx), watcher, job)
                 else:
                     if data is None:
-                        corpus = of_first(job, lambda: embedded_corpus(terminal.note))
+                        corpus = from_rank_zero(job, lambda: embedded_corpus(terminal.note))
                         settings = replace(settings, data=str(corpus))
-                    summary = run_train(settings, watcher, job)
+                    summary = run_training(settings, watcher, job)
             # before the others leave: torchrun ends what is left of a job of which one rank ended with a code
             print_training(terminal, summary)
             terminal.json(summary.json())

@@ -53,7 +53,7 @@ def weights(
     if overwrite and export is None:
         raise typer.BadParameter("--overwrite replaces the file that --export names; pass both, or neither")
     from vaefit.cache import SCHEMES, class_weights, count_shards
-    from vaefit.cache.communicator import of_first
+    from vaefit.cache.communicator import from_rank_zero
     from vaefit.cache.errors import require_range
     from vaefit.cache.schemes import check_scheme
     from vaefit.cache.shard_counts import stored_shard_counts
@@ -82,12 +82,12 @@ def weights(
     with joined_ranks() as ranks:
         if export is not None and prints():
             check_export(export, overwrite)
-        named = data or of_first(ranks, lambda: embedded_corpus(terminal.note))
+        named = data or from_rank_zero(ranks, lambda: embedded_corpus(terminal.note))
         with terminal.progress() as progress:
             count = partial(count_shards, threads=threads, progress=progress.counting, ranks=ranks)
             fresh = None
             if verify:
-                counted = of_first(ranks, lambda: stored_shard_counts(named, classes, ignore_index, cache_dir))
+                counted = from_rank_zero(ranks, lambda: stored_shard_counts(named, classes, ignore_index, cache_dir))
                 locations = [shard.location for shard in counted.shards]
                 fresh = count(locations, classes, ignore_index, use_cache=False)
             else:

@@ -30,7 +30,9 @@ Init = Annotated[str | None, typer.Option(metavar="kaiming|rescaled|default", he
 Optimiser = Annotated[
     str | None, typer.Option(metavar="adam|muon", help="What moves the weights; Muon leaves biases to Adam.")
 ]
-Rate = Annotated[str | None, typer.Option(metavar="RATE|auto", help="Learning rate, on Adam's scale; auto tries six.")]
+ChosenRate = Annotated[
+    str | None, typer.Option(metavar="RATE|auto", help="Learning rate, on Adam's scale; auto tries six.")
+]
 Betas = Annotated[str | None, typer.Option(metavar="B1,B2", help="Adam's betas; B1 is Muon's momentum.")]
 Warmup = Annotated[int | None, typer.Option(help="Steps of linear warm-up.")]
 RateDecay = Annotated[str | None, typer.Option(metavar="isqrt|none|cosine", help="How the rate falls.")]

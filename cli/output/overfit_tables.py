@@ -10,7 +10,7 @@ from .terminal import Terminal
 
 if TYPE_CHECKING:
     from vaefit.vae.metrics.diagnosis import Diagnosis
-    from vaefit.vae.objective.agreement import Difference
+    from vaefit.vae.objective.agreement import Agreement
     from vaefit.vae.results.overfit_summary import DatasetSummary, RunSummary, SetupSummary, WeightsSummary
 
 _STYLES = {"MEMORISED": "bold green", "LEARNING": "bold yellow", "COLLAPSED": "bold red", "DIVERGED": "bold red"}
@@ -80,7 +80,7 @@ def _known(dataset: DatasetSummary) -> str:
     return f"scanned in {dataset.seconds:.2f} s"
 
 
-def agreement(backend: str, found: Difference | None) -> str:
+def agreement(backend: str, found: Agreement | None) -> str:
     """How the loss compares with its reference, in words."""
     if found is None:
         return f"{backend} cannot be compared: its loss or gradient is not finite"

@@ -51,7 +51,7 @@ class Workspace:
     kepts: Tensor  # (MOST_PROGRAMS,) int32
 
     @classmethod
-    def new(cls, device: torch.device) -> Workspace:
+    def empty(cls, device: torch.device) -> Workspace:
         """A workspace of zeros."""
         words = torch.zeros(16 + MOST_BINS, dtype=torch.int64, device=device)  # the ticket on a cache line of its own
         return cls(
@@ -71,9 +71,9 @@ def workspace(device: torch.device) -> Workspace:
     Other streams may be captured, or draw their memory from a graph's pool, in which nothing may be kept.
     """
     if device.type == "meta" or (device.type == "cuda" and torch.cuda.current_stream(device).cuda_stream != 0):
-        return Workspace.new(device)
+        return Workspace.empty(device)
     if device not in _workspaces:
-        _workspaces[device] = Workspace.new(device)
+        _workspaces[device] = Workspace.empty(device)
     return _workspaces[device]
 
 

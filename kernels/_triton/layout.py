@@ -21,7 +21,7 @@ class Cells:
     """Of each tensor along the merged dimensions."""
 
     @classmethod
-    def of(cls, *tensors: Tensor, by_class: tuple[bool, ...]) -> Cells:
+    def from_tensors(cls, *tensors: Tensor, by_class: tuple[bool, ...]) -> Cells:
         """Merge the dimensions of tensors with the same cells; `by_class` says which have a class dimension, 1.
 
         Channels last or without trailing dimensions, one dimension is left; contiguous, the batch and one more.

@@ -66,7 +66,7 @@ def plan_focal(
     classes = logits.shape[1]
     gamma = float(setting.gamma)
     gradient = outputs.gradient if setting.want_gradient else logits
-    cells = Cells.of(logits, targets, gradient, by_class=(True, False, True))
+    cells = Cells.from_tensors(logits, targets, gradient, by_class=(True, False, True))
     block, warps, registers = _focal_shape(classes)
     programs = programs_for(-(-cells.count // block), warps, logits.device)
     return Launch(
@@ -119,7 +119,7 @@ def plan_confusion(
     values: Tensor, targets: Tensor, ignore_index: int, classes: int, ready: bool, tally: Tensor, workspace: Workspace
 ) -> Launch:
     """The launch that counts logits, or with `ready` predictions, against the targets."""
-    cells = Cells.of(values, targets, by_class=(not ready, False))
+    cells = Cells.from_tensors(values, targets, by_class=(not ready, False))
     block = 1024 if ready else 512
     return Launch(
         _confusion_kernel,

@@ -35,7 +35,7 @@ class Fold:
     outer_dims: int  # how many of them lie outside the classes
 
     @staticmethod
-    def of(logits: Tensor) -> Fold:  # (B, C, *)
+    def from_logits(logits: Tensor) -> Fold:  # (B, C, *)
         """The fold of a tensor's memory; one that lies dense in memory can be viewed so."""
         return _fold(logits.shape, logits.stride(), logits.is_contiguous())
 
@@ -95,9 +95,9 @@ def folded(logits: Tensor, gradient: Tensor | None) -> tuple[Fold, Tensor, Tenso
     logits have been read.
     """
     if gradient is None:
-        fold = Fold.of(logits)
+        fold = Fold.from_logits(logits)
         return fold, fold.logits(logits), None
-    fold = Fold.of(gradient)
+    fold = Fold.from_logits(gradient)
     source = logits if logits.stride() == gradient.stride() else gradient.copy_(logits)
     return fold, fold.logits(source), fold.logits(gradient)
 

@@ -34,7 +34,7 @@ class ClassWeights:
         return weight_ratio(self.values)
 
     @classmethod
-    def derive(cls, recipe: Recipe, counts: ArrayLike, source: Literal["global", "batch"]) -> ClassWeights:
+    def from_counts(cls, recipe: Recipe, counts: ArrayLike, source: Literal["global", "batch"]) -> ClassWeights:
         """Weights by the recipe's scheme from counts (C,) of the dataset or the batch; ones where it asks for none."""
         if recipe.weights == "none" or recipe.scheme == "none":
             return cls(np.ones(np.asarray(counts).size), "none", "none")
@@ -45,7 +45,7 @@ class ClassWeights:
         return cls(softened * (values.size / softened.sum()), source, f"{recipe.scheme}^{recipe.weights_power:g}")
 
     @classmethod
-    def chosen(
+    def from_recipe(
         cls, recipe: Recipe, file: Path | None, counts: ArrayLike, batch_counts: ArrayLike | None = None
     ) -> ClassWeights:
         """The weights of a run: those in the file, else of the dataset's counts, or of the batch's if the recipe says.
@@ -56,14 +56,14 @@ class ClassWeights:
             return cls.from_file(file, np.asarray(counts).size)
         if recipe.weights == "batch":
             require(batch_counts is not None, "--weights", "batch", "global or none: training has no fixed batch")
-            return cls.derive(recipe, np.asarray(batch_counts), "batch")
-        weights = cls.derive(recipe, counts, "global")
+            return cls.from_counts(recipe, np.asarray(batch_counts), "batch")
+        weights = cls.from_counts(recipe, counts, "global")
         if weights.source == "none":
             _log.warning("class weights are off: a rare class counts only as much as the few cells that it covers")
         return weights
 
     @classmethod
-    def given(cls, values: ArrayLike, num_classes: int, where: str) -> ClassWeights:
+    def from_values(cls, values: ArrayLike, num_classes: int, where: str) -> ClassWeights:
         """The caller's own weights; SettingError unless they are (C,), finite, not negative and not all 0."""
         array = np.asarray(values)
         if array.shape != (num_classes,) or array.dtype.kind not in "iuf":
@@ -84,4 +84,4 @@ class ClassWeights:
     @classmethod
     def from_file(cls, file: Path, num_classes: int) -> ClassWeights:
         """Weights from a file (see `read_weights`), used as they are."""
-        return cls.given(read_weights(file), num_classes, str(file))
+        return cls.from_values(read_weights(file), num_classes, str(file))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vaefit.cache import ShardCounts, count_shards
-from vaefit.cache.communicator import Ranks
+from vaefit.cache.communicator import Communicator
 from vaefit.cache.dataset_counts import Progress
 from vaefit.cache.errors import DataError
 from vaefit.cache.shards import Data
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def counted(
-    settings: RunSettings, progress: Progress | None, data: Data | None = None, ranks: Ranks | None = None
+    settings: RunSettings, progress: Progress | None, data: Data | None = None, ranks: Communicator | None = None
 ) -> ShardCounts:
     """Counts of the whole dataset, cached ones where they are true; DataError as `count_shards`, and for one class.
 

@@ -52,7 +52,7 @@ def write_blocks(out: Path, blocks: Iterable[NDArray[Any]], new: NewGrids, overw
     refuse_existing(out, overwrite)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out) as temporary, PatientFile(temporary, "w+") as stream:
+        with replacing(out) as temporary, RetryingFile(temporary, "w+") as stream:
             try:
                 _write(stream, blocks, new)
             except (OSError, RuntimeError):
@@ -64,7 +64,7 @@ def write_blocks(out: Path, blocks: Iterable[NDArray[Any]], new: NewGrids, overw
         raise RunError("the file cannot be written", str(out), error.strerror or str(error), do) from error
 
 
-def _write(stream: PatientFile, blocks: Iterable[NDArray[Any]], new: NewGrids) -> None:
+def _write(stream: RetryingFile, blocks: Iterable[NDArray[Any]], new: NewGrids) -> None:
     with h5py.File(stream, "w") as file:
         chunk = (new.rows, *new.shape[1:])
         stored = file.create_dataset("grids", new.shape, new.dtype, chunks=chunk, compression="gzip")
@@ -86,7 +86,7 @@ def refuse_existing(out: Path, overwrite: bool) -> None:
         raise RunError("the file exists", str(out), do="Pass --overwrite, or another name.")
 
 
-class PatientFile(io.FileIO):
+class RetryingFile(io.FileIO):
     """Takes every write, and remembers the first that failed.
 
     HDF5 does not survive a write that fails under an open file: it brings the process down. So it is told that all is

@@ -15,7 +15,7 @@ from ..metrics.diagnosis import Cause
 from ..model.beta_vae import BetaVAE
 from ..model.user_model import DEFAULT_LATENT
 from ..recipe import DEFAULT_LR, RECIPES, Recipe
-from .failed_run import Patient
+from .failed_run import FailedRun
 
 FACTOR = 8.0
 """Between a rate and the lower and the higher one that are tried beside it."""
@@ -50,7 +50,7 @@ class Change:
     """Fit the model in the mode of evaluation, in which it draws nothing."""
 
 
-def deviations(patient: Patient) -> Iterator[Change]:
+def deviations(patient: FailedRun) -> Iterator[Change]:
     """Each setting that is not the default recipe's, put back. What was measured to matter most comes first."""
     recipe = patient.recipe
     if largest_beta(recipe) > 0:
@@ -78,7 +78,7 @@ def deviations(patient: Patient) -> Iterator[Change]:
         yield Change("the same grids every step", "--no-resample", "data problem", {"resample": False})
 
 
-def longer(patient: Patient) -> Change | None:
+def longer(patient: FailedRun) -> Change | None:
     """More steps, for a run that may just have been short; None for others."""
     if patient.recipe.iterations >= FEW_UPDATES:
         return None
@@ -86,7 +86,7 @@ def longer(patient: Patient) -> Change | None:
     return Change("more steps", option, "too few steps", {"iterations": Recipe.iterations})
 
 
-def variations(patient: Patient, samples: bool) -> Iterator[Change]:
+def variations(patient: FailedRun, samples: bool) -> Iterator[Change]:
     """Other settings than the default recipe's, for a run that fails under it as well.
 
     `samples`: the model draws something in training.
@@ -112,7 +112,7 @@ def variations(patient: Patient, samples: bool) -> Iterator[Change]:
         yield Change("gamma 0", "--gamma 0", "loss or weights wrong", {"gamma": 0.0})
 
 
-def one_grid(patient: Patient) -> Change | None:
+def one_grid(patient: FailedRun) -> Change | None:
     """The run on the first grid alone; None where it was alone already."""
     batch = patient.batch
     if len(batch.grids) == 1:
@@ -123,12 +123,12 @@ def one_grid(patient: Patient) -> Change | None:
     return Change("one grid", option, "too little capacity", batch=first)
 
 
-def faster(patient: Patient) -> Change:
+def faster(patient: FailedRun) -> Change:
     """The higher rate."""
     return _rate(patient.recipe, patient.recipe.rate * FACTOR)
 
 
-def whole_recipe(patient: Patient) -> Change:
+def whole_recipe(patient: FailedRun) -> Change:
     """Every setting as the default recipe has it, but for a foreign model's own initialisation."""
     kept: tuple[str, ...] = ("iterations", "target", "stop_when")
     if not patient.adapter.ours and patient.recipe.init is None:
@@ -140,13 +140,13 @@ def whole_recipe(patient: Patient) -> Change:
     return Change("the default recipe", option, "learning rate", knobs, derived_weights(patient))
 
 
-def derived_weights(patient: Patient) -> ClassWeights:
+def derived_weights(patient: FailedRun) -> ClassWeights:
     """Weights by the default scheme from the batch, which behave as those of the whole dataset do."""
     counts = patient.batch.counts(patient.adapter.classes, patient.ignore_index)
-    return ClassWeights.derive(Recipe(), counts, "batch")
+    return ClassWeights.from_counts(Recipe(), counts, "batch")
 
 
-def _differ(patient: Patient, derived: ClassWeights) -> bool:
+def _differ(patient: FailedRun, derived: ClassWeights) -> bool:
     """The weights are far from those of the batch, as those of the whole dataset never are."""
     if patient.weights.source in ("global", "batch") and patient.weights.scheme == Recipe.scheme:
         return False
@@ -164,17 +164,17 @@ def _rate(recipe: Recipe, rate: float) -> Change:
     return Change(name, f"--lr {rate:.3g}", "learning rate", {"lr": rate})
 
 
-def _rescaled(patient: Patient) -> Change:
+def _rescaled(patient: FailedRun) -> Change:
     knobs = {"init": "rescaled", **_tested_anew(patient)}
     return Change("rescaled initialisation", "--init rescaled", "initialisation", knobs)
 
 
-def _tested(patient: Patient) -> bool:
+def _tested(patient: FailedRun) -> bool:
     """A range test chose the rate, which is then no deviation, however far it is from our own network's."""
     return patient.result.start.range_test is not None
 
 
-def _tested_anew(patient: Patient) -> dict[str, Any]:
+def _tested_anew(patient: FailedRun) -> dict[str, Any]:
     """The rate of a range test was chosen for the model as it was: what changes that chooses again."""
     return {"lr": "auto"} if _tested(patient) else {}
 

@@ -20,7 +20,7 @@ from ..recipe import Init, Recipe
 
 
 @dataclass(frozen=True)
-class Patient:
+class FailedRun:
     """A failed run. Its model is taken to other states; who looks at it puts the final one back."""
 
     model: nn.Module

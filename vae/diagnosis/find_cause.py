@@ -8,7 +8,7 @@ from ..metrics.diagnosis import Cause, Control, Diagnosis, Finding
 from ..model.state import Snapshot
 from . import gradient_flow, input_target_pairs, model_probes
 from .changes import Change, deviations, faster, longer, one_grid, variations, whole_recipe
-from .failed_run import Patient
+from .failed_run import FailedRun
 from .model_probes import SAME, Spread
 from .reruns import SHORT, OnControl, Overfit, Reruns
 
@@ -22,7 +22,7 @@ FALLING = 0.9
 """A loss that fell below this share of itself over the last quarter of the steps was not done."""
 
 
-def find_cause(patient: Patient, overfit: Overfit, on_control: OnControl | None = None) -> Diagnosis:
+def find_cause(patient: FailedRun, overfit: Overfit, on_control: OnControl | None = None) -> Diagnosis:
     """Name the cause of a failed run, with two numbers and the change that mended it.
 
     In this order: pairs that no model can learn; a setting that mends the run when it alone is put back; logits that
@@ -34,7 +34,7 @@ def find_cause(patient: Patient, overfit: Overfit, on_control: OnControl | None 
         overfit: runs the model again; `vaefit.vae.overfit`.
         on_control: called with what is changed in a rerun and the record of its step.
     """
-    final = Snapshot.of(patient.model)
+    final = Snapshot.from_model(patient.model)
     try:
         return _Search.begin(patient, overfit, on_control).diagnosis()
     finally:
@@ -45,7 +45,7 @@ def find_cause(patient: Patient, overfit: Overfit, on_control: OnControl | None 
 class _Search:
     """The state of one diagnosis."""
 
-    patient: Patient
+    patient: FailedRun
     reruns: Reruns
     wrong: tuple[Change, ...]
     """The settings that are not the default recipe's, put back."""
@@ -66,7 +66,7 @@ class _Search:
     """What every rerun changes: a run that was too short to show anything is run for longer."""
 
     @classmethod
-    def begin(cls, patient: Patient, overfit: Overfit, on_control: OnControl | None) -> _Search:
+    def begin(cls, patient: FailedRun, overfit: Overfit, on_control: OnControl | None) -> _Search:
         """Measure all that needs no training."""
         found = [
             model_probes.latent_finding(patient),

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from ..model.state import evaluating
 from ..objective.objective import NO_LABEL, Objective
-from .failed_run import Patient
+from .failed_run import FailedRun
 
 NAMED = 3
 """Layers that are named; more are counted."""
 
 
-def blocked_parameters(patient: Patient) -> tuple[str, ...]:
+def blocked_parameters(patient: FailedRun) -> tuple[str, ...]:
     """The parameters that never have a gradient: neither at the start nor after the rescaled initialisation.
 
     One that is only 0 at the start, as all are below a layer of zeros, is the initialisation's fault; one that is
@@ -27,7 +27,7 @@ def blocked_parameters(patient: Patient) -> tuple[str, ...]:
     return tuple(name for name, _ in patient.model.named_parameters() if name in blocked)
 
 
-def cut_off(patient: Patient, blocked: tuple[str, ...]) -> tuple[str, ...]:
+def cut_off(patient: FailedRun, blocked: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the blocked parameters that are neither frozen nor of a layer that is never called: a mistake."""
     called: set[str] = set()
     modules = dict(patient.model.named_modules())
@@ -62,7 +62,7 @@ def layers_of(parameters: tuple[str, ...], model: nn.Module) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _without_gradient(patient: Patient) -> set[str]:
+def _without_gradient(patient: FailedRun) -> set[str]:
     """The names of parameters whose gradient of the focal loss on the batch is missing or 0.
 
     What logvar alone depends on is not among them: where z is mu, the loss does not ask for it.
@@ -96,7 +96,7 @@ def _reached(model: nn.Module, value: Tensor) -> set[str]:
     return {name for (name, _), g in zip(named, found, strict=True) if g is not None and not bool((g == 0).all())}
 
 
-def _latent(patient: Patient) -> int:
+def _latent(patient: FailedRun) -> int:
     size = getattr(patient.model, "latent_dim", None)
     assert isinstance(size, int)  # a BetaVAE has it
     return size

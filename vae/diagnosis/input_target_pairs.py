@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..data.batch import Batch
-from ..metrics.accuracy import Accuracies, Labels, Shares, retrieval
+from ..metrics.accuracy import Accuracies, BaselineShares, Labels, retrieval
 from ..metrics.diagnosis import Finding
 from ..metrics.verdict import Evidence, memorised
 
@@ -51,8 +51,8 @@ def contradiction_finding(batch: Batch, classes: int, ignore_index: int | None, 
         return None
     kept = np.ones(best.shape, dtype=bool) if ignore_index is None else batch.targets != ignore_index
     pairs = batch.targets[kept] * classes + best[kept]
-    accuracies = Accuracies.of(np.bincount(pairs, minlength=classes * classes).reshape(classes, classes))
-    skill = Shares.of(batch.targets, classes, ignore_index).skill(accuracies.pixel)
+    accuracies = Accuracies.from_confusion(np.bincount(pairs, minlength=classes * classes).reshape(classes, classes))
+    skill = BaselineShares.from_targets(batch.targets, classes, ignore_index).skill(accuracies.pixel)
     evidence = Evidence(accuracies, skill, retrieval(best, batch.targets, ignore_index), len(best))
     words = (
         f"{torn} of {len(best)} grids have equals with another target; the best answer to them reaches pixel accuracy "

@@ -14,7 +14,7 @@ from ..metrics.accuracy import Labels
 from ..metrics.diagnosis import Finding
 from ..model.beta_vae import MU_LIMIT, BetaVAE
 from ..model.state import evaluating
-from .failed_run import Patient
+from .failed_run import FailedRun
 
 SAME = 1e-6
 """Logits that differ by less than this share of their size are the same."""
@@ -42,7 +42,7 @@ class Spread:
         return not self.logits <= max(SAME, TRACE * (self.mu or 0.0))  # what is not a number shows nothing
 
 
-def spread(patient: Patient) -> Spread:
+def spread(patient: FailedRun) -> Spread:
     """How far mu and the logits of the model as it is tell the grids of the batch apart."""
     with evaluating(patient.model), torch.no_grad():
         logits, mu, _ = patient.adapter.outputs(patient.model, patient.inputs())
@@ -54,7 +54,7 @@ def _relative_spread(values: Tensor) -> float:
     return float((values - values.mean(dim=0)).square().mean().sqrt() / values.square().mean().sqrt().clamp_min(1e-300))
 
 
-def latent_finding(patient: Patient) -> Finding | None:
+def latent_finding(patient: FailedRun) -> Finding | None:
     """What zeroing z and shuffling it across the batch does to the reconstruction; None where no latent can be set."""
     changed = latent_use(patient)
     if changed is None:
@@ -64,7 +64,7 @@ def latent_finding(patient: Patient) -> Finding | None:
     return Finding("use of the latent", words, suspicious=shuffled == 0)
 
 
-def latent_use(patient: Patient) -> tuple[float, float] | None:
+def latent_use(patient: FailedRun) -> tuple[float, float] | None:
     """Share of predicted cells that change when z = mu is zeroed, and when it is shuffled across the batch.
 
     For a model with `decode`, which gives the logits of z = mu back; None for others, and for a batch of one.
@@ -92,7 +92,7 @@ def latent_use(patient: Patient) -> tuple[float, float] | None:
     )
 
 
-def decoder_reads(patient: Patient) -> bool | None:
+def decoder_reads(patient: FailedRun) -> bool | None:
     """True where `decode` gives other logits for other z; None for a model without a latent or without `decode`."""
     decode = getattr(patient.model, "decode", None)
     if not callable(decode) or not patient.adapter.gives.latent:
@@ -107,7 +107,7 @@ def decoder_reads(patient: Patient) -> bool | None:
     return isinstance(found, Tensor) and _relative_spread(found) > SAME
 
 
-def samples_in_training(patient: Patient) -> bool:
+def samples_in_training(patient: FailedRun) -> bool:
     """True where the logits of one batch differ from call to call in training, but not in evaluation."""
 
     def twice() -> bool:
@@ -123,7 +123,7 @@ def samples_in_training(patient: Patient) -> bool:
     return False
 
 
-def saturation_finding(patient: Patient) -> Finding | None:
+def saturation_finding(patient: FailedRun) -> Finding | None:
     """How much of mu stands at its limits, where our own network clamps it."""
     if not isinstance(patient.model, BetaVAE):
         return None
@@ -133,7 +133,7 @@ def saturation_finding(patient: Patient) -> Finding | None:
     return Finding("saturated mu", f"{100 * share:.1f} % of mu is at its limit of {MU_LIMIT:g}", share > SATURATED)
 
 
-def logits_finding(patient: Patient) -> Finding:
+def logits_finding(patient: FailedRun) -> Finding:
     """Whether the logits look like something else: probabilities, what a ReLU left, or next to nothing."""
     logits = _logits(patient).double()
     name, size = "logits", float(logits.square().mean().sqrt())
@@ -148,7 +148,7 @@ def logits_finding(patient: Patient) -> Finding:
     return Finding(name, f"from {low:.3g} to {high:.3g}, root mean square {size:.2g}", size < FAINT)
 
 
-def dead_units_finding(patient: Patient) -> Finding | None:
+def dead_units_finding(patient: FailedRun) -> Finding | None:
     """The layer with most units that no grid of the batch wakes; sees `nn.ReLU` modules."""
     counts: dict[str, tuple[int, int]] = {}
 
@@ -172,7 +172,7 @@ def dead_units_finding(patient: Patient) -> Finding | None:
     return Finding("dead units", f"{dead} of {of} units of {layer} answer no grid of the batch", dead / of > DEAD)
 
 
-def first_not_finite(patient: Patient) -> str | None:
+def first_not_finite(patient: FailedRun) -> str | None:
     """The first layer, in the order of the calls, whose output on the batch is not finite; None where all is."""
     found: list[str] = []
 
@@ -195,12 +195,12 @@ def first_not_finite(patient: Patient) -> str | None:
     return found[0] if found else "forward"
 
 
-def predictions(patient: Patient) -> Labels:
+def predictions(patient: FailedRun) -> Labels:
     """(B, H, W), what the model as it is answers."""
     return _logits(patient).argmax(dim=1).cpu().numpy()
 
 
-def absent_finding(patient: Patient) -> Finding:
+def absent_finding(patient: FailedRun) -> Finding:
     """Which classes the targets of the batch do not hold."""
     counts = patient.batch.counts(patient.adapter.classes, patient.ignore_index)
     absent = np.flatnonzero(counts == 0)
@@ -209,6 +209,6 @@ def absent_finding(patient: Patient) -> Finding:
     return Finding("classes in the batch", words, suspicious=False)
 
 
-def _logits(patient: Patient) -> Tensor:
+def _logits(patient: FailedRun) -> Tensor:
     with evaluating(patient.model), torch.no_grad():
         return patient.adapter.outputs(patient.model, patient.inputs())[0]

@@ -15,7 +15,7 @@ from ..fitting.result import OverfitResult, Record
 from ..metrics.diagnosis import Control
 from ..model.beta_vae import BetaVAE
 from .changes import Change
-from .failed_run import Patient
+from .failed_run import FailedRun
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -61,7 +61,7 @@ class _AsEvaluated(nn.Module):
 class Reruns:
     """Runs changes, and remembers what came of them and what the budget did not reach."""
 
-    patient: Patient
+    patient: FailedRun
     overfit: Overfit
     planned: int
     """How many changes there may be; each has an equal share of the budget."""

@@ -11,7 +11,7 @@ from ..objective.objective import Losses
 from ..optim.train_step import Step
 from ..recipe import Recipe
 from .global_objective import GlobalObjective
-from .process_group import Job, losing
+from .process_group import ProcessGroup, losing
 
 _Parts = tuple[Tensor | None, ...]
 
@@ -40,9 +40,9 @@ class DistributedStep(Step):
     wrapped: DistributedDataParallel = field(kw_only=True)
 
     @classmethod
-    def over(cls, job: Job, step: Step, recipe: Recipe) -> DistributedStep:
+    def from_step(cls, job: ProcessGroup, step: Step, recipe: Recipe) -> DistributedStep:
         """The same step over the ranks of a job; the parameters become those of rank 0."""
-        module = _Forward(step, GlobalObjective.over(job, step.objective))
+        module = _Forward(step, GlobalObjective.from_objective(job, step.objective))
         # with z = mu and beta 0 nothing hangs on the variance; a model of one's own may leave out whatever it likes
         all_used = step.adapter.ours and (recipe.z == "sample" or (recipe.beta > 0 and recipe.beta_ramp is None))
         wrapped = DistributedDataParallel(module, find_unused_parameters=not all_used)

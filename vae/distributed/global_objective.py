@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..objective.objective import Losses, Objective, kl_per_dimension
 from ..recipe import FitReduction
-from .process_group import Job
+from .process_group import ProcessGroup
 
 
 class _Valued(torch.autograd.Function):
@@ -40,10 +40,10 @@ class GlobalObjective:
     """Of a rank's own rows, by reduction `sum`."""
     reduction: FitReduction
     """Of the whole batch."""
-    job: Job
+    job: ProcessGroup
 
     @classmethod
-    def over(cls, job: Job, objective: Objective) -> GlobalObjective:
+    def from_objective(cls, job: ProcessGroup, objective: Objective) -> GlobalObjective:
         """The same objective over the ranks of a job."""
         return cls(replace(objective, reduction="sum"), objective.reduction, job)
 

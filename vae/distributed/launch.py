@@ -28,7 +28,7 @@ class Launch:
         return f"{os.environ.get('TORCHELASTIC_RUN_ID', '')}/{platform.node()}/{os.getppid()}"
 
     @classmethod
-    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> Launch | None:
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Launch | None:
         """None for a process by itself, which a job of one rank is as well; SettingError for what is no number.
 
         Whoever starts ranks without saying how many are on a machine is taken to start one on each.

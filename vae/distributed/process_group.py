@@ -50,13 +50,13 @@ class LostRankError(RunError):
     """Another rank is gone, and left no word."""
 
     @classmethod
-    def of(cls, got: str) -> LostRankError:
+    def from_text(cls, got: str) -> LostRankError:
         """`got` is what the network says."""
         return cls("another process of the job is gone", got=got, do="torchrun's report says which, and how it ended.")
 
 
-class Job:
-    """The ranks of a job, as one of them sees them; a `cache.ranks.Ranks`, over gloo, and NCCL for tensors on a GPU."""
+class ProcessGroup:
+    """The ranks of a torchrun job: a `Communicator` over gloo, and over NCCL for tensors on a GPU."""
 
     def __init__(self, launch: Launch) -> None:
         """Join; RunError where the others cannot be reached."""
@@ -132,7 +132,7 @@ class Job:
         try:
             self._asked.allreduce([torch.zeros(1)], told).wait()
         except RuntimeError as error:
-            return LostRankError.of(_line(error)) if "by peer" in str(error) else None
+            return LostRankError.from_text(_line(error)) if "by peer" in str(error) else None
         return None
 
     def first_failure(self, mine: _Failure | None, wait: float = 0.0) -> _Failure | None:
@@ -141,10 +141,10 @@ class Job:
         with suppress(RuntimeError):  # the store is gone too
             if mine is not None:
                 told = self._store.compare_set(_FAILURE, "", mine.text())
-                return _Failure.of_text(told)
+                return _Failure.from_text(told)
             while True:
                 if self._store.check([_FAILURE]):
-                    return _Failure.of_text(self._store.get(_FAILURE))
+                    return _Failure.from_text(self._store.get(_FAILURE))
                 if time.monotonic() >= until:
                     break
                 time.sleep(0.05)
@@ -161,7 +161,7 @@ class _Failure:
         return pickle.dumps((self.rank, self.error)).hex()
 
     @classmethod
-    def of_text(cls, text: str | bytes) -> _Failure:
+    def from_text(cls, text: str | bytes) -> _Failure:
         return cls(*pickle.loads(bytes.fromhex(text if isinstance(text, str) else text.decode())))
 
     def anywhere(self) -> VaefitError | KeyboardInterrupt:
@@ -178,12 +178,12 @@ class _Ended(KeyboardInterrupt):
 
 
 @contextmanager
-def joined(launch: Launch) -> Iterator[Job]:
+def joined(launch: Launch) -> Iterator[ProcessGroup]:
     """Be one of the job's ranks. The first error of any of them is raised on all; what else happens is raised as it is.
 
     An error that is none of ours, a mistake, keeps its traceback on the rank that made it.
     """
-    job = Job(launch)
+    job = ProcessGroup(launch)
     try:
         with _signals():
             yield job
@@ -195,7 +195,7 @@ def joined(launch: Launch) -> Iterator[Job]:
         job.first_failure(_Failure(job.rank, None))
         raise
     except (LostRankError, dist.DistError) as error:
-        lost = error if isinstance(error, LostRankError) else LostRankError.of(_line(error))
+        lost = error if isinstance(error, LostRankError) else LostRankError.from_text(_line(error))
         raise _reported(job.first_failure(None, _PATIENCE) or lost) from error
     except Exception as error:
         told = error if isinstance(error, VaefitError) else _plain(error)
@@ -243,7 +243,7 @@ def losing() -> Iterator[None]:
         yield
     except RuntimeError as error:
         if _by_network(error):
-            raise LostRankError.of(_line(error)) from error
+            raise LostRankError.from_text(_line(error)) from error
         raise
 
 

@@ -44,7 +44,7 @@ class Machine:
     """Bytes that are free where the cache folder lies."""
 
     @classmethod
-    def look(cls) -> Machine:
+    def from_system(cls) -> Machine:
         """Look at this machine; an answer that it does not give is None."""
         problem, free = _cache()
         memory, memory_free = total_memory(), free_memory()

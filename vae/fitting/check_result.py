@@ -33,7 +33,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Check:
+class OverfitRun:
     """A finished check."""
 
     settings: CheckSettings

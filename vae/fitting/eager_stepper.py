@@ -17,7 +17,7 @@ REPEATS = 50
 """A resampled batch is drawn from this many shuffled copies of its grids."""
 
 
-class Stepwise:
+class EagerStepper:
     """Every recipe on every model and device."""
 
     def __init__(self, step: Step, recipe: Recipe, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> None:

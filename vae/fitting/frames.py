@@ -16,7 +16,7 @@ MOST_CELLS = 1 << 17
 
 
 @dataclass(frozen=True)
-class Film:
+class Frames:
     """The reconstructions of the first grids of the batch, at steps spread evenly over the run."""
 
     steps: tuple[int, ...]
@@ -25,7 +25,7 @@ class Film:
     """(F, G, H, W) predicted classes of the batch's first G grids."""
 
 
-class Camera:
+class FrameRecorder:
     """Takes the frames of a run whose length is not known: when there are too many, every other one is dropped."""
 
     def __init__(self, grids: Labels) -> None:
@@ -45,7 +45,7 @@ class Camera:
             self._every *= 2
             self._frames = {s: frame for s, frame in self._frames.items() if s % self._every == 0 or s == step}
 
-    def film(self) -> Film:
+    def film(self) -> Frames:
         """What was taken so far; at least one frame must have been."""
         steps = sorted(self._frames)
-        return Film(tuple(steps), np.stack([self._frames[step] for step in steps]))
+        return Frames(tuple(steps), np.stack([self._frames[step] for step in steps]))

@@ -66,7 +66,7 @@ class Ring:
         return schedule.index_select(0, self.row).squeeze(0)
 
 
-class Windowed:
+class GraphStepper:
     """A BetaVAE on its whole batch with z = mu, each step a replay."""
 
     def __init__(self, step: Step, recipe: Recipe, inputs: Tensor, targets: Tensor, size: int = WINDOW) -> None:

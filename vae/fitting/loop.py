@@ -14,25 +14,25 @@ from torch import Tensor
 from vaefit.kernels import choose_backend
 
 from ..errors import RunError
-from ..metrics.accuracy import Accuracies, Labels, Shares, retrieval
+from ..metrics.accuracy import Accuracies, BaselineShares, Labels, retrieval
 from ..metrics.verdict import Evidence, memorised
 from ..objective.objective import NO_LABEL
 from ..optim.train_step import Step
 from ..recipe import Recipe
-from .frames import Camera
+from .frames import FrameRecorder
 from .result import Record
-from .stepper import Motion
+from .stepper import Stepper
 
 
 class Fit:
     """The loop over the steps of one run."""
 
     def __init__(
-        self, motion: Motion, step: Step, recipe: Recipe, inputs: Tensor, targets: Tensor, shares: Shares
+        self, motion: Stepper, step: Step, recipe: Recipe, inputs: Tensor, targets: Tensor, shares: BaselineShares
     ) -> None:
         self.motion, self.step, self.recipe = motion, step, recipe
         self.inputs, self.targets, self.shares = inputs, targets, shares
-        self.camera = Camera(targets.cpu().numpy())
+        self.camera = FrameRecorder(targets.cpu().numpy())
         self.updates = 0
         self.diverged: str | None = None
 
@@ -52,7 +52,7 @@ class Fit:
                 loss=measured.loss,
                 focal=measured.focal,
                 kl=measured.kl,
-                accuracies=Accuracies.of(measured.counts),
+                accuracies=Accuracies.from_confusion(measured.counts),
                 beta=self.recipe.beta_at(self.updates),
             )
             if not math.isfinite(record.loss):

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..model.state import Snapshot
 from ..recipe import Recipe
-from .stepper import Motion
+from .stepper import Stepper
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Far below and far above what networks need; the next one to a good rate is good as well."""
@@ -34,7 +34,7 @@ class RangeTest:
 
 
 def range_test(
-    model: nn.Module, recipe: Recipe, motion: Callable[[Recipe], Motion], reseed: Callable[[], None]
+    model: nn.Module, recipe: Recipe, motion: Callable[[Recipe], Stepper], reseed: Callable[[], None]
 ) -> RangeTest:
     """Make the first steps at each rate and choose one; the model is left as it was.
 
@@ -46,7 +46,7 @@ def range_test(
         motion: makes the steps of the model under a recipe.
         reseed: puts the random numbers back to where the run starts: every rate sees the same, and so does the run.
     """
-    start = Snapshot.of(model)
+    start = Snapshot.from_model(model)
     losses = []
     for rate in RATES:
         trial = replace(recipe, lr=rate)
@@ -61,7 +61,7 @@ def range_test(
     return RangeTest(next(rate for rate, loss in finite if loss <= NEAR * least), tuple(losses))
 
 
-def _loss(motion: Motion, steps: int) -> float | None:
+def _loss(motion: Stepper, steps: int) -> float | None:
     for updates in range(steps):
         motion.measure(updates)
         _, norm = motion.update(updates)

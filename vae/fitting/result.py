@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from ..data.batch import Batch
 from ..data.class_weights import ClassWeights
-from ..metrics.accuracy import Accuracies, Shares
+from ..metrics.accuracy import Accuracies, BaselineShares
 from ..metrics.diagnosis import Diagnosis
 from ..metrics.verdict import Judgement, Verdict
-from ..objective.agreement import Difference
+from ..objective.agreement import Agreement
 from ..recipe import Recipe
-from .frames import Film
-from .run_setup import Start
+from .frames import Frames
+from .run_setup import RunHeader
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class OverfitResult:
     """Of the final reconstruction."""
     confusion: NDArray[np.int64]
     """(C, C) counts of the final reconstruction, row = target, column = prediction."""
-    shares: Shares
+    shares: BaselineShares
     skill: float | None
     retrieval: float | None
     distinct_pictures: int
@@ -65,13 +65,13 @@ class OverfitResult:
     weights: ClassWeights
     recipe: Recipe
     backend: str
-    start: Start
+    start: RunHeader
     """What was found before the first step."""
     seconds: float
     history: tuple[Record, ...]
     predictions: NDArray[np.int64]
     """(B, H, W), the final reconstruction."""
-    film: Film
+    film: Frames
     ignore_index: int | None
     diagnosis: Diagnosis | None = None
     """Why it failed; None where it passed, and where nobody asked."""
@@ -82,8 +82,8 @@ class OverfitResult:
         return self.judgement.verdict
 
     @property
-    def preflight(self) -> Difference | None:
-        """How far the loss is from its float64 reference on this batch; see `Start`."""
+    def preflight(self) -> Agreement | None:
+        """How far the loss is from its float64 reference on this batch; see `RunHeader`."""
         return self.start.preflight
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ..objective.agreement import Difference
+from ..objective.agreement import Agreement
 
 if TYPE_CHECKING:
     from ..model.adapter import Adapter
@@ -24,10 +24,10 @@ class StepChoice:
 
 
 @dataclass(frozen=True)
-class Start:
+class RunHeader:
     """What is known when the model has been looked at."""
 
-    preflight: Difference | None
+    preflight: Agreement | None
     """None where no gradient of these settings is finite: nothing can be compared, and the verdict tells of it."""
     steps: StepChoice
     model: str

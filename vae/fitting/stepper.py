@@ -8,7 +8,7 @@ from ..metrics.accuracy import Labels
 from ..objective.objective import Measured
 
 
-class Motion(Protocol):
+class Stepper(Protocol):
     """Makes the steps of one run, each asked for in turn: measured, then updated."""
 
     def measure(self, updates: int) -> Measured:

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vaefit.cache.communicator import Ranks, every_rank
+from vaefit.cache.communicator import Communicator, every_rank
 from vaefit.cache.errors import SettingError, require, require_range
 from vaefit.cache.shards import Data
 
@@ -83,7 +83,7 @@ def open_loader(
     window: int = 65536,
     classes: int,
     ignore_index: int | None = None,
-    ranks: Ranks | None = None,
+    ranks: Communicator | None = None,
 ) -> Iterator[Loader]:
     """The grids of one role, for as long as they are needed.
 
@@ -107,7 +107,7 @@ def open_loader(
     require_range("--workers", workers, 1, MAX_WORKERS)
     require_range("--window", window, 1, MAX_WINDOW)
     require(mode in get_args(Mode), "--loader", mode, f"one of {', '.join(get_args(Mode))}")
-    source = Source.of(data, split, role, classes, ignore_index)
+    source = Source.from_split(data, split, role, classes, ignore_index)
     if role == "train" and batch_size > source.size:
         raise SettingError(
             f"the batch is larger than the split, which has {source.size:,} grids to train on",
@@ -115,7 +115,7 @@ def open_loader(
             str(batch_size),
             f"Pass --batch-size {source.size} or less, or leave more grids to train on.",
         )
-    share = Share.of_ranks(ranks)
+    share = Share.from_communicator(ranks)
     if role == "train" and batch_size < share.ranks:
         what, do = "the batch has no grid for each rank", f"Pass --batch-size {share.ranks} or more, or start fewer."
         raise SettingError(what, "--batch-size", f"{batch_size} over {share.ranks} ranks", do)

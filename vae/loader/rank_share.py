@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vaefit.cache.communicator import Ranks, portion
+from vaefit.cache.communicator import Communicator, portion
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Share:
     ranks: int = 1
 
     @classmethod
-    def of_ranks(cls, ranks: Ranks | None) -> Share:
+    def from_communicator(cls, ranks: Communicator | None) -> Share:
         """That of this process; None is a process by itself."""
         return ALONE if ranks is None else cls(ranks.rank, ranks.size)
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-Key = TypeVar("Key")
+CacheKey = TypeVar("CacheKey")
 Read = TypeVar("Read")
 
 
-class ReadAhead(Generic[Key, Read]):
+class ReadAhead(Generic[CacheKey, Read]):
     """What `read` gives for each key, in the order of the keys, read by threads before it is asked for.
 
     So many things are in memory at once as there are workers, and the one that `next` gave last, which its user lets go
@@ -20,7 +20,9 @@ class ReadAhead(Generic[Key, Read]):
     after a no is dropped. An exception of `read` is raised, as it is, by the `next` that asks for what it was to read.
     """
 
-    def __init__(self, read: Callable[[Key, Callable[[], bool]], Read], keys: Iterable[Key], workers: int) -> None:
+    def __init__(
+        self, read: Callable[[CacheKey, Callable[[], bool]], Read], keys: Iterable[CacheKey], workers: int
+    ) -> None:
         self._read, self._keys, self._workers = read, iter(keys), workers
         self._stopped = threading.Event()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="vaefit-loader")

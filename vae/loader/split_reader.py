@@ -40,7 +40,7 @@ class Source:
     """(M,), grids of the role in each block."""
 
     @classmethod
-    def of(cls, data: Data, split: Split, role: Role, classes: int, ignore_index: int | None) -> Source:
+    def from_split(cls, data: Data, split: Split, role: Role, classes: int, ignore_index: int | None) -> Source:
         """Look at the dataset, without reading a grid.
 
         DataError as `Grids`, where the split is of another dataset, and where no grid has the role.

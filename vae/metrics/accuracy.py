@@ -24,7 +24,7 @@ class Accuracies:
     """(C,), cells predicted as each class."""
 
     @classmethod
-    def of(cls, counts: NDArray[np.int64]) -> Accuracies:
+    def from_confusion(cls, counts: NDArray[np.int64]) -> Accuracies:
         """Take them from counts, row = target, column = prediction; at least one cell must have been counted."""
         held = counts.sum(axis=1)
         present = held > 0
@@ -48,7 +48,7 @@ class Accuracies:
 
 
 @dataclass(frozen=True)
-class Shares:
+class BaselineShares:
     """What answers that do not look at the input score on targets (B, H, W)."""
 
     background: float
@@ -59,13 +59,13 @@ class Shares:
     """How many cells count."""
 
     @classmethod
-    def of(cls, targets: Labels, num_classes: int, ignore_index: int | None) -> Shares:
+    def from_targets(cls, targets: Labels, num_classes: int, ignore_index: int | None) -> BaselineShares:
         """Take them from the targets; at least one cell must not be ignored."""
         kept = _kept(targets, ignore_index)
-        return cls.of_positions(np.stack([((targets == c) & kept).sum(axis=0) for c in range(num_classes)]))
+        return cls.from_position_counts(np.stack([((targets == c) & kept).sum(axis=0) for c in range(num_classes)]))
 
     @classmethod
-    def of_positions(cls, held: NDArray[np.int64]) -> Shares:
+    def from_position_counts(cls, held: NDArray[np.int64]) -> BaselineShares:
         """Take them from (C, H, W), how many grids hold class c at a position; at least one must."""
         total = int(held.sum())
         return cls(int(held.max(axis=0).sum()) / total, int(held.sum(axis=(1, 2)).max()) / total, total)

@@ -24,7 +24,7 @@ LARGE_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Clues:
+class AdviceContext:
     """What a run shows beside its last reconstruction."""
 
     cells: int = 0
@@ -42,33 +42,33 @@ class Clues:
     """The loss at the end over the loss at three quarters of the steps; None for a run of a few steps."""
 
 
-NO_CLUES = Clues()
+NO_CLUES = AdviceContext()
 
-Rule = Callable[[Recipe, Clues], "str | None"]
+Rule = Callable[[Recipe, AdviceContext], "str | None"]
 
 
-def after_divergence(recipe: Recipe, clues: Clues) -> str:
+def after_divergence(recipe: Recipe, clues: AdviceContext) -> str:
     """The next step after a loss or a gradient that was not finite."""
     return _first((_gamma, _huge_beta, _diverged), recipe, clues)
 
 
-def after_failure(recipe: Recipe, clues: Clues) -> str:
+def after_failure(recipe: Recipe, clues: AdviceContext) -> str:
     """The next step after a run that ended COLLAPSED or LEARNING: what was measured to matter most comes first."""
     return _first(_RULES, recipe, clues)
 
 
-def _first(rules: Iterable[Rule], recipe: Recipe, clues: Clues) -> str:
+def _first(rules: Iterable[Rule], recipe: Recipe, clues: AdviceContext) -> str:
     return next(found for rule in rules if (found := rule(recipe, clues)) is not None)
 
 
-def _unweighted(_: Recipe, clues: Clues) -> str | None:
+def _unweighted(_: Recipe, clues: AdviceContext) -> str | None:
     if clues.unweighted is None:
         return None
     instead = " instead of --weights-file" if clues.weights_file else ""
     return f"The loss does not see class {clues.unweighted}, whose weight is 0: try --weights global{instead}."
 
 
-def _beta(recipe: Recipe, clues: Clues) -> str | None:
+def _beta(recipe: Recipe, clues: AdviceContext) -> str | None:
     beta = largest_beta(recipe)
     per_cell = recipe.reduction == "mean"
     if beta * (clues.cells if per_cell else 1) < STRONG_BETA:
@@ -77,7 +77,7 @@ def _beta(recipe: Recipe, clues: Clues) -> str | None:
     return f"The KL term (beta {beta:g}{scale}) works against memorising: try {_no_beta(recipe)}."
 
 
-def _huge_beta(recipe: Recipe, _: Clues) -> str | None:
+def _huge_beta(recipe: Recipe, _: AdviceContext) -> str | None:
     beta = largest_beta(recipe)
     return f"The KL term (beta {beta:g}) may be what grew: try {_no_beta(recipe)}." if beta >= 1 else None
 
@@ -86,19 +86,19 @@ def _no_beta(recipe: Recipe) -> str:
     return "--beta 0" if recipe.beta_ramp is None else "--beta-ramp 0,0,0"
 
 
-def _gamma(recipe: Recipe, _: Clues) -> str | None:
+def _gamma(recipe: Recipe, _: AdviceContext) -> str | None:
     if recipe.gamma <= LARGE_GAMMA:
         return None
     return f"gamma {recipe.gamma:g} takes the loss from every cell that is half right: try --gamma {Recipe.gamma:g}."
 
 
-def _clip(recipe: Recipe, _: Clues) -> str | None:
+def _clip(recipe: Recipe, _: AdviceContext) -> str | None:
     if recipe.optimiser != "adam" or not 0 < recipe.clip < SMALL_CLIP:
         return None
     return f"Gradients are clipped to {recipe.clip:g}, next to nothing: try --clip {Recipe.clip:g}."
 
 
-def _rate(recipe: Recipe, _: Clues) -> str | None:
+def _rate(recipe: Recipe, _: AdviceContext) -> str | None:
     if recipe.rate > HIGH_RATE * DEFAULT_LR:
         return f"A rate of {recipe.rate:g} kills units or overshoots: try --lr {DEFAULT_LR:g}."
     if recipe.rate < LOW_RATE * DEFAULT_LR:
@@ -106,29 +106,29 @@ def _rate(recipe: Recipe, _: Clues) -> str | None:
     return None
 
 
-def _warmup(recipe: Recipe, _: Clues) -> str | None:
+def _warmup(recipe: Recipe, _: AdviceContext) -> str | None:
     if recipe.warmup <= max(recipe.iterations, ENOUGH_STEPS) // 2:
         return None
     return f"The rate was still warming up, over {recipe.warmup} steps: try --warmup {Recipe.warmup}."
 
 
-def _init(recipe: Recipe, _: Clues) -> str | None:
+def _init(recipe: Recipe, _: AdviceContext) -> str | None:
     if recipe.init != "default":
         return None
     return "torch's own initialisation starts with hardly any signal from the input: try --init rescaled."
 
 
-def _resample(recipe: Recipe, _: Clues) -> str | None:
+def _resample(recipe: Recipe, _: AdviceContext) -> str | None:
     if not recipe.resample:
         return None
     return "The batch is resampled, so a step misses a third of the grids: try --no-resample."
 
 
-def _sampled_z(recipe: Recipe, _: Clues) -> str | None:
+def _sampled_z(recipe: Recipe, _: AdviceContext) -> str | None:
     return "z is sampled, so the decoder fits noise as well: try --z mu." if recipe.z == "sample" else None
 
 
-def _even_weights(recipe: Recipe, clues: Clues) -> str | None:
+def _even_weights(recipe: Recipe, clues: AdviceContext) -> str | None:
     if clues.behind is None or clues.weight_ratio >= EVEN_RATIO:
         return None
     why = f"Class {clues.behind} is behind where every class weighs the same"
@@ -142,36 +142,36 @@ def _even_weights(recipe: Recipe, clues: Clues) -> str | None:
     return f"{why}: try --smooth {Recipe.smooth:g}." if recipe.smooth > Recipe.smooth else None
 
 
-def _short(recipe: Recipe, _: Clues) -> str | None:
+def _short(recipe: Recipe, _: AdviceContext) -> str | None:
     if recipe.iterations >= ENOUGH_STEPS:
         return None
     return f"{recipe.iterations} steps are few: try --iterations {Recipe.iterations}."
 
 
-def _latent(_: Recipe, clues: Clues) -> str | None:
+def _latent(_: Recipe, clues: AdviceContext) -> str | None:
     if clues.latent_dim is None or clues.latent_dim >= SMALL_LATENT:
         return None
     return f"{clues.latent_dim} latent dimensions hardly tell {clues.batch_size} grids apart: try --latent-dim 32."
 
 
-def _unfinished(recipe: Recipe, clues: Clues) -> str | None:
+def _unfinished(recipe: Recipe, clues: AdviceContext) -> str | None:
     if clues.tail is None or clues.tail >= STILL_FALLING:
         return None
     fell = f"{100 * (1 - clues.tail):.0f} %"
     return f"The loss fell by {fell} in the last quarter, it is not done: try --iterations {4 * recipe.iterations}."
 
 
-def _large_batch(_: Recipe, clues: Clues) -> str | None:
+def _large_batch(_: Recipe, clues: AdviceContext) -> str | None:
     if clues.batch_size <= LARGE_BATCH:
         return None
     return f"{clues.batch_size} grids may be more than the network holds: try --batch-size 32."
 
 
-def _lower_rate(recipe: Recipe, _: Clues) -> str:
+def _lower_rate(recipe: Recipe, _: AdviceContext) -> str:
     return f"It has come to rest short of the goal, as units that die early make it: try --lr {recipe.rate / 2:g}."
 
 
-def _diverged(recipe: Recipe, _: Clues) -> str:
+def _diverged(recipe: Recipe, _: AdviceContext) -> str:
     return f"The step was too large for this loss: try --lr {min(recipe.rate / 4, DEFAULT_LR):g}."
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..recipe import Recipe
 from .accuracy import Accuracies
-from .advice import NO_CLUES, Clues, after_divergence, after_failure
+from .advice import NO_CLUES, AdviceContext, after_divergence, after_failure
 
 Verdict = Literal["MEMORISED", "LEARNING", "COLLAPSED", "DIVERGED"]
 
@@ -31,7 +31,7 @@ class Evidence:
     batch_size: int
     diverged: str | None = None
     """What was not finite, and when; None where all was."""
-    clues: Clues = NO_CLUES
+    clues: AdviceContext = NO_CLUES
     """What the advice is drawn from; the verdict does not look at it."""
 
 

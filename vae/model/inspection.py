@@ -16,7 +16,7 @@ from .state import Snapshot
 
 
 @dataclass(frozen=True)
-class FirstLook:
+class ModelInspection:
     """A model that is ready for its first step."""
 
     adapter: Adapter
@@ -28,7 +28,7 @@ class FirstLook:
     """The model before it was initialised, if that was to be kept."""
 
     @classmethod
-    def take(
+    def from_model(
         cls,
         model: nn.Module,
         labels: Tensor,  # (B, H, W) int64 on the model's device
@@ -38,7 +38,7 @@ class FirstLook:
         likely: int | None = None,
         ignore_index: int | None = None,
         keep: bool = False,
-    ) -> FirstLook:
+    ) -> ModelInspection:
         """Find out how the model is called, and initialise it in place as the recipe says, drawing by `seed`.
 
         `classes`, `likely` and `ignore_index` are those of `find_adapter`. Raises RunError as it does, and where no
@@ -46,7 +46,7 @@ class FirstLook:
         """
         with seeded(seed, device_of(model)):
             adapter = find_adapter(model, labels, classes, likely, ignore_index)
-            before = Snapshot.of(model) if keep else None
+            before = Snapshot.from_model(model) if keep else None
             inputs = adapter.inputs(labels, model)
             if recipe.init is not None:
                 initialise(model, recipe.init, lambda: model(inputs))

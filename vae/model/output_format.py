@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-Key = int | str | None
+CacheKey = int | str | None
 """Where a part is found: the index or the name; None for an output that is the part itself."""
 
 LOGITS_NAMES = ("logits", "reconstruction", "recon", "recon_x", "x_recon", "x_hat", "output")
@@ -22,9 +22,9 @@ class OutputForm:
 
     kind: str
     """The type of the whole output, in words."""
-    logits: Key
-    mu: Key = None
-    logvar: Key = None
+    logits: CacheKey
+    mu: CacheKey = None
+    logvar: CacheKey = None
     latent: bool = False
     """mu and logvar were found."""
 
@@ -106,7 +106,7 @@ def _named(parts: Mapping[int | str, Tensor], names: tuple[str, ...]) -> str | N
     return next((name for name in names if name in parts), None)
 
 
-def _part(output: Any, key: Key) -> Tensor:
+def _part(output: Any, key: CacheKey) -> Tensor:
     if key is None:
         found = output
     elif isinstance(key, str) and not isinstance(output, Mapping):

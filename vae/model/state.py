@@ -19,7 +19,7 @@ class Snapshot:
     modes: dict[str, bool]
 
     @classmethod
-    def of(cls, model: nn.Module) -> Snapshot:
+    def from_model(cls, model: nn.Module) -> Snapshot:
         """Copy the model's tensors. What a model keeps elsewhere is not seen."""
         return cls({name: tensor.detach().clone() for name, tensor in all_tensors(model).items()}, modes(model))
 

@@ -48,7 +48,7 @@ class ClassRows(NamedTuple):
     """Those of them that are of another class, and not of the most frequent one."""
 
 
-class ClassWatch:
+class ClassRecall:
     """The memory of what every class could do.
 
     A class has died where it is gone over a span and was predicted steadily before. A class that comes and goes while

@@ -15,8 +15,8 @@ from vaefit.cache.errors import SettingError, require, require_range
 from vaefit.cache.scan.histogram import MAX_CLASSES
 
 from ..metrics.accuracy import Labels
-from .class_recall import ClassRows, ClassWatch
-from .output_collapse import CollapseWatch
+from .class_recall import ClassRecall, ClassRows
+from .output_collapse import OutputCollapse
 from .warnings import NonFiniteLoss, TrainingWarning
 
 _log = logging.getLogger("vaefit")
@@ -85,8 +85,8 @@ class CollapseMonitor:
         require_range("warmup", warmup, 0, MOST_STEPS)
         self.num_classes, self.every, self.step = num_classes, every, 0
         self._on_warning = on_warning
-        self._classes = ClassWatch(num_classes, window, patience)
-        self._collapse = CollapseWatch(num_classes, warmup, ignore_index)
+        self._classes = ClassRecall(num_classes, window, patience)
+        self._collapse = OutputCollapse(num_classes, warmup, ignore_index)
         self._not_finite = False
         # of the steps since the last look, on the device of what comes
         self._counts = torch.zeros(every, num_classes, num_classes, dtype=torch.int64)

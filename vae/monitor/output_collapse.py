@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics.accuracy import Labels, Shares, retrieval
+from ..metrics.accuracy import BaselineShares, Labels, retrieval
 from ..metrics.verdict import COLLAPSE_RETRIEVAL, COLLAPSE_SKILL, ONE_CLASS
 from ..objective.objective import NO_LABEL
 from .class_recall import HELD_CELLS, ClassRows
@@ -29,7 +29,7 @@ class _Cover:
     """It is nearly all of the predictions, not of the targets, and they score hardly more than one class would."""
 
     @classmethod
-    def of(cls, held: Labels, right: int, predicted: Labels) -> _Cover:
+    def from_predictions(cls, held: Labels, right: int, predicted: Labels) -> _Cover:
         """From cells held and predicted by class (C,), and how many are right; at least one cell."""
         label, cells = int(np.argmax(predicted)), int(held.sum())
         share, accuracy, majority = predicted[label] / cells, right / cells, held.max() / cells
@@ -39,7 +39,7 @@ class _Cover:
         return cls(label, float(share), float(accuracy), bool(covers))
 
 
-class CollapseWatch:
+class OutputCollapse:
     """Applies the rules of the verdict COLLAPSED (see verdict.py) during training, after `warmup` steps."""
 
     def __init__(self, num_classes: int, warmup: int, ignore_index: int | None) -> None:
@@ -51,7 +51,7 @@ class CollapseWatch:
     def look(self, step: int, new: ClassRows, batch: tuple[Labels, Labels] | None) -> list[TrainingWarning]:
         """Take in the rows of the newest steps, of which `step` is the last, and its (predictions, targets), if any."""
         held, predicted = new.held.sum(axis=0), new.predicted.sum(axis=0)
-        cover = _Cover.of(held, int(new.right.sum()), predicted) if held.any() else None
+        cover = _Cover.from_predictions(held, int(new.right.sum()), predicted) if held.any() else None
         skill, nearest, shown = (None, None, None) if batch is None else self._measure(*batch)
         covers = cover is not None and cover.covers
         blind = covers
@@ -79,6 +79,6 @@ class CollapseWatch:
         targets = np.where(kept, targets, NO_LABEL)
         held = np.bincount(targets[kept], minlength=self.num_classes)
         predicted = np.bincount(predictions[kept], minlength=self.num_classes)
-        cover = _Cover.of(held, int((predictions == targets)[kept].sum()), predicted)
-        skill = Shares.of(targets, self.num_classes, NO_LABEL).skill(cover.accuracy)
+        cover = _Cover.from_predictions(held, int((predictions == targets)[kept].sum()), predicted)
+        skill = BaselineShares.from_targets(targets, self.num_classes, NO_LABEL).skill(cover.accuracy)
         return skill, retrieval(predictions, targets, NO_LABEL), cover

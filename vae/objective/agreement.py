@@ -14,7 +14,7 @@ TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
-class Difference:
+class Agreement:
     """How far a loss is from the float64 reference; `str()` gives the words of a run header.
 
     Loss and gradient are relative to the reference's largest value. That is taken for at least the weight of one cell,

@@ -10,7 +10,7 @@ from torch import Tensor
 from vaefit.kernels import choose_backend, focal_loss_reference
 
 from ..errors import RunError
-from .agreement import TOLERANCE, Difference
+from .agreement import TOLERANCE, Agreement
 from .objective import Objective, divisors
 
 SPREAD = 8.0
@@ -21,7 +21,7 @@ STEEP = 10.0
 """gamma from which on more is allowed: float32 rounds (1 - p_t)^gamma by gamma times what it rounds p_t by."""
 
 
-def preflight(objective: Objective, logits: Tensor, targets: Tensor) -> Difference | None:
+def preflight(objective: Objective, logits: Tensor, targets: Tensor) -> Agreement | None:
     """Compare the objective with the reference on a model's logits (B, C, H, W), and on harder ones of their shape.
 
     The first logits of a model are small and all different. So the same is asked of drawn whole numbers, where classes
@@ -31,11 +31,11 @@ def preflight(objective: Objective, logits: Tensor, targets: Tensor) -> Differen
     Raises:
         RunError: loss, gradient or counts do not agree.
     """
-    both = (difference(objective, some, targets) for some in (logits, drawn_like(logits)))
+    both = (difference(objective, some, targets) for some in (logits, random_like(logits)))
     finite = [found for found in both if found is not None]
     if not finite:
         return None
-    worst = Difference(
+    worst = Agreement(
         loss=_largest(*(found.loss for found in finite)),
         gradient=_largest(*(found.gradient for found in finite)),
         miscounted=max(found.miscounted for found in finite),
@@ -56,7 +56,7 @@ def preflight(objective: Objective, logits: Tensor, targets: Tensor) -> Differen
     )
 
 
-def difference(objective: Objective, logits: Tensor, targets: Tensor) -> Difference | None:
+def difference(objective: Objective, logits: Tensor, targets: Tensor) -> Agreement | None:
     """The difference on logits (B, C, H, W); None where loss or gradient cannot be finite in their dtype."""
     found = logits.detach().requires_grad_()
     with torch.enable_grad():
@@ -88,7 +88,7 @@ def difference(objective: Objective, logits: Tensor, targets: Tensor) -> Differe
     if abs(loss) > torch.finfo(losses.total.dtype).max or math.isnan(loss):
         return None
     allowed = TOLERANCE * max(1.0, objective.gamma / STEEP)
-    return Difference(
+    return Agreement(
         loss=_relative(abs(losses.total.item() - loss), max(loss, importance.sum().item())),
         gradient=_relative(off, max(largest, importance.max().item())),
         miscounted=int((losses.counts.reshape(-1).to(place) != counts).sum()),
@@ -97,7 +97,7 @@ def difference(objective: Objective, logits: Tensor, targets: Tensor) -> Differe
     )
 
 
-def drawn_like(logits: Tensor) -> Tensor:
+def random_like(logits: Tensor) -> Tensor:
     """Whole numbers, shaped, typed and laid out in memory as the logits; the same at every call."""
     generator = torch.Generator(logits.device).manual_seed(0)
     drawn = torch.empty_like(logits, dtype=torch.float32, requires_grad=False).normal_(std=SPREAD, generator=generator)

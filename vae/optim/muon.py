@@ -40,7 +40,7 @@ class Layout:
     matrices: tuple[int, int, int]
 
     @classmethod
-    def of(cls, weight: Tensor, layer: nn.Module) -> Layout:
+    def from_weight(cls, weight: Tensor, layer: nn.Module) -> Layout:
         """The layout of the weight of `layer`.
 
         A convolution is one matrix a group. In a transposed one of stride s, cells at different positions modulo s
@@ -76,7 +76,7 @@ def layouts(model: nn.Module) -> dict[nn.Parameter, Layout]:
     """
     tables = {p for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for p in m.parameters()}
     return {
-        p: Layout.of(p, layer)
+        p: Layout.from_weight(p, layer)
         for layer in model.modules()
         if isinstance(layer, (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED))
         for p in layer.parameters(recurse=False)

@@ -51,7 +51,7 @@ class Panels:
     """What is said of the grids where each of them is drawn."""
 
     @classmethod
-    def of_check(cls, result: OverfitResult) -> Panels:
+    def from_result(cls, result: OverfitResult) -> Panels:
         """Those of the fixed batch."""
         accuracies, shares, batch = result.accuracies, result.shares, result.batch
         skill = "none" if result.skill is None else f"{result.skill:.3f}"
@@ -73,7 +73,7 @@ class Panels:
         )
 
     @classmethod
-    def of_validation(cls, found: Validation, classes: int, ignore_index: int | None, title: str) -> Panels:
+    def from_validation(cls, found: Validation, classes: int, ignore_index: int | None, title: str) -> Panels:
         """Those of a split that are kept to be drawn."""
         skill = "none" if found.skill is None else f"{found.skill:.3f}"
         line = (

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ..fitting.result import Reached
-from ..fitting.run_setup import Start
+from ..fitting.run_setup import RunHeader
 from ..metrics.diagnosis import Diagnosis
 from ..metrics.verdict import Verdict
-from ..objective.agreement import Difference
+from ..objective.agreement import Agreement
 from ..recipe import Recipe
 from .json_values import plain
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vaefit.cache import DatasetCounts, ShardCounts
 
     from ..data.class_weights import ClassWeights
-    from ..fitting.check_result import Check, Prepared
+    from ..fitting.check_result import OverfitRun, Prepared
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ShardSummary:
     digest: str | None
 
     @classmethod
-    def of(cls, counted: DatasetCounts) -> ShardSummary:
+    def from_counts(cls, counted: DatasetCounts) -> ShardSummary:
         """Summarise what was counted."""
         file = None if counted.cache_file is None else str(counted.cache_file)
         return cls(str(counted.location), counted.grids, counted.cells, counted.source, file, counted.digest)
@@ -61,7 +61,7 @@ class DatasetSummary:
     """In the order in which indices count through their grids; empty for a dataset in one file."""
 
     @classmethod
-    def of(cls, dataset: ShardCounts) -> DatasetSummary:
+    def from_counts(cls, dataset: ShardCounts) -> DatasetSummary:
         """Summarise what was counted."""
         _, height, width = dataset.shape
         return cls(
@@ -75,7 +75,7 @@ class DatasetSummary:
             None if dataset.cache_file is None else str(dataset.cache_file),
             dataset.digest,
             dataset.seconds,
-            tuple(map(ShardSummary.of, dataset.shards)) if len(dataset.shards) > 1 else (),
+            tuple(map(ShardSummary.from_counts, dataset.shards)) if len(dataset.shards) > 1 else (),
         )
 
 
@@ -99,7 +99,7 @@ class WeightsSummary:
     values: tuple[float, ...]
 
     @classmethod
-    def of(cls, weights: ClassWeights) -> WeightsSummary:
+    def from_weights(cls, weights: ClassWeights) -> WeightsSummary:
         """Summarise weights."""
         ratio = weights.ratio if math.isfinite(weights.ratio) else None
         return cls(weights.source, weights.scheme, ratio, tuple(weights.values.tolist()))
@@ -115,7 +115,7 @@ class SetupSummary:
     backend: str
     backend_reason: str
     device: str
-    preflight: Difference | None = None
+    preflight: Agreement | None = None
     """None, as the next six, in the folder of a run by a version that did not know of it."""
     steps: str | None = None
     steps_reason: str | None = None
@@ -129,13 +129,13 @@ class SetupSummary:
     """How a range test chose it; None where it was given."""
 
     @classmethod
-    def of(cls, prepared: Prepared, start: Start, recipe: Recipe) -> SetupSummary:
+    def from_header(cls, prepared: Prepared, start: RunHeader, recipe: Recipe) -> SetupSummary:
         """Summarise what was prepared, and found when the model was there."""
         dataset, batch, weights = prepared.dataset, prepared.batch, prepared.weights
         return cls(
-            DatasetSummary.of(dataset),
+            DatasetSummary.from_counts(dataset),
             BatchSummary(batch.digest, batch.indices, batch.swapped, tuple(prepared.batch_counts.tolist())),
-            WeightsSummary.of(weights),
+            WeightsSummary.from_weights(weights),
             prepared.backend.name,
             prepared.backend.reason,
             str(prepared.device),
@@ -181,7 +181,7 @@ class RunSummary:
     """None where the run passed, and where nobody asked for controls."""
 
     @classmethod
-    def of(cls, check: Check) -> RunSummary:
+    def from_run(cls, check: OverfitRun) -> RunSummary:
         """Summarise a finished check."""
         result = check.result
         accuracies, judgement = result.accuracies, result.judgement
@@ -205,7 +205,7 @@ class RunSummary:
             skill=result.skill,
             retrieval=result.retrieval,
             distinct_pictures=result.distinct_pictures,
-            setup=SetupSummary.of(check.prepared, check.result.start, check.result.recipe),
+            setup=SetupSummary.from_header(check.prepared, check.result.start, check.result.recipe),
             seconds=check.seconds,
             run_dir=str(check.run_dir),
             confusion=tuple(map(tuple, result.confusion.tolist())),
@@ -219,7 +219,7 @@ class RunSummary:
         return {**found, **setup, "run_dir": where}
 
     @classmethod
-    def of_json(cls, found: dict[str, Any]) -> RunSummary:
+    def from_json(cls, found: dict[str, Any]) -> RunSummary:
         """Take what `json` gave apart; msgspec.ValidationError, which names the key, where it does not fit."""
         import msgspec
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..objective.agreement import Difference
+from ..objective.agreement import Agreement
 from .json_values import plain
 from .overfit_summary import DatasetSummary, WeightsSummary
 
@@ -46,7 +46,7 @@ class TrainingSetup:
     updates: int
     """Planned."""
     updates_an_epoch: int
-    preflight: Difference | None
+    preflight: Agreement | None
     lr: float
     lr_reason: str | None
     """How a range test chose it; None where it was given."""
@@ -113,7 +113,7 @@ class TrainSummary:
         return {**found, **setup, "run_dir": where}
 
     @classmethod
-    def of_json(cls, found: dict[str, Any]) -> TrainSummary:
+    def from_json(cls, found: dict[str, Any]) -> TrainSummary:
         """Take what `json` gave apart; msgspec.ValidationError, which names the key, where it does not fit."""
         import msgspec
 

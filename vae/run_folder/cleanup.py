@@ -27,7 +27,7 @@ def remove_earlier(folder: WrittenFolder) -> None:
     folder.remove(FILES)
     remove_unfinished(folder)
     with folder.failing(CHECKPOINTS):
-        CheckpointFolder.of(folder.path).clear()
+        CheckpointFolder.from_run(folder.path).clear()
     with folder.failing(EVENTS):
         remove_event_files(folder.path)
 

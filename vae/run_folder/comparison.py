@@ -58,7 +58,7 @@ class Comparison:
     measures every step of a batch and the other one its validations."""
 
     @classmethod
-    def of(cls, first: StoredRun, second: StoredRun) -> Comparison:
+    def from_runs(cls, first: StoredRun, second: StoredRun) -> Comparison:
         """Compare two runs."""
         a, b = first.summary, second.summary
         alike = type(a) is type(b)

@@ -61,7 +61,7 @@ class EvaluationFolder(WrittenFolder):
         self.remove(FILES)
         after = "" if on.step is None else f" of update {on.step:,}"
         title = f"{'all grids' if on.split == 'all' else on.split}, weights{after}"
-        panels = Panels.of_validation(found, len(summary.class_accuracy), ignore_index, title)
+        panels = Panels.from_validation(found, len(summary.class_accuracy), ignore_index, title)
         self.draw("reconstructions.png", partial(draw_panels, panels))
         self.write("result.json", json_file(summary.json()))
         return summary

@@ -20,12 +20,12 @@ from .reader import read_json
 from .tensorboard_events import FOLDER, EventFile
 
 if TYPE_CHECKING:
-    from ..fitting.check_result import Check, Prepared
+    from ..fitting.check_result import OverfitRun, Prepared
     from ..settings import CheckSettings
 
 
 @dataclass(frozen=True)
-class RunFolder(WrittenFolder):
+class OverfitFolder(WrittenFolder):
     """The folder of one overfit run."""
 
     kind: ClassVar[str] = "overfit"
@@ -64,20 +64,20 @@ class RunFolder(WrittenFolder):
         remove_earlier(self)
         self.write("config.json", json_file(config_json(settings, prepared)))
 
-    def write_result(self, check: Check, model: nn.Module) -> None:
+    def write_result(self, check: OverfitRun, model: nn.Module) -> None:
         """Write the weights, the pictures, the page and, last, `result.json`: where that is there, all is."""
         from ..report.curves import draw_curves
-        from ..report.page.overfit_page import ReportContent
+        from ..report.page.overfit_page import OverfitPage
         from ..report.reconstructions import Panels, draw_panels
 
         self.write("model.safetensors", weights_file(model))
-        self.draw("reconstructions.png", partial(draw_panels, Panels.of_check(check.result)))
+        self.draw("reconstructions.png", partial(draw_panels, Panels.from_result(check.result)))
         self.draw("curves.png", partial(draw_curves, check.result))
         if check.settings.tensorboard:
             with self.failing(FOLDER), EventFile.reopen(self.path) as events:
                 events.end(check.result, (self.path / "reconstructions.png").read_bytes())
-        self.write("report.html", ReportContent.of(check, read_json(self.path, "config.json")).page())
-        self.write("result.json", json_file(RunSummary.of(check).json()))
+        self.write("report.html", OverfitPage.from_run(check, read_json(self.path, "config.json")).page())
+        self.write("result.json", json_file(RunSummary.from_run(check).json()))
 
 
 _COLUMNS = (

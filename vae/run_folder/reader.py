@@ -61,7 +61,7 @@ def _summary(file: Path, found: dict[str, Any]) -> RunSummary | TrainSummary:
 
     kind: type[RunSummary | TrainSummary] = TrainSummary if found.get("kind") == KIND else RunSummary
     try:
-        return kind.of_json(found)
+        return kind.from_json(found)
     except msgspec.ValidationError as error:
         do = "It was written by another version of vaefit, or changed by hand: make the run again."
         raise RunError("the result of the run cannot be read", str(file), str(error), do) from error
@@ -94,7 +94,7 @@ def _how_far(folder: Path) -> str:
     """What an unfinished training run has on the disk, in words."""
     from ..training.checkpoint_folder import CheckpointFolder
 
-    files = CheckpointFolder.of(folder).files()
+    files = CheckpointFolder.from_run(folder).files()
     # by its name alone: to read it would disturb a process that is training here
     newest = f"newest checkpoint of update {int(files[0].stem.rpartition('-')[2]):,}" if files else "no checkpoint yet"
     return f"metrics.csv of {_rows(folder)} validations, {newest}"

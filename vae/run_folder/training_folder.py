@@ -19,15 +19,15 @@ from ..results.json_values import json_file
 from ..results.training_summary import FORMAT, KIND, METRICS, TrainedRun, TrainSummary
 from ..training.checkpoint import Checkpoint
 from ..training.checkpoint_folder import CheckpointFolder
-from ..training.progress import Best, StepsRow, ValidationRow
+from ..training.progress import BestValidation, StepsRow, ValidationRow
 from .cleanup import remove_earlier
 from .folder import Rows, WrittenFolder, weights_file
 from .reader import read_json
 
 if TYPE_CHECKING:
-    from ..distributed.process_group import Job
+    from ..distributed.process_group import ProcessGroup
     from ..training.prepare import PreparedTraining
-    from ..training.progress import Rate
+    from ..training.progress import ChosenRate
     from ..training.settings import TrainSettings
 
 STEPS, WEIGHTS = "steps.csv", "model.safetensors"
@@ -44,10 +44,15 @@ class TrainFolder(WrittenFolder):
     @property
     def checkpoints(self) -> CheckpointFolder:
         """The checkpoints in it."""
-        return CheckpointFolder.of(self.path)
+        return CheckpointFolder.from_run(self.path)
 
     def begin(
-        self, settings: TrainSettings, prepared: PreparedTraining, loader: str, rate: Rate, job: Job | None
+        self,
+        settings: TrainSettings,
+        prepared: PreparedTraining,
+        loader: str,
+        rate: ChosenRate,
+        job: ProcessGroup | None,
     ) -> None:
         """Remove the files of an earlier run, no others, and write `config.json`; `loader` is the mode that is used."""
         remove_earlier(self)
@@ -76,16 +81,16 @@ class TrainFolder(WrittenFolder):
     def finish(self, run: TrainedRun, ignore_index: int | None) -> TrainSummary:
         """Write the pictures, the page and, last, `result.json`: where that is there, all is."""
         from ..report.curves import draw_training_curves
-        from ..report.page.training_page import TrainingContent
+        from ..report.page.training_page import TrainingPage
         from ..report.reconstructions import Panels, draw_panels
 
         summary = run.summary(self.path)
         self.draw("curves.png", partial(draw_training_curves, summary))
         title = f"validation, weights of update {summary.best_step:,}"
-        panels = Panels.of_validation(run.validation, len(summary.class_accuracy), ignore_index, title)
+        panels = Panels.from_validation(run.validation, len(summary.class_accuracy), ignore_index, title)
         self.draw("reconstructions.png", partial(draw_panels, panels))
         picture = (self.path / "reconstructions.png").read_bytes()
-        content = TrainingContent.of(summary, run.validation, read_json(self.path, "config.json"), picture)
+        content = TrainingPage.from_run(summary, run.validation, read_json(self.path, "config.json"), picture)
         self.write("report.html", content.page())
         self.write("result.json", json_file(summary.json()))
         return summary
@@ -119,7 +124,7 @@ class Recorder:
         head += [found.active_dimensions, found.skill]
         self.metrics.write([*head, *_accuracies(found.accuracies, self.classes)])
 
-    def best(self, model: nn.Module, best: Best) -> None:
+    def best(self, model: nn.Module, best: BestValidation) -> None:
         """Keep the weights, which are the best so far."""
         self.folder.write(WEIGHTS, weights_file(model))
 
@@ -144,7 +149,7 @@ class Recorder:
             self.kept = checkpoint.step
 
 
-class Unrecorded:
+class NullRecorder:
     """What a rank beside rank 0 hands its rows, weights and checkpoints to: rank 0 writes the same."""
 
     def steps_row(self, row: StepsRow) -> None:
@@ -153,14 +158,16 @@ class Unrecorded:
     def validation_row(self, row: ValidationRow) -> None:
         """Nothing."""
 
-    def best(self, model: nn.Module, best: Best) -> None:
+    def best(self, model: nn.Module, best: BestValidation) -> None:
         """Nothing."""
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Nothing."""
 
 
-def training_config(settings: TrainSettings, prepared: PreparedTraining, loader: str, rate: Rate) -> dict[str, object]:
+def training_config(
+    settings: TrainSettings, prepared: PreparedTraining, loader: str, rate: ChosenRate
+) -> dict[str, object]:
     """What `config.json` holds."""
     dataset = prepared.dataset
     split = {role: prepared.split.size(role) for role in ROLES}

@@ -37,7 +37,7 @@ from ..environment.seeds import seeded
 from ..settings import MAX_BATCH, MAX_THREADS
 from ..environment.device import known_backend, known_device
 from ..optim.train_step import Step
-from .past_run import EarlierRun
+from .past_run import PastRun
 from ..training.prepare import named_words, seeded_split
 from ..training.settings import TrainSettings
 from .trained_model import TrainedModel, WhichWeights
@@ -109,7 +109,7 @@ class _Chosen:
     changed: tuple[str, ...]
 
     @classmethod
-    def of(cls, settings: EvaluationSettings, run: EarlierRun, counting: Progress | None) -> _Chosen:
+    def from_settings(cls, settings: EvaluationSettings, run: PastRun, counting: Progress | None) -> _Chosen:
         """Count the dataset and find the split; RunError where it is not for the model, or has no such grids."""
         told = replace(run.settings, cache_dir=settings.cache_dir or run.settings.cache_dir, may_scan=True)
         own = settings.data is None
@@ -156,12 +156,12 @@ def evaluate(
     start = time.perf_counter()
     device = choose_device(settings.device)
     backend, choice = preferred_backend(settings.backend, device)
-    run = EarlierRun.read(settings.run)
+    run = PastRun.read(settings.run)
     folder = EvaluationFolder.claim(settings.out, settings.overwrite)
     try:
         folder.check_no_run()
         trained = TrainedModel.load(run, device, settings.checkpoint)
-        chosen = _Chosen.of(settings, run, counting)
+        chosen = _Chosen.from_settings(settings, run, counting)
         if chosen.changed:
             again = ""
             if not isinstance(chosen.split, WholeDataset | NamedSplit):
@@ -222,7 +222,7 @@ def _described(trained: TrainedModel, chosen: _Chosen, choice: BackendChoice, de
         split_reason=chosen.words,
         grids=chosen.split.size(chosen.role),
         changed=chosen.changed,
-        dataset=DatasetSummary.of(chosen.dataset),
+        dataset=DatasetSummary.from_counts(chosen.dataset),
         model=described_model(trained.model),
         adapter=str(trained.adapter),
         backend=choice.name,
@@ -231,7 +231,7 @@ def _described(trained: TrainedModel, chosen: _Chosen, choice: BackendChoice, de
     )
 
 
-def _check_sizes(dataset: ShardCounts, run: EarlierRun) -> None:
+def _check_sizes(dataset: ShardCounts, run: PastRun) -> None:
     """Raise RunError where the grids are not for the model."""
     _, height, width = dataset.shape
     do = "Pass DATA like those that the model was trained on, or train on these."
@@ -258,7 +258,7 @@ def _split(
         raise RunError("the data cannot be split as the run did", dataset.name, str(error), do) from error
 
 
-def _changed(dataset: ShardCounts, run: EarlierRun) -> tuple[str, ...]:
+def _changed(dataset: ShardCounts, run: PastRun) -> tuple[str, ...]:
     """What is not as it was when the run began, in words; a digest is not always taken."""
     known = run.dataset
     now = {"grids": dataset.grids, "counts": dataset.counts.tolist(), "digest": dataset.digest}

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..recipe import Recipe, for_foreign
 from ..settings import CheckSettings
-from .past_run import EarlierRun
+from .past_run import PastRun
 from ..training.settings import TrainSettings
 
 WARMUP_SHARE = 20
@@ -23,7 +23,7 @@ _WEIGHTS = {"weights", "scheme", "smooth", "effective_b", "weights_power"}
 _log = logging.getLogger("vaefit")
 
 
-def memorising(run: EarlierRun, knobs: Mapping[str, Any], others: Mapping[str, Any]) -> CheckSettings:
+def recipe_from_run(run: PastRun, knobs: Mapping[str, Any], others: Mapping[str, Any]) -> CheckSettings:
     """The settings of a check that start from those of a run; a note says what was taken from where.
 
     From training it takes recipe, model, data and what the weights are derived from; beta is that at the end of its
@@ -65,7 +65,7 @@ def memorising(run: EarlierRun, knobs: Mapping[str, Any], others: Mapping[str, A
     return settings
 
 
-def _of_training(run: EarlierRun, recipe: Recipe, knobs: Mapping[str, Any]) -> Recipe:
+def _of_training(run: PastRun, recipe: Recipe, knobs: Mapping[str, Any]) -> Recipe:
     """The recipe of training, for so few updates on one batch."""
     default = Recipe()
     iterations = knobs.get("iterations", default.iterations)
@@ -83,7 +83,7 @@ def _of_training(run: EarlierRun, recipe: Recipe, knobs: Mapping[str, Any]) -> R
     )
 
 
-def _of_training_words(run: EarlierRun, told: TrainSettings, recipe: Recipe, given: Mapping[str, Any]) -> str:
+def _of_training_words(run: PastRun, told: TrainSettings, recipe: Recipe, given: Mapping[str, Any]) -> str:
     """What is taken from training and what is not, but for what is given otherwise."""
     if told.weights_file is not None:
         weights = f"weights of {told.weights_file}"

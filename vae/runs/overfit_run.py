@@ -15,7 +15,7 @@ from torch import nn
 
 from vaefit.cache import ShardCounts
 from vaefit.cache.dataset_counts import Progress
-from vaefit.cache.schemes import listed
+from vaefit.cache.schemes import format_labels
 from vaefit.kernels import Backend, BackendChoice
 
 from ..data.batch import Batch, batch_at, choose_batch
@@ -29,12 +29,12 @@ from ..model.user_model import LoadedModel
 from ..model.factory import build_network
 from ..overfitting import overfit
 from ..run_folder.tensorboard_events import require_tensorboard
-from ..run_folder.overfit_folder import RunFolder
+from ..run_folder.overfit_folder import OverfitFolder
 from ..fitting.result import OverfitResult, Record
 from ..settings import CheckSettings
-from ..fitting.run_setup import Start
+from ..fitting.run_setup import RunHeader
 from ..data.class_weights import ClassWeights
-from ..fitting.check_result import Prepared, Check
+from ..fitting.check_result import Prepared, OverfitRun
 
 
 _log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Watcher:
     """What a caller hears while a check runs; every call is optional."""
 
     counting: Progress | None = None
-    started: Callable[[Prepared, Start], None] | None = None
+    started: Callable[[Prepared, RunHeader], None] | None = None
     """Once, when nothing stands in the way of the first step."""
     step: Callable[[Record], None] | None = None
     control: OnControl | None = None
@@ -56,7 +56,7 @@ class Watcher:
 
 
 
-def run_check(settings: CheckSettings, watcher: Watcher | None = None) -> Check:
+def run_overfit(settings: CheckSettings, watcher: Watcher | None = None) -> OverfitRun:
     """Run the check and leave a run folder behind.
 
     Raises SettingError for settings that are wrong by themselves, DataError and RunError where it cannot run. The
@@ -70,12 +70,12 @@ def run_check(settings: CheckSettings, watcher: Watcher | None = None) -> Check:
     backend, choice = preferred_backend(settings.backend, device)
     choose_steps(settings.graph, device, settings.recipe, choice.name, settings.model is None)  # not after counting
     loaded = None if settings.model is None else settings.model.load()
-    folder = RunFolder.claim(settings.out, settings.overwrite)
+    folder = OverfitFolder.claim(settings.out, settings.overwrite)
     try:
         prepared = _prepare(settings, watcher, device, choice)
         with cpu_threads(settings.threads, prepared.batch.grids.size):
             model, result = _fit(settings, loaded, watcher, prepared, backend, folder)
-        check = Check(settings, prepared, result, folder.path, time.perf_counter() - start)
+        check = OverfitRun(settings, prepared, result, folder.path, time.perf_counter() - start)
         folder.write_result(check, model)
     except BaseException:
         folder.release()
@@ -89,7 +89,7 @@ def _fit(
     watcher: Watcher,
     prepared: Prepared,
     backend: Backend,
-    folder: RunFolder,
+    folder: OverfitFolder,
 ) -> tuple[nn.Module, OverfitResult]:
     """Fit the model, with every step on disk as it happens; nothing is written before there is one."""
     classes = prepared.dataset.classes
@@ -99,7 +99,7 @@ def _fit(
         model = build_network(loaded, classes, height, width, settings.latent_dim, settings.seed, prepared.device)
         with folder.recording(settings, prepared) as write:
 
-            def on_start(start: Start) -> None:
+            def on_start(start: RunHeader) -> None:
                 if watcher.started is not None:
                     watcher.started(prepared, start)
 
@@ -134,7 +134,7 @@ def _prepare(settings: CheckSettings, watcher: Watcher, device: torch.device, ba
     batch = _batch(settings, dataset)
     check_labels(batch.grids, dataset.classes, settings.ignore_index)
     batch_counts = batch.counts(dataset.classes, settings.ignore_index)
-    weights = ClassWeights.chosen(settings.recipe, settings.weights_file, dataset.counts, batch_counts)
+    weights = ClassWeights.from_recipe(settings.recipe, settings.weights_file, dataset.counts, batch_counts)
     return Prepared(dataset, batch, batch_counts, weights, backend, device)
 
 
@@ -157,7 +157,7 @@ def _batch(settings: CheckSettings, dataset: ShardCounts) -> Batch:
         absent[settings.ignore_index] = False  # nobody expects it
     hidden = (dataset.counts > 0) & ~shown
     if absent.any():
-        _log.warning(f"the dataset never holds class {listed(absent)}: it cannot be tested")
+        _log.warning(f"the dataset never holds class {format_labels(absent)}: it cannot be tested")
     if hidden.any():
-        _log.warning(f"the batch cannot show class {listed(hidden)}, which the dataset holds")
+        _log.warning(f"the batch cannot show class {format_labels(hidden)}, which the dataset holds")
     return batch

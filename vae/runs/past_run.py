@@ -16,7 +16,7 @@ from ..results.training_summary import KIND
 from ..settings import CheckSettings
 from ..data.class_weights import ClassWeights
 from ..training.prepare import recipe_for
-from .resume import StoredTraining
+from .resume import ResumableRun
 from ..training.settings import TrainSettings
 
 CHECK = "overfit"
@@ -24,7 +24,7 @@ _DO = "Pass the folder that `train` or `overfit` named."
 
 
 @dataclass(frozen=True)
-class EarlierRun:
+class PastRun:
     """A run that has begun, whether or not it came to its end."""
 
     folder: Path
@@ -39,7 +39,7 @@ class EarlierRun:
     """What `result.json` holds; None where the run has not come to its end."""
 
     @classmethod
-    def read(cls, folder: Path) -> EarlierRun:
+    def read(cls, folder: Path) -> PastRun:
         """Read `config.json`, and `result.json` where it is there; RunError where the folder is not that of a run."""
         if not folder.exists():
             raise RunError("there is no such run folder", str(folder), do=_DO)
@@ -48,7 +48,7 @@ class EarlierRun:
         config = read_json(folder, "config.json")
         kind = config.get("kind", CHECK)
         if kind == KIND:
-            settings: TrainSettings | CheckSettings = StoredTraining.read(folder).settings
+            settings: TrainSettings | CheckSettings = ResumableRun.read(folder).settings
         elif kind == CHECK:
             settings = stored_settings(folder, config, CheckSettings)
         else:
@@ -90,7 +90,7 @@ class EarlierRun:
         else:
             where, values = "result.json", (self.result.get("weights") or {}).get("values")
         try:
-            return ClassWeights.given(values or (), self.classes, where)
+            return ClassWeights.from_values(values or (), self.classes, where)
         except (VaefitError, TypeError, ValueError) as error:
             got = error.got if isinstance(error, VaefitError) else str(error)
             raise RunError("the class weights cannot be read", str(self.folder / where), got, CHANGED) from error

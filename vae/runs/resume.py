@@ -21,7 +21,7 @@ from ..run_folder.settings_reader import CHANGED, stored_settings
 from ..results.training_summary import FORMAT, KIND, METRICS
 from ..training.prepare import PreparedTraining
 from ..training.settings import TrainSettings
-from ..training.progress import Rate
+from ..training.progress import ChosenRate
 
 _ANEW = "or start the run again, with --overwrite."
 _log = logging.getLogger("vaefit")
@@ -30,7 +30,7 @@ _log = logging.getLogger("vaefit")
 
 
 @dataclass(frozen=True)
-class Counted:
+class CountedDataset:
     """The dataset of a run."""
 
     digest: str | None
@@ -40,7 +40,7 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class Beginning:
+class RunBeginning:
     """What a run began with, beside its settings."""
 
     device: str
@@ -50,8 +50,8 @@ class Beginning:
     """CPU threads that it runs on."""
     loader: Literal["memory", "stream"]
     """What `auto` takes depends on the free memory, and the order of the grids on that."""
-    rate: Rate
-    dataset: Counted
+    rate: ChosenRate
+    dataset: CountedDataset
     weights: tuple[float, ...]
     split: dict[str, int]
     """Grids by role."""
@@ -60,15 +60,15 @@ class Beginning:
 
 
 @dataclass(frozen=True)
-class StoredTraining:
+class ResumableRun:
     """What `config.json` says of a training run."""
 
     folder: Path
     settings: TrainSettings
-    began: Beginning
+    began: RunBeginning
 
     @classmethod
-    def read(cls, folder: Path) -> StoredTraining:
+    def read(cls, folder: Path) -> ResumableRun:
         """Read it; RunError where the folder holds no training run of this version."""
         config = read_json(folder, "config.json")
         where = str(folder / "config.json")
@@ -81,7 +81,7 @@ class StoredTraining:
             raise RunError("the run is of another version of vaefit", where, got, do)
         settings = stored_settings(folder, config, TrainSettings)
         try:
-            return cls(folder, settings, msgspec.convert(config, Beginning))
+            return cls(folder, settings, msgspec.convert(config, RunBeginning))
         except msgspec.ValidationError as error:
             raise RunError("the settings of the run cannot be read", where, str(error), CHANGED) from error
 

@@ -24,7 +24,7 @@ from ..run_folder.folder import WrittenFolder
 from ..environment.seeds import seeded
 from ..environment.device import known_device
 from ..metrics.accuracy import Labels, distinct
-from .past_run import EarlierRun
+from .past_run import PastRun
 from .trained_model import TrainedModel
 
 SAMPLES = "samples.png"
@@ -103,14 +103,14 @@ def sample(settings: SampleSettings) -> SampleSummary:
     the picture cannot be written.
     """
     device = choose_device(settings.device)
-    run = EarlierRun.read(settings.run)
+    run = PastRun.read(settings.run)
     cells = settings.count * run.height * run.width
     if cells > MOST_CELLS:
         got = f"{settings.count} grids of {run.height} x {run.width}"
         do = f"Pass --count {max(MOST_CELLS // (run.height * run.width), 1)} or less."
         raise SettingError("so many grids make no picture to look at", "--count", got, do)
     trained = TrainedModel.load(run, device)
-    decoder = _Decoder.of(trained)
+    decoder = _Decoder.from_model(trained)
     with cpu_threads(None, cells), reproducible(), seeded(settings.seed, device), fitting_memory(f"{cells:,} cells"):
         grids = decoder.draw(settings.count, settings.seed, settings.temperature, device)
     summary = _summary(settings, trained, decoder.latent_dim, grids)
@@ -126,7 +126,7 @@ class _Decoder:
     latent_dim: int
 
     @classmethod
-    def of(cls, trained: TrainedModel) -> _Decoder:
+    def from_model(cls, trained: TrainedModel) -> _Decoder:
         """Find it; RunError where there is none, or the size of z is not known."""
         model = trained.model
         name = type(model).__name__
@@ -199,7 +199,7 @@ def _summary(settings: SampleSettings, trained: TrainedModel, latent_dim: int, g
     )
 
 
-def _note(beta: float, run: EarlierRun, kl: object, active: object, latent_dim: int) -> str:
+def _note(beta: float, run: PastRun, kl: object, active: object, latent_dim: int) -> str:
     """How the codes of the data relate to the prior."""
     measured = ""
     if isinstance(kl, float):

@@ -17,7 +17,7 @@ from vaefit.kernels import Backend, choose_backend
 from ..environment.hardware import Machine
 from ..objective.objective import Objective
 from ..objective.preflight import difference
-from ..objective.agreement import Difference
+from ..objective.agreement import Agreement
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def examine(device: torch.device, backend: Backend = "auto") -> Report:
     Raises ValueError where the backend asked for cannot run there.
     """
     return Report(
-        machine=Machine.look(),
+        machine=Machine.from_system(),
         device=str(device),
         backend=str(choose_backend(backend, device)),
         trials=(
@@ -75,7 +75,7 @@ def _trial(name: str, run: Callable[[], tuple[bool, str]]) -> Trial:
     return Trial(name, passed, detail, time.perf_counter() - start)
 
 
-def _difference(device: torch.device, backend: Backend) -> tuple[Difference, int]:
+def _difference(device: torch.device, backend: Backend) -> tuple[Agreement, int]:
     """What a preflight finds on random logits (8, 10, 16, 16), and how many cells they have."""
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(8, 10, 16, 16, generator=generator)

@@ -17,7 +17,7 @@ from ..run_folder.training_folder import WEIGHTS
 from ..results.training_summary import KIND
 from ..model.state import all_tensors
 from ..training.checkpoint_folder import CheckpointFolder
-from .past_run import EarlierRun
+from .past_run import PastRun
 
 WhichWeights = Literal["best", "last"]
 EXTRA = "_extra_state"
@@ -27,7 +27,7 @@ EXTRA = "_extra_state"
 class TrainedModel:
     """The network of a run with weights that the run has kept."""
 
-    run: EarlierRun
+    run: PastRun
     model: nn.Module
     adapter: Adapter
     which: WhichWeights
@@ -36,11 +36,11 @@ class TrainedModel:
 
     @classmethod
     def read(cls, folder: Path, device: torch.device | None = None, which: WhichWeights = "best") -> TrainedModel:
-        """Read the run, and as `load`; RunError as `EarlierRun.read` too."""
-        return cls.load(EarlierRun.read(folder), device or torch.device("cpu"), which)
+        """Read the run, and as `load`; RunError as `PastRun.read` too."""
+        return cls.load(PastRun.read(folder), device or torch.device("cpu"), which)
 
     @classmethod
-    def load(cls, run: EarlierRun, device: torch.device, which: WhichWeights = "best") -> TrainedModel:
+    def load(cls, run: PastRun, device: torch.device, which: WhichWeights = "best") -> TrainedModel:
         """Build the network as the run did, and give it weights.
 
         Args:
@@ -87,12 +87,12 @@ def load_weights(model: nn.Module, file: Path) -> None:
         raise RunError("the weights are not those of the model", str(file), ", ".join(wrong[:3]), do)
 
 
-def _load_newest(model: nn.Module, run: EarlierRun) -> int:
+def _load_newest(model: nn.Module, run: PastRun) -> int:
     """Give the model the weights of the newest whole checkpoint; its updates."""
     if run.kind != KIND:
         do = "A check keeps none: use --checkpoint best."
         raise RunError("the run has no checkpoint", str(run.folder), do=do)
-    folder = CheckpointFolder.of(run.folder)
+    folder = CheckpointFolder.from_run(run.folder)
     checkpoint = folder.newest()
     if checkpoint is None:
         raise RunError("the run has no checkpoint", str(run.folder), do="Use --checkpoint best.")

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from vaefit.cache.dataset_counts import Progress as Counting
 from vaefit.cache.errors import SettingError
-from vaefit.cache.communicator import of_first
+from vaefit.cache.communicator import from_rank_zero
 from vaefit.kernels import Backend
 
 from ..data.batch import check_labels
 from ..model.inspection import described_model
 from ..environment.device import choose_device, cpu_threads, fitting_memory, preferred_backend, reproducible
 from ..errors import RunError
-from ..model.inspection import FirstLook
+from ..model.inspection import ModelInspection
 from ..loader.loader import Loader, open_loader
 from ..loader.split import ROLES, Role
 from ..model.user_model import LoadedModel
@@ -34,24 +34,24 @@ from ..fitting.lr_range_test import range_test
 from ..recipe import Recipe
 from ..run_folder.cleanup import remove_unfinished
 from ..results.overfit_summary import DatasetSummary, WeightsSummary
-from ..run_folder.training_folder import TrainFolder, Unrecorded
+from ..run_folder.training_folder import TrainFolder, NullRecorder
 from ..results.training_summary import TrainedRun, TrainingSetup, TrainSummary
 from ..environment.seeds import seeded
-from ..objective.agreement import Difference
+from ..objective.agreement import Agreement
 from ..optim.train_step import Step
-from ..fitting.eager_stepper import Stepwise
+from ..fitting.eager_stepper import EagerStepper
 from ..training.checkpoint import Checkpoint
 from ..training.loop import Training
 from ..training.prepare import PreparedTraining, recipe_for
-from ..training.progress import Keeper, Plan
-from ..training.progress import Rate
-from .resume import StoredTraining, locked
+from ..training.progress import RunRecorder, Plan
+from ..training.progress import ChosenRate
+from .resume import ResumableRun, locked
 from ..training.settings import TrainSettings, from_anywhere
 from ..training.interrupt import TrainingStopped, stop_request
 from ..training.validation import Validator
 
 if TYPE_CHECKING:
-    from ..distributed.process_group import Job
+    from ..distributed.process_group import ProcessGroup
 
 _log = logging.getLogger("vaefit")
 _DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
@@ -68,7 +68,7 @@ class TrainWatcher:
     """After every update and every validation."""
 
 
-def run_train(settings: TrainSettings, watcher: TrainWatcher | None = None, job: Job | None = None) -> TrainSummary:
+def run_training(settings: TrainSettings, watcher: TrainWatcher | None = None, job: ProcessGroup | None = None) -> TrainSummary:
     """Train, and leave a run folder behind.
 
     The ranks of a `job` all call this with the same settings, share each batch, and are given the same result; rank 0
@@ -79,7 +79,7 @@ def run_train(settings: TrainSettings, watcher: TrainWatcher | None = None, job:
     """
     claimed = TrainFolder.claim(settings.out, settings.overwrite) if job is None or job.rank == 0 else None
     try:
-        folder = of_first(job, lambda: claimed)
+        folder = from_rank_zero(job, lambda: claimed)
         assert folder is not None  # rank 0 has claimed it
         with _writing(folder.path, job):
             return _Run(from_anywhere(settings), folder, watcher or TrainWatcher(), None, job).whole()
@@ -89,11 +89,11 @@ def run_train(settings: TrainSettings, watcher: TrainWatcher | None = None, job:
         raise
 
 
-def resume_train(
+def resume_training(
     folder: Path,
     changed: Callable[[TrainSettings], TrainSettings],
     watcher: TrainWatcher | None = None,
-    job: Job | None = None,
+    job: ProcessGroup | None = None,
 ) -> TrainSummary:
     """Go on with the run in a folder from its newest whole checkpoint; the result is that of a run never stopped.
 
@@ -104,14 +104,14 @@ def resume_train(
     Raises as `run_train`, and RunError where the folder holds no such run, the data or the weights are others than
     when it began, or another process is training it.
     """
-    stored = of_first(job, lambda: StoredTraining.read(folder))
+    stored = from_rank_zero(job, lambda: ResumableRun.read(folder))
     stored.check_ranks(1 if job is None else job.size)
     with _writing(folder, job):
         settings = changed(stored.settings)
         return _Run(settings, TrainFolder(folder.absolute()), watcher or TrainWatcher(), stored, job).whole()
 
 
-def _writing(folder: Path, job: Job | None) -> AbstractContextManager[None]:
+def _writing(folder: Path, job: ProcessGroup | None) -> AbstractContextManager[None]:
     """Keep other processes from the folder; of a job, rank 0 does."""
     return locked(folder) if job is None or job.rank == 0 else nullcontext()
 
@@ -123,8 +123,8 @@ class _Run:
     settings: TrainSettings
     folder: TrainFolder
     watcher: TrainWatcher
-    stored: StoredTraining | None
-    job: Job | None
+    stored: ResumableRun | None
+    job: ProcessGroup | None
 
     def whole(self) -> TrainSummary:
         """From counting to the result."""
@@ -134,7 +134,7 @@ class _Run:
             self.job.check_device(device)
         backend, choice = preferred_backend(settings.backend, device)
         loaded = None if settings.model is None else settings.model.load()
-        prepared = PreparedTraining.of(settings, device, choice, self.watcher.counting, self.job)
+        prepared = PreparedTraining.from_settings(settings, device, choice, self.watcher.counting, self.job)
         if self.stored is not None:
             self.stored.check(prepared)
         _, height, width = prepared.dataset.shape
@@ -180,11 +180,11 @@ class _Run:
         first = self._first_batch(train)
         check_labels(first, classes, ignored)
         labels = torch.from_numpy(first).to(device)
-        look = FirstLook.take(model, labels, recipe, settings.seed, classes, None, ignored)
+        look = ModelInspection.from_model(model, labels, recipe, settings.seed, classes, None, ignored)
         objective = Objective.build(prepared.weights.values, recipe, ignored, backend, device)
         check_objective(objective, labels)
         agreement = preflight(objective, look.logits, labels)
-        rate = of_first(self.job, lambda: self._rate(recipe, model, look, objective, labels))
+        rate = from_rank_zero(self.job, lambda: self._rate(recipe, model, look, objective, labels))
         recipe = replace(recipe, lr=rate.lr)
         if settings.compile:
             model.compile()
@@ -197,11 +197,11 @@ class _Run:
         validator = Validator(step, lambda: val.in_order(own), val.size, ignored, batches, self.job)
         every = settings.validate_every or train.steps
         plan = Plan(updates, train.steps, every, settings.patience, settings.checkpoint_every)
-        checkpoint = of_first(self.job, lambda: self._begun(prepared, train, rate))
+        checkpoint = from_rank_zero(self.job, lambda: self._begun(prepared, train, rate))
         if self.job is not None:
             from ..distributed.ddp_step import DistributedStep
 
-            step = DistributedStep.over(self.job, step, recipe)
+            step = DistributedStep.from_step(self.job, step, recipe)
         with self._recording(classes, checkpoint) as recorder:
             training = Training(
                 step, recipe, plan, train, validator, recorder, settings.seed, prepared.augment, ignored, self.job
@@ -212,7 +212,7 @@ class _Run:
                 training.run(stop, self.watcher.update)
         with self._resumable():
             trained = TrainedRun(prepared, setup, training.progress, training.best_validation())
-            return of_first(self.job, lambda: self.folder.finish(trained, ignored))
+            return from_rank_zero(self.job, lambda: self.folder.finish(trained, ignored))
 
     def _first_batch(self, train: Loader) -> NDArray[np.int64]:
         """(B, H, W), what the network is initialised and looked at with: those of all ranks."""
@@ -221,30 +221,30 @@ class _Run:
             return own
         return np.concatenate(self.job.share(self.job.gather(own)))
 
-    def _recording(self, classes: int, checkpoint: Checkpoint | None) -> AbstractContextManager[Keeper]:
+    def _recording(self, classes: int, checkpoint: Checkpoint | None) -> AbstractContextManager[RunRecorder]:
         if self.job is None or self.job.rank == 0:
             return self.folder.recording(classes, checkpoint)
-        return nullcontext(Unrecorded())
+        return nullcontext(NullRecorder())
 
-    def _rate(self, recipe: Recipe, model: nn.Module, look: FirstLook, objective: Objective, labels: Tensor) -> Rate:
+    def _rate(self, recipe: Recipe, model: nn.Module, look: ModelInspection, objective: Objective, labels: Tensor) -> ChosenRate:
         """The learning rate; found on the first batch where it was left open, once and for all resumptions."""
         if self.stored is not None:
             return self.stored.began.rate
         if recipe.lr != "auto":
-            return Rate(recipe.rate, None)
+            return ChosenRate(recipe.rate, None)
         generator, seed = torch.Generator(), self.settings.seed
 
         def reseed() -> None:
             torch.manual_seed(seed)
             generator.manual_seed(seed)
 
-        def motion(of: Recipe) -> Stepwise:
-            return Stepwise(Step.build(model, look.adapter, objective, of), of, look.inputs, labels, generator)
+        def motion(of: Recipe) -> EagerStepper:
+            return EagerStepper(Step.build(model, look.adapter, objective, of), of, look.inputs, labels, generator)
 
         tested = range_test(model, recipe, motion, reseed)
-        return Rate(tested.rate, str(tested))
+        return ChosenRate(tested.rate, str(tested))
 
-    def _begun(self, prepared: PreparedTraining, train: Loader, rate: Rate) -> Checkpoint | None:
+    def _begun(self, prepared: PreparedTraining, train: Loader, rate: ChosenRate) -> Checkpoint | None:
         """The checkpoint to go on from; None for a run that begins."""
         if self.stored is not None:
             remove_unfinished(self.folder)
@@ -279,16 +279,16 @@ def _setup(
     settings: TrainSettings,
     prepared: PreparedTraining,
     model: nn.Module,
-    look: FirstLook,
+    look: ModelInspection,
     train: Loader,
     updates: int,
-    agreement: Difference | None,
-    rate: Rate,
-    job: Job | None,
+    agreement: Agreement | None,
+    rate: ChosenRate,
+    job: ProcessGroup | None,
 ) -> TrainingSetup:
     return TrainingSetup(
-        dataset=DatasetSummary.of(prepared.dataset),
-        weights=WeightsSummary.of(prepared.weights),
+        dataset=DatasetSummary.from_counts(prepared.dataset),
+        weights=WeightsSummary.from_weights(prepared.weights),
         split={role: prepared.split.size(role) for role in ROLES},
         split_reason=prepared.split_words,
         backend=prepared.backend.name,

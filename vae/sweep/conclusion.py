@@ -39,7 +39,7 @@ def _by_value(knob: Knob, knobs: Sequence[Knob], runs: Sequence[SweepRun]) -> st
     """What the runs of each value came to: how many were memorised or, where that is the same, how fast or how far."""
     place = [k.name for k in knobs].index(knob.name)
     groups = {value: [run for run in runs if run.values[place] == value] for value in knob.values}
-    outcomes = {value: SettingOutcome.of(members) for value, members in groups.items()}
+    outcomes = {value: SettingOutcome.from_runs(members) for value, members in groups.items()}
     shares = {outcome.memorised / outcome.runs for outcome in outcomes.values()}
     if len(shares) > 1:
         return "MEMORISED " + ", ".join(f"{o.memorised}/{o.runs} with {value}" for value, o in outcomes.items())

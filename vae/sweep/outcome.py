@@ -14,7 +14,7 @@ from .plan import Knob
 from .rank_anova import Effect
 
 if TYPE_CHECKING:
-    from ..fitting.check_result import Check
+    from ..fitting.check_result import OverfitRun
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SweepRun:
     """The run's folder, by its name inside the sweep's."""
 
     @classmethod
-    def of(cls, values: tuple[str, ...], number: int, check: Check) -> SweepRun:
+    def from_run(cls, values: tuple[str, ...], number: int, check: OverfitRun) -> SweepRun:
         """Take what a sweep keeps of a finished check."""
         result, accuracies = check.result, check.result.accuracies
         return cls(
@@ -86,7 +86,7 @@ class Spread:
     high: float | None
 
     @classmethod
-    def of(cls, values: Sequence[float | None]) -> Spread:
+    def from_values(cls, values: Sequence[float | None]) -> Spread:
         """Take them of at least one value."""
         numbers = [_steps(value) for value in values]
         found = (statistics.median(numbers), min(numbers), max(numbers))
@@ -107,7 +107,7 @@ class SettingOutcome:
     worst_class_accuracy: Spread
 
     @classmethod
-    def of(cls, runs: Sequence[SweepRun]) -> SettingOutcome:
+    def from_runs(cls, runs: Sequence[SweepRun]) -> SettingOutcome:
         """Put runs of the same values together."""
         verdicts = [run.verdict for run in runs]
         return cls(
@@ -115,10 +115,10 @@ class SettingOutcome:
             runs=len(runs),
             memorised=verdicts.count("MEMORISED"),
             verdicts={verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
-            pixel_95=Spread.of([run.pixel_95 for run in runs]),
-            worst_class_95=Spread.of([run.worst_class_95 for run in runs]),
-            exact=Spread.of([run.exact for run in runs]),
-            worst_class_accuracy=Spread.of([run.worst_class_accuracy for run in runs]),
+            pixel_95=Spread.from_values([run.pixel_95 for run in runs]),
+            worst_class_95=Spread.from_values([run.worst_class_95 for run in runs]),
+            exact=Spread.from_values([run.exact for run in runs]),
+            worst_class_accuracy=Spread.from_values([run.worst_class_accuracy for run in runs]),
         )
 
 

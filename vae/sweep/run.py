@@ -11,7 +11,7 @@ from pathlib import Path
 from vaefit.cache.hdf5.grids import opened
 
 from ..data.weights_file import read_weights
-from ..runs.overfit_run import Watcher, run_check
+from ..runs.overfit_run import Watcher, run_overfit
 from ..settings import CheckSettings
 from .conclusion import difference
 from .folder import SweepFolder
@@ -67,10 +67,10 @@ def _one(
     watcher: Watcher | None,
 ) -> SweepRun:
     where = folder.run_folder(place, plan.knobs, values, number)
-    check = run_check(replace(told, out=where, overwrite=True), watcher)
+    check = run_overfit(replace(told, out=where, overwrite=True), watcher)
     if place == 0:  # a sweep whose first run fails leaves an earlier one as it was
         folder.begin(plan.knobs)
-    run = SweepRun.of(values, number, check)
+    run = SweepRun.from_run(values, number, check)
     folder.add(run)
     return run
 
@@ -82,7 +82,7 @@ def _outcome(plan: Plan, runs: list[SweepRun], seconds: float, run_dir: str) -> 
     return SweepOutcome(
         knobs=plan.knobs,
         seeds=plan.seeds,
-        settings=tuple(SettingOutcome.of(list(members)) for _, members in groups),
+        settings=tuple(SettingOutcome.from_runs(list(members)) for _, members in groups),
         effects=found,
         difference=difference(found, plan.knobs, runs),
         runs=tuple(runs),

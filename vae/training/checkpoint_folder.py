@@ -26,7 +26,7 @@ class CheckpointFolder:
     path: Path
 
     @classmethod
-    def of(cls, run: Path) -> CheckpointFolder:
+    def from_run(cls, run: Path) -> CheckpointFolder:
         """That of a run folder; it need not be there."""
         return cls(run / FOLDER)
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaefit.cache.communicator import Ranks, any_rank
+from vaefit.cache.communicator import Communicator, any_rank
 
 from ..errors import RunError
 from ..loader.augment import Augmentation
@@ -25,7 +25,7 @@ from ..optim.train_step import Step
 from ..recipe import Recipe
 from .checkpoint import Checkpoint
 from .interrupt import StopRequest, TrainingStopped
-from .progress import Batches, Best, Keeper, Plan, Progress, StepsRow, ValidationRow
+from .progress import Batches, BestValidation, Plan, Progress, RunRecorder, StepsRow, ValidationRow
 from .random_streams import augmentation_generator, latent_noise, seed_torch
 from .running_mean import Tally
 from .validation import Validation, Validator
@@ -50,11 +50,11 @@ class Training:
         plan: Plan,
         batches: Batches,
         validator: Validator,
-        keeper: Keeper,
+        keeper: RunRecorder,
         seed: int,
         augment: Augmentation | None,
         ignore_index: int | None,
-        ranks: Ranks | None = None,
+        ranks: Communicator | None = None,
     ) -> None:
         """A run; with `ranks` every one of them has such a run, of its rows of each batch, and they stay alike."""
         self.step, self.recipe, self.plan = step, recipe, plan
@@ -150,15 +150,15 @@ class Training:
         model = _parts(tensors, "model")
         self._check(model)
         if numbers["best"] is not None:
-            progress.best = Best(*numbers["best"])
+            progress.best = BestValidation(*numbers["best"])
             self._best_tensors = _parts(tensors, "best") or model
             self._load(self._best_tensors)
             self._keeper.best(self.step.model, progress.best)
         self._load(model)
         self.step.load(_parts(tensors, "optimiser"))
         self._monitor.load_state_dict({**numbers["monitor"], **_parts(tensors, "monitor")})
-        self._row = Tally.of_numbers(tensors["row.counts"].numpy(), numbers["row"])
-        self._since = Tally.of_numbers(tensors["since.counts"].numpy(), numbers["since"])
+        self._row = Tally.from_numbers(tensors["row.counts"].numpy(), numbers["row"])
+        self._since = Tally.from_numbers(tensors["since.counts"].numpy(), numbers["since"])
         progress.step, progress.stale, progress.seconds = checkpoint.step, numbers["stale"], numbers["seconds"]
         progress.warnings, progress.stopped = list(numbers["warnings"]), numbers["stopped"]
         progress.finished = numbers["finished"]
@@ -245,7 +245,7 @@ class Training:
         macro = found.accuracies.macro
         # the untrained model is the best only while there is no other
         if progress.best is None or progress.best.step == 0 or macro > progress.best.macro:
-            progress.best, progress.stale = Best(done, epoch, macro), 0
+            progress.best, progress.stale = BestValidation(done, epoch, macro), 0
             tensors = all_tensors(self.step.model)
             self._best_tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
             self._keeper.best(self.step.model, progress.best)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from vaefit.cache import ShardCounts
-from vaefit.cache.communicator import Ranks
+from vaefit.cache.communicator import Communicator
 from vaefit.cache.dataset_counts import Progress
 from vaefit.cache.errors import require_range
 from vaefit.cache.location import Location
-from vaefit.cache.schemes import listed
+from vaefit.cache.schemes import format_labels
 from vaefit.kernels import BackendChoice
 
 from ..data.class_weights import ClassWeights
@@ -49,15 +49,15 @@ class PreparedTraining:
     augment: Augmentation | None
 
     @classmethod
-    def of(
+    def from_settings(
         cls,
         settings: TrainSettings,
         device: torch.device,
         backend: BackendChoice,
         progress: Progress | None,
-        ranks: Ranks | None = None,
+        ranks: Communicator | None = None,
     ) -> PreparedTraining:
-        """Count, split and derive the weights; errors as `counted`, `SeededSplit` and `ClassWeights.chosen`."""
+        """Count, split and derive the weights; errors as `counted`, `SeededSplit` and `ClassWeights.from_recipe`."""
         named = find_named_splits(settings.data)
         data = settings.data if named is None else named
         dataset = counted(settings, progress, data, ranks)
@@ -75,8 +75,8 @@ class PreparedTraining:
         if settings.ignore_index in range(dataset.classes):
             absent[settings.ignore_index] = False  # nobody expects it
         if absent.any():
-            _log.warning(f"the dataset never holds class {listed(absent)}: it cannot be learned")
-        weights = ClassWeights.chosen(settings.recipe, settings.weights_file, dataset.counts)
+            _log.warning(f"the dataset never holds class {format_labels(absent)}: it cannot be learned")
+        weights = ClassWeights.from_recipe(settings.recipe, settings.weights_file, dataset.counts)
         background = int(np.argmax(dataset.counts))
         augment = Augmentation.parse(settings.augment, background, dataset.classes, settings.ignore_index)
         active = augment.rotate or augment.flip or augment.colours

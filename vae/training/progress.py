@@ -42,7 +42,7 @@ class ValidationRow:
 
 
 @dataclass(frozen=True)
-class Best:
+class BestValidation:
     """The best validation so far, by macro accuracy."""
 
     step: int
@@ -50,7 +50,7 @@ class Best:
     macro: float
 
 
-class Keeper(Protocol):
+class RunRecorder(Protocol):
     """Where a run's rows, weights and checkpoints go."""
 
     def steps_row(self, row: StepsRow) -> None:
@@ -59,7 +59,7 @@ class Keeper(Protocol):
     def validation_row(self, row: ValidationRow) -> None:
         """Add a row to `metrics.csv`."""
 
-    def best(self, model: nn.Module, best: Best) -> None:
+    def best(self, model: nn.Module, best: BestValidation) -> None:
         """Keep the weights, which are the best so far."""
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -87,7 +87,7 @@ class Progress:
     """Updates done."""
     stale: int = 0
     """Validations since the best one."""
-    best: Best | None = None
+    best: BestValidation | None = None
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
     diverged: str | None = None
@@ -110,7 +110,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Rate:
+class ChosenRate:
     """The learning rate of a run."""
 
     lr: float

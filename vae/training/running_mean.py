@@ -71,7 +71,7 @@ class Tally:
             self.focal / n,
             None if self.kl is None else self.kl / n,
             self.grad_norm / n,
-            Accuracies.of(self.counts) if self.counts.any() else None,
+            Accuracies.from_confusion(self.counts) if self.counts.any() else None,
         )
 
     def numbers(self) -> dict[str, Any]:
@@ -79,6 +79,6 @@ class Tally:
         return {name: getattr(self, name) for name in (*self._sums, "kl")}
 
     @classmethod
-    def of_numbers(cls, counts: NDArray[np.int64], numbers: dict[str, Any]) -> Tally:
+    def from_numbers(cls, counts: NDArray[np.int64], numbers: dict[str, Any]) -> Tally:
         """Take up what `numbers` gave, and the counts."""
         return cls(counts.copy(), **numbers)

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vaefit.cache.communicator import Ranks
+from vaefit.cache.communicator import Communicator
 from vaefit.cache.errors import DataError
 
 from ..loader.rank_share import Share
-from ..metrics.accuracy import Accuracies, Labels, Shares
+from ..metrics.accuracy import Accuracies, BaselineShares, Labels
 from ..model.state import evaluating
 from ..objective.objective import Losses, Objective, divisors, kl_per_dimension
 from ..optim.train_step import Step
@@ -45,7 +45,7 @@ class Validation:
     accuracies: Accuracies
     confusion: NDArray[np.int64]
     """(C, C), row = target."""
-    shares: Shares
+    shares: BaselineShares
     skill: float | None
     shown: tuple[int, ...]
     """Numbers within the split of the grids that follow."""
@@ -72,7 +72,7 @@ class Validator:
         size: int,
         ignore_index: int | None,
         batches: int | None = None,
-        ranks: Ranks | None = None,
+        ranks: Communicator | None = None,
     ) -> None:
         """A way to measure.
 
@@ -83,8 +83,8 @@ class Validator:
             ranks: who measures together, each at least one grid; every one of them has what was measured.
         """
         self._step, self._split, self._size, self._ignore_index = step, split, size, ignore_index
-        self._batches, self._ranks, self._mine = batches, ranks, Share.of_ranks(ranks).of(size)
-        self._shares: Shares | None = None
+        self._batches, self._ranks, self._mine = batches, ranks, Share.from_communicator(ranks).of(size)
+        self._shares: BaselineShares | None = None
 
     def measure(self, beta: float) -> Validation:
         """Reconstruct every grid with z = mu; DataError where every cell is ignored, or the data cannot be read."""
@@ -111,7 +111,7 @@ class Validator:
         if held is not None:
             if not held.any():
                 raise DataError("every cell of the split is ignored", got=f"--ignore-index {self._ignore_index}")
-            self._shares = Shares.of_positions(held)
+            self._shares = BaselineShares.from_position_counts(held)
         assert self._shares is not None  # a split has at least one grid
         return sums.validation(self._shares, shown, beta, self._batches)
 
@@ -133,7 +133,7 @@ class _Shown:
             self._targets.append(cells[rows])
             self._predictions.append(logits[rows].argmax(dim=1).cpu().numpy())
 
-    def put_together(self, ranks: Ranks) -> None:
+    def put_together(self, ranks: Communicator) -> None:
         """Take in what the other ranks keep, which hold one stretch of the split after another."""
         kept = ranks.share(ranks.gather((self._targets, self._predictions)))
         self._targets, self._predictions = (
@@ -171,7 +171,7 @@ class _Sums:
             rows = torch.stack([each.sum(0), mu.sum(0), mu.square().sum(0)]).cpu().numpy()
             self._latent = rows if self._latent is None else self._latent + rows
 
-    def add_up(self, ranks: Ranks) -> None:
+    def add_up(self, ranks: Communicator) -> None:
         """Take in the sums of the other ranks, each of which has added a batch."""
         self._grids = int(ranks.add(np.array([self._grids], np.int64))[0])
         self._focal = float(ranks.add(np.array([self._focal]))[0])
@@ -179,9 +179,9 @@ class _Sums:
         if self._latent is not None:
             self._latent = ranks.add(self._latent)
 
-    def validation(self, shares: Shares, shown: _Shown, beta: float, batches: int | None) -> Validation:
+    def validation(self, shares: BaselineShares, shown: _Shown, beta: float, batches: int | None) -> Validation:
         """What they come to; of the reduction `sum`, a mean over so many batches, or over those that were added."""
-        accuracies = Accuracies.of(self._counts)
+        accuracies = Accuracies.from_confusion(self._counts)
         reduction, number = self._objective.reduction, batches or self._batches
         cells = int(self._counts.sum())
         focal = self._focal / (number if reduction == "sum" else divisors(self._grids, cells)[reduction])
@@ -213,7 +213,7 @@ class _Sums:
         )
 
 
-def _share_buffers(model: nn.Module, ranks: Ranks) -> None:
+def _share_buffers(model: nn.Module, ranks: Communicator) -> None:
     """Give every rank the buffers of rank 0, which are those that are kept: running means differ by what was seen."""
     buffers = list(model.buffers())
     if buffers:

@@ -310,8 +310,8 @@ def test_quick_measures_what_goals_are_set_for():
 
 
 def test_a_spread_of_one_and_of_many():
-    assert Spread.of([2.0]) == Spread(2.0, 2.0, 2.0, 2.0)
-    assert Spread.of([4.0, 1.0, 3.0, 2.0, 5.0]) == Spread(3.0, 2.0, 4.0, 1.0)
+    assert Spread.from_values([2.0]) == Spread(2.0, 2.0, 2.0, 2.0)
+    assert Spread.from_values([4.0, 1.0, 3.0, 2.0, 5.0]) == Spread(3.0, 2.0, 4.0, 1.0)
 
 
 def _bench(ratio=1000.0, share=0.6, gain=1.5, extra=1 << 20, speeds=(1.0, 1.1), hit=1.0, fast=True, cpus=2, grids=None):

@@ -66,7 +66,7 @@ def test_on_a_gpu_ours_is_timed_step_by_step_compiled_and_as_a_graph(dataset, mo
     """The rows of a GPU, on the CPU: what is captured there is called here."""
     from vaefit.benchmarks.step import loops
 
-    problem = loops.Problem.of(dataset)
+    problem = loops.Problem.from_data(dataset)
     # 60 updates and the last measurement
     monkeypatch.setattr(loops, "overfit", lambda *_, on_step, **__: [on_step(step) for step in range(61)])
     found = loops.device_loops()

@@ -25,7 +25,7 @@ def small_spans(patch: pytest.MonkeyPatch) -> None:
     """Let a few grids be many spans."""
     patch.setattr(contiguous_reader, "SPAN_BYTES", 512)
     patch.setattr(chunk_reader, "SPAN_BYTES", 512)
-    patch.setattr(h5py_reader.Tiles, "of", lambda dataset: Tiles(dataset.shape, (3, *dataset.shape[1:])))
+    patch.setattr(h5py_reader.Tiles, "from_dataset", lambda dataset: Tiles(dataset.shape, (3, *dataset.shape[1:])))
 
 
 def cells(grids: int, seed: int = 0, dtype: str = "u1") -> np.ndarray:

@@ -188,7 +188,7 @@ def test_a_partial_file_that_does_not_fit(
     del body["checksum"], body["schema"]
     body["checkpoint"]["cells"] += 1
     body["checkpoint"]["counts"][1] += 1
-    begun.write_bytes(checked_json.seal(partial_scan.SCHEMA, body))
+    begun.write_bytes(checked_json.add_checksum(partial_scan.SCHEMA, body))
     found = jointly(2, file)
     assert found.shards[0].resumed == 0
     assert found.counts.tolist() == np.bincount(cells(200).reshape(-1)).tolist()

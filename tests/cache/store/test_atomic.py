@@ -298,8 +298,8 @@ print([name for name in ("h5py", "torch", "vaefit.cache.scan", "vaefit.cache.hdf
 def test_the_checksum_covers_what_is_read_back(tmp_path: Path) -> None:
     body = {"a": [1, {"b": "\udc80"}], "z": None}
     file = tmp_path / "file.json"
-    file.write_bytes(checked_json.seal("family/3", body))
-    assert checked_json.unseal(file, "family/3") == {"schema": "family/3", **body}
+    file.write_bytes(checked_json.add_checksum("family/3", body))
+    assert checked_json.verify_checksum(file, "family/3") == {"schema": "family/3", **body}
     for schema, said in (("family/2", "newer"), ("family/4", "older"), ("clan/3", "not clan")):
         with pytest.raises(checked_json.RejectedError, match=said):
-            checked_json.unseal(file, schema)
+            checked_json.verify_checksum(file, schema)

@@ -184,7 +184,7 @@ def test_any_json_under_any_name_is_decoded_or_rejected(data: Path, drawn: st.Da
     else:
         place, inner = outer, key
     place[inner] = drawn.draw(json_values)
-    for decode in (counts_file.Key.decode, counts_file._decode):
+    for decode in (counts_file.CacheKey.decode, counts_file._decode):
         with suppress(checked_json.RejectedError):
             decode(body)
 

@@ -72,7 +72,7 @@ def test_blocks_of_every_size_give_the_same(
 def test_logits_of_any_strides_fold_to_classes_between_cells(layout: str) -> None:
     logits = LAYOUTS[layout](torch.arange(3.0 * 5 * 4 * 2).view(3, 5, 4, 2))
     dense = torch.empty_like(logits)
-    fold = Fold.of(dense)
+    fold = Fold.from_logits(dense)
     assert fold.logits(dense).data_ptr() == dense.data_ptr()
     cells = fold.cells(torch.arange(3 * 4 * 2).view(3, 4, 2)).reshape(-1)
     together = fold.logits(logits).movedim(1, -1).reshape(-1, 5)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import vaefit.vae.data.hdf5_writer as write
-from vaefit.vae.data.hdf5_writer import PatientFile
+from vaefit.vae.data.hdf5_writer import RetryingFile
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_a_full_disk_leaves_the_old_file(importing, tmp_path, labels, monkeypatc
     class Small(io.FileIO):
         write = limited
 
-    monkeypatch.setattr(write, "PatientFile", type("Full", (PatientFile, Small), {}))
+    monkeypatch.setattr(write, "RetryingFile", type("Full", (RetryingFile, Small), {}))
     outcome = importing(tmp_path / "in.npy", "--overwrite")
     assert outcome.code == 3
     assert outcome.json["error"]["got"] == "No space left on device"

@@ -17,7 +17,7 @@ from vaefit.vae import RECIPES, BetaVAE, OverfitResult, Recipe, assert_memorises
 from vaefit.vae.data.batch import Batch
 from vaefit.vae.data.synthetic import SyntheticSpec, synthesise
 from vaefit.vae.diagnosis import gradient_flow, model_probes
-from vaefit.vae.diagnosis.failed_run import Patient
+from vaefit.vae.diagnosis.failed_run import FailedRun
 from vaefit.vae.diagnosis.find_cause import find_cause
 from vaefit.vae.errors import RunError
 from vaefit.vae.metrics.diagnosis import Diagnosis
@@ -42,12 +42,12 @@ class Tiny(nn.Module):
         return self.second(self.between(self.first(x.flatten(1)))).view(-1, 4, 8, 8)
 
 
-def _patient(model: nn.Module, recipe: Recipe = SHORT, batch: Batch | None = None) -> Patient:
+def _patient(model: nn.Module, recipe: Recipe = SHORT, batch: Batch | None = None) -> FailedRun:
     batch = batch or Batch(GRIDS, ())
     adapter = find_adapter(model, torch.from_numpy(batch.grids), 4)
-    before = Snapshot.of(model)
+    before = Snapshot.from_model(model)
     result = overfit(model, batch, recipe=recipe)
-    return Patient(model, adapter, batch, result.weights, result.recipe, None, 0, "auto", before, result)
+    return FailedRun(model, adapter, batch, result.weights, result.recipe, None, 0, "auto", before, result)
 
 
 def _failed(recipe: Recipe = SHORT, diagnose: bool = True) -> tuple[BetaVAE, OverfitResult]:
@@ -370,7 +370,7 @@ def test_a_snapshot_holds_what_state_dict_leaves_out() -> None:
 
     model = Partial()
     model.first.eval()
-    before = Snapshot.of(model)
+    before = Snapshot.from_model(model)
     weight = model.second.weight.detach().clone()
     overfit(model, GRIDS)
     assert not torch.equal(model.second.weight, weight)

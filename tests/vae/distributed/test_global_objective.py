@@ -43,7 +43,7 @@ def test_losses_counts_and_gradients_are_those_of_one_process(ranks, reduction, 
     expected.total.backward()
 
     def measured(rank):
-        rows, everywhere = portion(7, rank.rank, rank.size), GlobalObjective.over(rank, one)
+        rows, everywhere = portion(7, rank.rank, rank.size), GlobalObjective.from_objective(rank, one)
         own = [part[rows].clone().requires_grad_() for part in inputs]
         losses = everywhere(own[0], labels[rows], own[1], own[2], beta)
         losses.total.backward()
@@ -73,7 +73,7 @@ def test_a_batch_of_ignored_cells_alone_has_no_loss_and_no_gradient():
 
     def measured(rank):
         one = Objective(torch.ones(CLASSES), 2.0, "mean", IGNORED, "eager")
-        losses = GlobalObjective.over(rank, one)(own, labels[:1], None, None, 0.0)
+        losses = GlobalObjective.from_objective(rank, one)(own, labels[:1], None, None, 0.0)
         losses.total.backward()
         return losses
 

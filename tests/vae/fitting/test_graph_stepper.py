@@ -21,7 +21,7 @@ from vaefit.vae import RECIPES, BetaVAE, OverfitResult, Recipe, overfit
 from vaefit.vae.data.synthetic import SyntheticSpec, synthesise
 from vaefit.vae.errors import RunError
 from vaefit.vae.fitting.cuda_graph import capture, choose_steps
-from vaefit.vae.fitting.graph_stepper import Ring, Windowed
+from vaefit.vae.fitting.graph_stepper import GraphStepper, Ring
 from vaefit.vae.model.adapter import find_adapter
 from vaefit.vae.objective.objective import Objective
 from vaefit.vae.optim.train_step import Step
@@ -55,7 +55,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def call(size: int) -> None:
         monkeypatch.setattr(vaefit.vae.fitting.cuda_graph, "obstacle", lambda *_: None)
-        monkeypatch.setattr(vaefit.vae.overfitting, "Windowed", partial(Windowed, size=size))
+        monkeypatch.setattr(vaefit.vae.overfitting, "GraphStepper", partial(GraphStepper, size=size))
 
     return call
 
@@ -200,7 +200,7 @@ def test_a_step_waits_for_no_device(recipe: Recipe, beta: float, monkeypatch: py
         adapter = find_adapter(model, targets, None)
         step = Step.build(model, adapter, Objective(torch.ones(10), backend="eager"), recipe)
     ring = Ring(10, 100, step.parameters)
-    motion = Windowed(step, recipe, model.one_hot(targets), targets)
+    motion = GraphStepper(step, recipe, model.one_hot(targets), targets)
     for _ in range(2):
         motion._body(ring, minimised=beta > 0)
     assert rates == [(torch.Size([]), torch.float32, torch.device("meta"))] * 2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vaefit.vae.metrics.accuracy import Accuracies, Shares, distinct, retrieval
+from vaefit.vae.metrics.accuracy import Accuracies, BaselineShares, distinct, retrieval
 
 
 def _batch(seed: int, classes: int = 4, size: int = 6) -> NDArray[np.int64]:
@@ -18,7 +18,7 @@ def _batch(seed: int, classes: int = 4, size: int = 6) -> NDArray[np.int64]:
 
 def test_a_class_that_the_targets_lack_has_no_accuracy() -> None:
     counts = np.array([[8, 2, 0], [0, 0, 0], [1, 0, 3]])
-    found = Accuracies.of(counts)
+    found = Accuracies.from_confusion(counts)
     assert found.classes == (0.8, None, 0.75)
     assert found.pixel == pytest.approx(11 / 14)
     assert found.macro == pytest.approx((0.8 + 0.75) / 2)
@@ -36,7 +36,7 @@ def test_shares_are_those_of_answers_that_ignore_the_input(ignore_index: int | N
     best = sum(max(counter.values()) for counter in positions.values())
     top = max(Counter(c for _, _, c in kept).values())
 
-    found = Shares.of(targets, 4, ignore_index)
+    found = BaselineShares.from_targets(targets, 4, ignore_index)
 
     assert found.background == pytest.approx(best / len(kept))
     assert found.majority == pytest.approx(top / len(kept))
@@ -44,9 +44,9 @@ def test_shares_are_those_of_answers_that_ignore_the_input(ignore_index: int | N
 
 def test_skill_is_none_where_one_picture_answers_every_grid() -> None:
     same = np.zeros((4, 2, 2), dtype=np.int64)
-    assert Shares.of(same, 2, None).skill(1.0) is None
-    assert Shares(background=0.9, majority=0.9, cells=1000).skill(0.95) == pytest.approx(0.5)
-    assert Shares(background=0.9, majority=0.9, cells=1000).skill(0.8) == pytest.approx(-1.0)
+    assert BaselineShares.from_targets(same, 2, None).skill(1.0) is None
+    assert BaselineShares(background=0.9, majority=0.9, cells=1000).skill(0.95) == pytest.approx(0.5)
+    assert BaselineShares(background=0.9, majority=0.9, cells=1000).skill(0.8) == pytest.approx(-1.0)
 
 
 @pytest.mark.parametrize("ignore_index", [None, 0])

@@ -10,7 +10,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vaefit.vae.metrics.accuracy import Accuracies, Shares, distinct, retrieval
+from vaefit.vae.metrics.accuracy import Accuracies, BaselineShares, distinct, retrieval
 
 CLASSES = 5
 Grids = NDArray[np.int64]
@@ -46,7 +46,7 @@ def confusion(targets: Grids, predictions: Grids, ignore: int | None) -> Grids:
 @given(reconstructions())
 def test_accuracies(case):
     targets, predictions, ignore = case
-    found = Accuracies.of(confusion(*case))
+    found = Accuracies.from_confusion(confusion(*case))
     cells = [(t, p) for t, p in zip(targets.reshape(-1).tolist(), predictions.reshape(-1).tolist(), strict=True)]
     cells = [(t, p) for t, p in cells if t != ignore]
     right = sum(t == p for t, p in cells)
@@ -75,10 +75,10 @@ def test_shares_and_skill(case):
     labels = [label for column in positions.values() for label in column]
     background = sum(max(column.count(c) for c in range(CLASSES)) for column in positions.values())
     majority = max(labels.count(c) for c in range(CLASSES))
-    shares = Shares.of(targets, CLASSES, ignore)
+    shares = BaselineShares.from_targets(targets, CLASSES, ignore)
     assert shares.background == background / len(labels)
     assert shares.majority == majority / len(labels)
-    accuracies = Accuracies.of(confusion(*case))
+    accuracies = Accuracies.from_confusion(confusion(*case))
     skill = shares.skill(accuracies.pixel)
     if background == len(labels):
         assert skill is None
@@ -100,7 +100,7 @@ def test_skill_is_on_the_right_side_of_its_thresholds(cells, data):
         right = background + int((cells - background) * threshold)
         exact = Fraction(right - background, cells - background)
     targets = (np.arange(cells) >= background).astype(np.int64).reshape(cells, 1, 1)
-    skill = Shares.of(targets, 2, None).skill(right / cells)
+    skill = BaselineShares.from_targets(targets, 2, None).skill(right / cells)
     assert (skill >= 0.75) == (exact >= Fraction(3, 4))
     assert (skill <= 0.05) == (exact <= Fraction(1, 20))
 

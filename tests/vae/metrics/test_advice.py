@@ -11,7 +11,7 @@ import pytest
 
 from vaefit.vae.data.hdf5_writer import write_grids
 from vaefit.vae.data.synthetic import SyntheticSpec, synthesise
-from vaefit.vae.metrics.advice import Clues, after_divergence, after_failure
+from vaefit.vae.metrics.advice import AdviceContext, after_divergence, after_failure
 from vaefit.vae.recipe import RECIPES, BetaRamp, Recipe
 
 CLASSIC = RECIPES["classic"]
@@ -75,23 +75,27 @@ def test_following_the_advice_memorises(vaefit_cli, place, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("recipe", "clues", "option"),
     [
-        (replace(CLASSIC, beta=0.01), Clues(cells=256), "--beta 0"),
-        (replace(CLASSIC, beta=1e-4), Clues(cells=256), "--init rescaled"),
-        (Recipe(beta=0.01), Clues(cells=256), "--lr 0.001"),
-        (Recipe(beta_ramp=BetaRamp(1, 5, 0.3)), Clues(), "--beta-ramp 0,0,0"),
-        (Recipe(gamma=50), Clues(), "--gamma 2"),
-        (replace(CLASSIC, init="rescaled"), Clues(), "--no-resample"),
-        (replace(CLASSIC, init="rescaled", resample=False), Clues(), "--z mu"),
-        (Recipe(weights="none"), Clues(behind=3, weight_ratio=1), "--weights global"),
-        (Recipe(scheme="none"), Clues(behind=3, weight_ratio=1), "--scheme sqrt_inverse"),
-        (Recipe(smooth=1e12), Clues(behind=3, weight_ratio=1), "--smooth 1"),
-        (Recipe(), Clues(behind=3, weight_ratio=1, weights_file=True), "--weights global instead of --weights-file"),
-        (Recipe(), Clues(unweighted=3), "--weights global"),
-        (Recipe(iterations=40), Clues(), "--iterations 500"),
-        (Recipe(), Clues(latent_dim=2), "--latent-dim 32"),
-        (Recipe(), Clues(tail=0.6), "--iterations 2000"),
-        (Recipe(), Clues(tail=0.99, batch_size=512), "--batch-size 32"),
-        (Recipe(), Clues(tail=0.99, batch_size=32), "--lr 0.001"),
+        (replace(CLASSIC, beta=0.01), AdviceContext(cells=256), "--beta 0"),
+        (replace(CLASSIC, beta=1e-4), AdviceContext(cells=256), "--init rescaled"),
+        (Recipe(beta=0.01), AdviceContext(cells=256), "--lr 0.001"),
+        (Recipe(beta_ramp=BetaRamp(1, 5, 0.3)), AdviceContext(), "--beta-ramp 0,0,0"),
+        (Recipe(gamma=50), AdviceContext(), "--gamma 2"),
+        (replace(CLASSIC, init="rescaled"), AdviceContext(), "--no-resample"),
+        (replace(CLASSIC, init="rescaled", resample=False), AdviceContext(), "--z mu"),
+        (Recipe(weights="none"), AdviceContext(behind=3, weight_ratio=1), "--weights global"),
+        (Recipe(scheme="none"), AdviceContext(behind=3, weight_ratio=1), "--scheme sqrt_inverse"),
+        (Recipe(smooth=1e12), AdviceContext(behind=3, weight_ratio=1), "--smooth 1"),
+        (
+            Recipe(),
+            AdviceContext(behind=3, weight_ratio=1, weights_file=True),
+            "--weights global instead of --weights-file",
+        ),
+        (Recipe(), AdviceContext(unweighted=3), "--weights global"),
+        (Recipe(iterations=40), AdviceContext(), "--iterations 500"),
+        (Recipe(), AdviceContext(latent_dim=2), "--latent-dim 32"),
+        (Recipe(), AdviceContext(tail=0.6), "--iterations 2000"),
+        (Recipe(), AdviceContext(tail=0.99, batch_size=512), "--batch-size 32"),
+        (Recipe(), AdviceContext(tail=0.99, batch_size=32), "--lr 0.001"),
     ],
 )
 def test_each_rule(recipe, clues, option):
@@ -109,4 +113,4 @@ def test_each_rule(recipe, clues, option):
     ],
 )
 def test_each_rule_of_divergence(recipe, option):
-    assert proposed(after_divergence(recipe, Clues())) == option
+    assert proposed(after_divergence(recipe, AdviceContext())) == option

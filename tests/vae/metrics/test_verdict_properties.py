@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
-from vaefit.vae.metrics.accuracy import Accuracies, Shares, retrieval
-from vaefit.vae.metrics.advice import Clues
+from vaefit.vae.metrics.accuracy import Accuracies, BaselineShares, retrieval
+from vaefit.vae.metrics.advice import AdviceContext
 from vaefit.vae.metrics.verdict import Evidence, judge
 from vaefit.vae.recipe import RECIPES, BetaRamp, Recipe
 
@@ -37,7 +37,7 @@ def ruled(diverged, worst, target, pixel, skill, retrieved, size) -> str:
 near = st.sampled_from([0.0, 0.05, 0.06, 0.125, 0.13, 0.2, 0.5, 0.74, 0.75, 0.9, 0.94, 0.95, 0.96, 0.999, 1.0])
 high = st.sampled_from([0.95, 0.951, 1.0])
 clues = st.builds(
-    Clues,
+    AdviceContext,
     cells=st.integers(1, 900),
     batch_size=st.integers(1, 200),
     latent_dim=st.none() | st.integers(1, 64),
@@ -99,7 +99,7 @@ def test_the_verdict_is_that_of_its_rules(found, recipe):
     assert judgement.reason
     covering = [c for c, n in enumerate(a.predicted.tolist()) if 100 * n >= 99 * int(a.predicted.sum())]
     assert judgement.collapsed_class == (covering[0] if covering and expected == "COLLAPSED" else None)
-    assert judge(replace(found, clues=Clues()), recipe).verdict == expected
+    assert judge(replace(found, clues=AdviceContext()), recipe).verdict == expected
 
 
 @st.composite
@@ -128,8 +128,8 @@ def test_the_verdict_of_a_reconstruction_in_fractions(run, ignore, target):
     counts = np.zeros((3, 3), dtype=np.int64)
     for where in kept:
         counts[targets[where], found[where]] += 1
-    accuracies = Accuracies.of(counts)
-    shares = Shares.of(targets, 3, ignore)
+    accuracies = Accuracies.from_confusion(counts)
+    shares = BaselineShares.from_targets(targets, 3, ignore)
     measured = Evidence(accuracies, shares.skill(accuracies.pixel), retrieval(found, targets, ignore), size)
     judgement = judge(measured, Recipe(target=target))
 

@@ -18,7 +18,7 @@ from vaefit.vae import BetaVAE, overfit
 from vaefit.vae.data.synthetic import SyntheticSpec, synthesise
 from vaefit.vae.errors import RunError
 from vaefit.vae.objective.objective import Objective
-from vaefit.vae.objective.preflight import difference, drawn_like, preflight
+from vaefit.vae.objective.preflight import difference, preflight, random_like
 from vaefit.vae.recipe import FitReduction
 
 GRIDS = synthesise(SyntheticSpec(grids=8))
@@ -68,7 +68,7 @@ def test_other_dtypes(dtype: torch.dtype, reduction: FitReduction) -> None:
 
 def test_the_drawn_logits_tie_and_saturate_and_leave_the_callers_random_state_alone() -> None:
     state = torch.get_rng_state()
-    drawn = drawn_like(torch.zeros(32, 10, 16, 16).to(memory_format=torch.channels_last))
+    drawn = random_like(torch.zeros(32, 10, 16, 16).to(memory_format=torch.channels_last))
     assert torch.equal(state, torch.get_rng_state())
     assert drawn.is_contiguous(memory_format=torch.channels_last)
     top = drawn.topk(2, dim=1).values

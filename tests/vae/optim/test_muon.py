@@ -64,7 +64,7 @@ def test_zero_stays_zero_and_low_rank_stays_low():
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layout_holds_every_entry_once(name):
     layer = LAYERS[name]
-    layout = Layout.of(layer.weight, layer)
+    layout = Layout.from_weight(layer.weight, layer)
     numbered = torch.arange(layer.weight.numel(), dtype=torch.float32).reshape(layer.weight.shape)
     read = layout.read(numbered)
     assert read.shape == layout.matrices
@@ -79,7 +79,7 @@ def test_a_layout_holds_every_entry_once(name):
 def test_a_matrix_of_a_transposed_convolution_is_what_one_output_cell_reads(name, kernel, stride):
     layer = copy.deepcopy(LAYERS[name])
     nn.init.zeros_(layer.bias)
-    layout = Layout.of(layer.weight, layer)
+    layout = Layout.from_weight(layer.weight, layer)
     dimensions = layer.weight.dim() - 2
     inputs = matrices(1, layer.in_channels, *([5] * dimensions), seed=2)
     with torch.no_grad():
@@ -95,7 +95,7 @@ def test_a_matrix_of_a_transposed_convolution_is_what_one_output_cell_reads(name
 
 def test_groups_are_matrices_of_their_own():
     layer = LAYERS["grouped"]
-    read = Layout.of(layer.weight, layer).read(layer.weight.detach())
+    read = Layout.from_weight(layer.weight, layer).read(layer.weight.detach())
     assert torch.equal(read, layer.weight.detach().reshape(2, 4, 27))
 
 

@@ -31,8 +31,8 @@ def _colours(file: Path) -> dict[tuple[int, int, int], int]:
 def test_an_exact_reconstruction_shows_no_error_and_twice_the_target(result: OverfitResult, tmp_path: Path) -> None:
     exact = replace(result, predictions=result.batch.grids)
     wrong = replace(result, predictions=np.zeros_like(result.batch.grids))
-    draw_panels(Panels.of_check(exact), tmp_path / "exact.png")
-    draw_panels(Panels.of_check(wrong), tmp_path / "wrong.png")
+    draw_panels(Panels.from_result(exact), tmp_path / "exact.png")
+    draw_panels(Panels.from_result(wrong), tmp_path / "wrong.png")
     seen, without = _colours(tmp_path / "exact.png"), _colours(tmp_path / "wrong.png")
     error = (214, 39, 40)
     foreground = int((result.batch.grids != 0).sum())
@@ -53,7 +53,7 @@ def test_any_shape_can_be_drawn(size: int, side: int, classes: int, result: Over
         accuracies=replace(result.accuracies, classes=(0.5,) * classes),
         ignore_index=0,
     )
-    draw_panels(Panels.of_check(other), tmp_path / "any.png")
+    draw_panels(Panels.from_result(other), tmp_path / "any.png")
     with Image.open(tmp_path / "any.png") as picture:
         assert min(picture.size) > side
 

@@ -19,7 +19,7 @@ import pytest
 
 from vaefit.vae.data.hdf5_writer import write_grids
 from vaefit.vae.errors import RunError
-from vaefit.vae.run_folder.overfit_folder import RunFolder
+from vaefit.vae.run_folder.overfit_folder import OverfitFolder
 
 
 def _full(*_: object) -> None:
@@ -31,22 +31,22 @@ def test_runs_that_start_in_the_same_second_get_folders_of_their_own(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with ThreadPoolExecutor(8) as pool:
-        paths = list(pool.map(lambda _: RunFolder.claim(None, overwrite=False).path, range(24)))
+        paths = list(pool.map(lambda _: OverfitFolder.claim(None, overwrite=False).path, range(24)))
     assert len(set(paths)) == 24
     assert all(path.is_dir() for path in paths)
 
 
 def test_a_folder_that_was_given_up_is_gone_and_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    first = RunFolder.claim(None, overwrite=False)
-    second = RunFolder.claim(None, overwrite=False)
+    first = OverfitFolder.claim(None, overwrite=False)
+    second = OverfitFolder.claim(None, overwrite=False)
     second.release()
     assert first.path.is_dir()
     assert not second.path.exists()
     first.release()
     assert not (tmp_path / "runs").exists()
     (tmp_path / "mine").mkdir()
-    RunFolder.claim(tmp_path / "mine", overwrite=False).release()
+    OverfitFolder.claim(tmp_path / "mine", overwrite=False).release()
     assert (tmp_path / "mine").is_dir()
 
 

@@ -21,7 +21,7 @@ from vaefit.vae.training import checkpoint as checkpoint_module
 from vaefit.vae.training.settings import RECIPES
 from vaefit.vae.runs.resume import locked
 from vaefit.vae.training.settings import TrainSettings
-from vaefit.vae.runs.training_run import TrainWatcher, resume_train, run_train
+from vaefit.vae.runs.training_run import TrainWatcher, resume_training, run_training
 
 RESULTS = ("metrics.csv", "steps.csv", "model.safetensors", "reconstructions.png")
 SAMPLED = replace(RECIPES["default"], z="sample", beta=0.1)
@@ -69,7 +69,7 @@ def uninterrupted(data, tmp_path_factory):
         key = str(sorted(changes.items()))
         if key not in found:
             folder = tmp_path_factory.mktemp("whole") / "run"
-            run_train(settings(data, folder, **changes))
+            run_training(settings(data, folder, **changes))
             found[key] = {name: (folder / name).read_bytes() for name in RESULTS}
         return found[key]
 
@@ -86,8 +86,8 @@ def assert_equal(folder, whole):
 def test_a_run_cut_off_after_any_update_ends_the_same(data, tmp_path, uninterrupted, updates, seconds):
     folder = tmp_path / "run"
     with pytest.raises(CutError):
-        run_train(settings(data, folder, checkpoint_every=seconds), cut_after(updates))
-    resume_train(folder, same)
+        run_training(settings(data, folder, checkpoint_every=seconds), cut_after(updates))
+    resume_training(folder, same)
     assert_equal(folder, uninterrupted())
 
 
@@ -95,22 +95,22 @@ def test_a_run_cut_off_after_any_update_ends_the_same(data, tmp_path, uninterrup
 def test_so_does_one_that_is_cut_off_again_and_again(data, tmp_path, uninterrupted, change):
     folder = tmp_path / "run"
     with pytest.raises(CutError):
-        run_train(settings(data, folder, checkpoint_every=0.0, **change), cut_after(2))
+        run_training(settings(data, folder, checkpoint_every=0.0, **change), cut_after(2))
     for updates in (3, 5, 9):
         try:
-            resume_train(folder, same, cut_after(updates))
+            resume_training(folder, same, cut_after(updates))
         except CutError:
             continue
         break
-    resume_train(folder, same)
+    resume_training(folder, same)
     assert_equal(folder, uninterrupted(**change))
 
 
 def test_a_run_that_has_ended_gives_its_result_again(data, tmp_path, uninterrupted):
     folder = tmp_path / "run"
-    first = run_train(settings(data, folder))
+    first = run_training(settings(data, folder))
     (folder / "result.json").unlink()
-    again = resume_train(folder, same)
+    again = resume_training(folder, same)
     assert_equal(folder, uninterrupted())
     assert (again.history, again.confusion, again.best_step) == (first.history, first.confusion, first.best_step)
     assert (folder / "result.json").exists()
@@ -118,10 +118,10 @@ def test_a_run_that_has_ended_gives_its_result_again(data, tmp_path, uninterrupt
 
 @pytest.mark.usefixtures("curves")
 def test_the_curves_are_the_same_too(data, tmp_path):
-    run_train(settings(data, tmp_path / "whole"))
+    run_training(settings(data, tmp_path / "whole"))
     with pytest.raises(CutError):
-        run_train(settings(data, tmp_path / "cut"), cut_after(6))
-    resume_train(tmp_path / "cut", same)
+        run_training(settings(data, tmp_path / "cut"), cut_after(6))
+    resume_training(tmp_path / "cut", same)
     whole, cut = ((tmp_path / name / "curves.png").read_bytes() for name in ("whole", "cut"))
     assert len(whole) > 5000
     assert cut == whole
@@ -130,10 +130,10 @@ def test_the_curves_are_the_same_too(data, tmp_path):
 def test_a_torn_checkpoint_is_skipped_aloud_and_the_end_is_the_same(data, tmp_path, uninterrupted, said):
     folder = tmp_path / "run"
     with pytest.raises(CutError):
-        run_train(settings(data, folder, checkpoint_every=0.0), cut_after(7))
+        run_training(settings(data, folder, checkpoint_every=0.0), cut_after(7))
     newest = max((folder / "checkpoints").iterdir())
     newest.write_bytes(newest.read_bytes()[:1000])
-    resume_train(folder, same)
+    resume_training(folder, same)
     assert f"{newest.name} is skipped" in said()
     assert_equal(folder, uninterrupted())
 
@@ -141,9 +141,9 @@ def test_a_torn_checkpoint_is_skipped_aloud_and_the_end_is_the_same(data, tmp_pa
 def test_a_run_without_a_checkpoint_begins_anew_aloud(data, tmp_path, uninterrupted, said):
     folder = tmp_path / "run"
     with pytest.raises(CutError):
-        run_train(settings(data, folder), cut_after(1))
+        run_training(settings(data, folder), cut_after(1))
     shutil.rmtree(folder / "checkpoints")
-    resume_train(folder, same)
+    resume_training(folder, same)
     assert "has no checkpoint yet" in said()
     assert_equal(folder, uninterrupted())
 
@@ -160,7 +160,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(data, tmp_path, uninterru
 
     monkeypatch.setattr(checkpoint_module, "write_atomically", write)
     folder = tmp_path / "run"
-    run_train(settings(data, folder, checkpoint_every=0.0))
+    run_training(settings(data, folder, checkpoint_every=0.0))
     assert "the checkpoint of update 2 cannot be written (No space left on device); that of update 1 is kept" in said()
     assert_equal(folder, uninterrupted())
 
@@ -178,10 +178,10 @@ def test_a_disk_that_is_full_stops_the_run_and_it_goes_on_later(data, tmp_path, 
 
     monkeypatch.setattr(written, "write_atomically", full)
     with pytest.raises(RunError) as caught:
-        run_train(settings(data, folder, recipe=SAMPLED))
+        run_training(settings(data, folder, recipe=SAMPLED))
     assert f"vaefit-cli train --resume {folder}" in caught.value.do
     monkeypatch.undo()
-    resume_train(folder, same)
+    resume_training(folder, same)
     assert_equal(folder, uninterrupted())
 
 
@@ -189,32 +189,32 @@ def test_data_that_changed_are_named(data, tmp_path):
     mine = shutil.copy(data, tmp_path / "mine.h5")
     folder = tmp_path / "run"
     with pytest.raises(CutError):
-        run_train(settings(mine, folder), cut_after(1))
+        run_training(settings(mine, folder), cut_after(1))
     with h5py.File(mine, "r+") as handle:
         handle["grids"][3, 0, 0] = (handle["grids"][3, 0, 0] + 1) % 6
     with pytest.raises(RunError, match="the class counts changed since the run began"):
-        resume_train(folder, same)
+        resume_training(folder, same)
     with h5py.File(mine, "r+") as handle:  # the same counts, in other places
         handle["grids"][:] = h5py.File(data)["grids"][()][::-1]
     with pytest.raises(RunError, match="the digest changed since the run began"):
-        resume_train(folder, same)
+        resume_training(folder, same)
 
 
 def test_data_that_were_moved_are_the_same_data(data, tmp_path, uninterrupted):
     folder = tmp_path / "run"
     with pytest.raises(CutError):
-        run_train(settings(data, folder), cut_after(5))
+        run_training(settings(data, folder), cut_after(5))
     moved = shutil.copy(data, tmp_path / "moved.h5")
-    resume_train(folder, lambda stored: replace(stored, data=moved))
+    resume_training(folder, lambda stored: replace(stored, data=moved))
     assert_equal(folder, uninterrupted())
 
 
 def test_the_order_of_the_grids_does_not_depend_on_the_memory_that_is_free(data, tmp_path, uninterrupted, monkeypatch):
     folder = tmp_path / "run"
     with pytest.raises(CutError):
-        run_train(settings(data, folder), cut_after(5))
+        run_training(settings(data, folder), cut_after(5))
     monkeypatch.setattr("vaefit.vae.loader.loader.free_memory", lambda: 0)  # from now on `auto` would stream
-    resume_train(folder, same)
+    resume_training(folder, same)
     assert_equal(folder, uninterrupted())
 
 
@@ -242,10 +242,10 @@ def edited(folder, **changes):
 def test_a_folder_that_is_not_of_this_run_is_refused(data, tmp_path, changes, said):
     folder = tmp_path / "run"
     with pytest.raises(CutError):
-        run_train(settings(data, folder), cut_after(1))
+        run_training(settings(data, folder), cut_after(1))
     edited(folder, **changes)
     with pytest.raises(VaefitError, match=said):
-        resume_train(folder, same)
+        resume_training(folder, same)
 
 
 OWN = """
@@ -273,40 +273,40 @@ def test_a_model_that_draws_and_keeps_means_goes_on(data, tmp_path, uninterrupte
     whole = uninterrupted(model=own, latent_dim=None)
     folder = tmp_path / "run"
     with pytest.raises(CutError):
-        run_train(settings(data, folder, model=own, latent_dim=None), cut_after(5))
-    resume_train(folder, same)
+        run_training(settings(data, folder, model=own, latent_dim=None), cut_after(5))
+    resume_training(folder, same)
     assert_equal(folder, whole)
 
 
 def test_a_model_that_was_changed_meanwhile_is_refused(data, tmp_path, own):
     folder = tmp_path / "run"
     with pytest.raises(CutError):
-        run_train(settings(data, folder, model=own, latent_dim=None), cut_after(5))
+        run_training(settings(data, folder, model=own, latent_dim=None), cut_after(5))
     (tmp_path / "own.py").write_text(OWN.replace("hidden=6", "hidden=7"))
     with pytest.raises(RunError, match="the checkpoint is not of the model") as caught:
-        resume_train(folder, same)
+        resume_training(folder, same)
     assert "first.weight of shape (6, 6, 3, 3), in the model (7, 6, 3, 3)" in caught.value.got
 
 
 def test_how_long_nothing_got_better_is_not_forgotten(data, tmp_path):
     """Cut after the second of three validations that were no better."""
     still = {"recipe": replace(SAMPLED, lr=1e-12), "validate_every": 1, "patience": 3}
-    first = run_train(settings(data, tmp_path / "whole", **still))
+    first = run_training(settings(data, tmp_path / "whole", **still))
     assert (first.iterations, first.stopped) == (4, "macro accuracy was not better in 3 validations")
     with pytest.raises(CutError):
-        run_train(settings(data, tmp_path / "run", **still), cut_after(3))
-    again = resume_train(tmp_path / "run", same)
+        run_training(settings(data, tmp_path / "run", **still), cut_after(3))
+    again = resume_training(tmp_path / "run", same)
     assert (again.iterations, again.stopped) == (first.iterations, first.stopped)
 
 
 def test_what_the_monitor_said_and_the_time_are_kept(data, tmp_path, monkeypatch):
     monkeypatch.setattr(CollapseMonitor, "__init__", partialmethod(CollapseMonitor.__init__, every=2, warmup=2))
     still = {"recipe": replace(SAMPLED, lr=1e-12)}  # which stays collapsed
-    first = run_train(settings(data, tmp_path / "whole", **still))
+    first = run_training(settings(data, tmp_path / "whole", **still))
     assert len(first.warnings) == 1
     with pytest.raises(CutError):
-        run_train(settings(data, tmp_path / "run", checkpoint_every=0.0, **still), cut_after(7))
-    again = resume_train(tmp_path / "run", lambda stored: replace(stored, checkpoint_every=1e9))
+        run_training(settings(data, tmp_path / "run", checkpoint_every=0.0, **still), cut_after(7))
+    again = resume_training(tmp_path / "run", lambda stored: replace(stored, checkpoint_every=1e9))
     assert again.warnings == first.warnings
     assert again.seconds > 0
 
@@ -315,29 +315,29 @@ def test_what_the_monitor_said_and_the_time_are_kept(data, tmp_path, monkeypatch
 def test_the_best_weights_come_from_the_checkpoint(data, tmp_path, uninterrupted, content):
     folder = tmp_path / "run"
     with pytest.raises(CutError):
-        run_train(settings(data, folder, checkpoint_every=0.0), cut_after(10))
+        run_training(settings(data, folder, checkpoint_every=0.0), cut_after(10))
     (folder / "model.safetensors").unlink()
     if content is not None:
         (folder / "model.safetensors").write_bytes(content)
-    resume_train(folder, same)
+    resume_training(folder, same)
     assert_equal(folder, uninterrupted())
 
 
 def test_checkpoints_that_were_removed_cost_no_result(data, tmp_path):
     folder = tmp_path / "run"
-    run_train(settings(data, folder))
+    run_training(settings(data, folder))
     shutil.rmtree(folder / "checkpoints")
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     with pytest.raises(RunError, match="the checkpoints of the run are gone"):
-        resume_train(folder, same)
+        resume_training(folder, same)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_another_machine_is_told(data, tmp_path, said):
     folder = tmp_path / "run"
-    run_train(settings(data, folder))
+    run_training(settings(data, folder))
     edited(folder, device="cuda", versions={"torch": "1.0", "numpy": np.__version__})
-    resume_train(folder, same)
+    resume_training(folder, same)
     assert "the run began with device cuda, and this is cpu" in said()
     assert "the run began with torch 1.0" in said()
     assert "numpy" not in said()
@@ -346,14 +346,14 @@ def test_another_machine_is_told(data, tmp_path, said):
 def test_what_killed_writes_left_is_removed(data, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(CutError):
-        run_train(settings(data, folder), cut_after(1))
+        run_training(settings(data, folder), cut_after(1))
     left = [
         folder / ".model.0123abcd.tmp.safetensors",
         folder / "checkpoints" / ".step-000000007.89abcdef.tmp.safetensors",
     ]
     for file in left:
         file.write_bytes(b"half")
-    resume_train(folder, same)
+    resume_training(folder, same)
     assert [file for file in left if file.exists()] == []
 
 
@@ -371,15 +371,15 @@ def test_a_disk_without_locks_is_told(tmp_path, said, monkeypatch):
 def test_rows_that_are_gone_are_refused(data, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(CutError):
-        run_train(settings(data, folder), cut_after(6))
+        run_training(settings(data, folder), cut_after(6))
     (folder / "metrics.csv").write_text("step\n")
     with pytest.raises(RunError, match="the file is gone, or shorter than at the checkpoint"):
-        resume_train(folder, same)
+        resume_training(folder, same)
 
 
 def test_two_processes_do_not_train_in_one_folder(data, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(CutError):
-        run_train(settings(data, folder), cut_after(1))
+        run_training(settings(data, folder), cut_after(1))
     with locked(folder), pytest.raises(RunError, match="another process is training in this folder"):
-        resume_train(folder, same)
+        resume_training(folder, same)

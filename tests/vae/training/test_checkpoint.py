@@ -110,7 +110,7 @@ def at(step):
 
 
 def test_the_two_newest_are_kept(tmp_path):
-    folder = CheckpointFolder.of(tmp_path)
+    folder = CheckpointFolder.from_run(tmp_path)
     assert folder.newest() is None
     for step in (0, 5, 1_234_567_890, 30):
         folder.write(at(step))
@@ -119,7 +119,7 @@ def test_the_two_newest_are_kept(tmp_path):
 
 
 def test_a_torn_one_is_skipped_for_the_one_before_aloud(tmp_path, said):
-    folder = CheckpointFolder.of(tmp_path)
+    folder = CheckpointFolder.from_run(tmp_path)
     folder.write(at(5))
     folder.write(at(9))
     newest = folder.files()[0]
@@ -129,7 +129,7 @@ def test_a_torn_one_is_skipped_for_the_one_before_aloud(tmp_path, said):
 
 
 def test_without_a_whole_one_there_is_one_error(tmp_path):
-    folder = CheckpointFolder.of(tmp_path)
+    folder = CheckpointFolder.from_run(tmp_path)
     folder.write(at(5))
     folder.files()[0].write_bytes(b"torn")
     with pytest.raises(RunError, match="no checkpoint of the run is whole") as caught:
@@ -138,7 +138,7 @@ def test_without_a_whole_one_there_is_one_error(tmp_path):
 
 
 def test_a_full_disk_leaves_what_is_there(tmp_path, monkeypatch):
-    folder = CheckpointFolder.of(tmp_path)
+    folder = CheckpointFolder.from_run(tmp_path)
     folder.write(at(5))
 
     def full(path, data, durable=True):

@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 from vaefit.cache import class_weights
 from vaefit.cache.errors import SettingError
 from vaefit.vae.errors import RunError
-from vaefit.vae.fitting.eager_stepper import Stepwise
+from vaefit.vae.fitting.eager_stepper import EagerStepper
 from vaefit.vae.model.adapter import find_adapter
 from vaefit.vae.model.beta_vae import BetaVAE
 from vaefit.vae.objective.objective import Measured, Objective
 from vaefit.vae.optim.train_step import Step
 from vaefit.vae.recipe import BetaCycles, BetaRamp, Recipe
-from vaefit.vae.runs.training_run import TrainWatcher, run_train
+from vaefit.vae.runs.training_run import TrainWatcher, run_training
 from vaefit.vae.training.interrupt import StopRequest
 from vaefit.vae.training.loop import Training
 from vaefit.vae.training.prepare import recipe_for
@@ -89,7 +89,7 @@ def test_steps_of_training_are_those_of_the_check_bit_for_bit(grids, optimiser, 
     recipe = Recipe(optimiser=optimiser, iterations=updates, **change)
     step, labels = built(batch, recipe)
     inputs = step.adapter.inputs(labels, step.model)
-    check = Stepwise(step, recipe, inputs, labels, torch.Generator())
+    check = EagerStepper(step, recipe, inputs, labels, torch.Generator())
     losses = []
     for done in range(updates):
         found: Measured = check.measure(done)
@@ -207,7 +207,7 @@ def run(dataset, tmp_path):
 
     def call(name="run", watcher=None, **changes):
         settings = TrainSettings(dataset, out=tmp_path / name, epochs=2, **{**SMALL, **changes})
-        return run_train(settings, watcher), tmp_path / name
+        return run_training(settings, watcher), tmp_path / name
 
     return call
 

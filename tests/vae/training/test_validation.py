@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vaefit.cache.errors import DataError
-from vaefit.vae.metrics.accuracy import Accuracies, Shares
+from vaefit.vae.metrics.accuracy import Accuracies, BaselineShares
 from vaefit.vae.model.adapter import find_adapter
 from vaefit.vae.model.beta_vae import BetaVAE
 from vaefit.vae.objective.objective import Objective
@@ -70,8 +70,8 @@ def test_batches_make_no_difference(step_of, grids, batch, reduction, ignore_ind
     np.add.at(confusion, (grids[kept], predictions[kept]), 1)
     assert found.grids == 200
     assert np.array_equal(found.confusion, confusion)
-    assert found.accuracies.classes == Accuracies.of(confusion).classes
-    shares = Shares.of(grids.astype(np.int64), 10, ignore_index)
+    assert found.accuracies.classes == Accuracies.from_confusion(confusion).classes
+    shares = BaselineShares.from_targets(grids.astype(np.int64), 10, ignore_index)
     assert found.shares == shares
     assert found.skill == shares.skill(found.accuracies.pixel)
     assert found.loss == pytest.approx(losses.total.item(), rel=1e-5)

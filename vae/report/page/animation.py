@@ -32,7 +32,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Reel:
+class Animation:
     """Targets and frames of a run.
 
     `packed` is base64 of zlib of bytes: the targets (G, H, W); 1 for each cell that is ignored, where `ignoring`; the
@@ -47,7 +47,7 @@ class Reel:
     packed: str
 
     @classmethod
-    def of(cls, result: OverfitResult, run: RunSummary) -> Reel | None:
+    def from_result(cls, result: OverfitResult, run: RunSummary) -> Animation | None:
         """Pack the film, thinned until it fits; None where not even one grid at two steps does."""
         steps, frames = result.film.steps, result.film.frames
         targets = result.batch.targets[: frames.shape[1]]

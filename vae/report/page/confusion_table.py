@@ -13,7 +13,7 @@ SHADES = 10
 
 
 @dataclass(frozen=True)
-class MatrixCell:
+class ConfusionCell:
     """How many cells of one class were predicted as another."""
 
     count: int
@@ -25,28 +25,28 @@ class MatrixCell:
 
 
 @dataclass(frozen=True)
-class MatrixRow:
+class ConfusionRow:
     """The cells of one class."""
 
     label: int
     total: int
-    cells: tuple[MatrixCell, ...]
+    cells: tuple[ConfusionCell, ...]
     others: int
     """Cells that were predicted as a class without a column."""
 
 
 @dataclass(frozen=True)
-class Matrix:
+class ConfusionTable:
     """Row = target, column = prediction."""
 
     labels: tuple[int, ...]
     """Of the rows and the columns."""
     used: int
     """Classes that are in the batch or were predicted."""
-    rows: tuple[MatrixRow, ...]
+    rows: tuple[ConfusionRow, ...]
 
     @classmethod
-    def of(cls, confusion: tuple[tuple[int, ...], ...]) -> Matrix:
+    def from_counts(cls, confusion: tuple[tuple[int, ...], ...]) -> ConfusionTable:
         """Take the counts (C, C) apart."""
         counts = np.array(confusion, dtype=np.int64)
         held, predicted = counts.sum(axis=1), counts.sum(axis=0)
@@ -63,11 +63,11 @@ class Matrix:
         return len(self.labels) < self.used
 
 
-def _row(counts: NDArray[np.int64], label: int, labels: list[int]) -> MatrixRow:
+def _row(counts: NDArray[np.int64], label: int, labels: list[int]) -> ConfusionRow:
     total = int(counts.sum())
     cells = []
     for column in labels:
         count = int(counts[column])
         share = count / total if total else 0.0
-        cells.append(MatrixCell(count, share, -(-count * SHADES // total) if count else 0, column == label))
-    return MatrixRow(label, total, tuple(cells), total - sum(cell.count for cell in cells))
+        cells.append(ConfusionCell(count, share, -(-count * SHADES // total) if count else 0, column == label))
+    return ConfusionRow(label, total, tuple(cells), total - sum(cell.count for cell in cells))

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 from ...results.json_values import plain
 from ...results.overfit_signals import Reading, readings
 from ...results.overfit_summary import RunSummary
-from .animation import Reel
+from .animation import Animation
 from .axes import Chart
 from .class_tables import ClassRow, class_rows, hex_colours
-from .confusion_table import Matrix
+from .confusion_table import ConfusionTable
 from .html import document
 from .overfit_charts import curves, life_lines
-from .settings_tables import Facts, facts
+from .settings_tables import SettingsTables, facts
 
 if TYPE_CHECKING:
-    from ...fitting.check_result import Check
+    from ...fitting.check_result import OverfitRun
 
 
 @dataclass(frozen=True)
-class ReportContent:
+class OverfitPage:
     """What the template is given. Every number that `result.json` has comes from `run`, so that they agree."""
 
     run: RunSummary
@@ -36,22 +36,22 @@ class ReportContent:
     held: int
     """Classes in the batch."""
     colours: tuple[str, ...]
-    matrix: Matrix
-    facts: tuple[Facts, ...]
+    matrix: ConfusionTable
+    facts: tuple[SettingsTables, ...]
     life: Chart
     curves: Chart
-    reel: Reel | None
+    reel: Animation | None
     film: dict[str, Any]
     """What the page's script reads; empty without a reel."""
 
     @classmethod
-    def of(cls, check: Check, config: dict[str, Any]) -> ReportContent:
+    def from_run(cls, check: OverfitRun, config: dict[str, Any]) -> OverfitPage:
         """Take it from a finished check; `config` is what `config.json` holds."""
-        result, run = check.result, RunSummary.of(check)
+        result, run = check.result, RunSummary.from_run(check)
         size = len(result.batch.grids)
         names = [f"grid {i}" for i in result.batch.indices] or [f"number {i}" for i in range(size)]
         colours = hex_colours(len(run.class_accuracy))
-        reel = Reel.of(result, run)
+        reel = Animation.from_result(result, run)
         return cls(
             run=run,
             name=Path(run.setup.dataset.path).name,
@@ -61,7 +61,7 @@ class ReportContent:
             classes=class_rows(run),
             held=sum(accuracy is not None for accuracy in run.class_accuracy),
             colours=colours,
-            matrix=Matrix.of(run.confusion or ()),
+            matrix=ConfusionTable.from_counts(run.confusion or ()),
             facts=facts(run, config),
             life=life_lines(result.history, run),
             curves=curves(result.history, run),

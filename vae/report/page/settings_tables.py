@@ -13,34 +13,34 @@ LONGEST = 400
 
 
 @dataclass(frozen=True)
-class Facts:
+class SettingsTables:
     """Pairs of a name and a value under one heading."""
 
     title: str
     pairs: tuple[tuple[str, str], ...]
 
 
-def facts(run: RunSummary, config: dict[str, Any]) -> tuple[Facts, ...]:
+def facts(run: RunSummary, config: dict[str, Any]) -> tuple[SettingsTables, ...]:
     """Data, batch and loss of the run, then what `config.json` holds."""
-    return (Facts("Data, batch and loss", _setup(run.setup)), *_configuration(config))
+    return (SettingsTables("Data, batch and loss", _setup(run.setup)), *_configuration(config))
 
 
-def training_facts(run: TrainSummary, config: dict[str, Any]) -> tuple[Facts, ...]:
+def training_facts(run: TrainSummary, config: dict[str, Any]) -> tuple[SettingsTables, ...]:
     """Data, split and loss of a training run, then what `config.json` holds beside them."""
     kept = {key: value for key, value in config.items() if key not in ("dataset", "split", "weights")}
     # what would be read as if it had been in force
     kept["recipe"] = {key: value for key, value in config["recipe"].items() if key not in UNUSED}
-    return (Facts("Data, split and loss", _training_setup(run.setup)), *_configuration(kept))
+    return (SettingsTables("Data, split and loss", _training_setup(run.setup)), *_configuration(kept))
 
 
-def _configuration(config: dict[str, Any]) -> tuple[Facts, ...]:
+def _configuration(config: dict[str, Any]) -> tuple[SettingsTables, ...]:
     """What `config.json` holds."""
     groups = []
     inner = {key: value for key, value in config.items() if isinstance(value, dict)}
     outer = {key: value for key, value in config.items() if key not in inner}
     for title, values in (*inner.items(), ("machine", outer)):
         pairs = tuple((key.replace("_", " "), word(value)) for key, value in values.items())
-        groups.append(Facts(title.capitalize(), pairs))
+        groups.append(SettingsTables(title.capitalize(), pairs))
     return tuple(groups)
 
 

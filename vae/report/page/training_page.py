@@ -12,9 +12,9 @@ from ...results.training_signals import AFTER_DIVERGENCE, headline, pixel_meanin
 from ...results.training_summary import TrainSummary
 from .axes import Chart
 from .class_tables import TrainedClass, trained_classes
-from .confusion_table import Matrix
+from .confusion_table import ConfusionTable
 from .html import document
-from .settings_tables import Facts, training_facts
+from .settings_tables import SettingsTables, training_facts
 from .training_charts import LatentChart, latent_chart, training_curves
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ LARGEST_PICTURE = 1_000_000
 
 
 @dataclass(frozen=True)
-class TrainingContent:
+class TrainingPage:
     """What the template is given. Every number that `result.json` has comes from `run`, so that they agree."""
 
     run: TrainSummary
@@ -42,15 +42,15 @@ class TrainingContent:
     latent: LatentChart | None
     """None where the model gives no mu and logvar."""
     classes: tuple[TrainedClass, ...]
-    matrix: Matrix
-    facts: tuple[Facts, ...]
+    matrix: ConfusionTable
+    facts: tuple[SettingsTables, ...]
     shown: int
     """Grids in the picture."""
     picture: str | None
     """`reconstructions.png` as a `data:` address; None for one that is too large."""
 
     @classmethod
-    def of(cls, run: TrainSummary, found: Validation, config: dict[str, Any], picture: bytes) -> TrainingContent:
+    def from_run(cls, run: TrainSummary, found: Validation, config: dict[str, Any], picture: bytes) -> TrainingPage:
         """Take it from a run that ended.
 
         Args:
@@ -71,7 +71,7 @@ class TrainingContent:
             curves=training_curves(run),
             latent=_latent(found),
             classes=trained_classes(run),
-            matrix=Matrix.of(run.confusion),
+            matrix=ConfusionTable.from_counts(run.confusion),
             facts=training_facts(run, config),
             shown=len(found.shown),
             picture=None if coded is None else f"data:image/png;base64,{coded}",

@@ -17,17 +17,17 @@ import pytest
 
 from tests.vae.report.page.parsed_page import Page
 from vaefit.vae.errors import RunError
-from vaefit.vae.fitting.check_result import Check
-from vaefit.vae.fitting.frames import Film
+from vaefit.vae.fitting.check_result import OverfitRun
+from vaefit.vae.fitting.frames import Frames
 from vaefit.vae.metrics.diagnosis import Control, Diagnosis, Finding
 from vaefit.vae.recipe import recipe_with
-from vaefit.vae.report.page.animation import Reel
-from vaefit.vae.report.page.confusion_table import Matrix
-from vaefit.vae.report.page.overfit_page import ReportContent
+from vaefit.vae.report.page.animation import Animation
+from vaefit.vae.report.page.confusion_table import ConfusionTable
+from vaefit.vae.report.page.overfit_page import OverfitPage
 from vaefit.vae.results.overfit_summary import RunSummary
-from vaefit.vae.run_folder.overfit_folder import RunFolder
+from vaefit.vae.run_folder.overfit_folder import OverfitFolder
 from vaefit.vae.run_folder.reader import read_json
-from vaefit.vae.runs.overfit_run import run_check
+from vaefit.vae.runs.overfit_run import run_overfit
 from vaefit.vae.settings import CheckSettings
 
 MOST_BYTES = 2_000_000
@@ -38,7 +38,7 @@ HOSTILE = "<script>alert(1)</script>\"'&{{ 7*7 }}.h5"
 class Made:
     """A finished check, and its page."""
 
-    check: Check
+    check: OverfitRun
     page: Page
 
     @property
@@ -84,7 +84,7 @@ def make(tmp_path_factory: pytest.TempPathFactory, write_dataset: Callable[..., 
             known = {f for f in CheckSettings.__dataclass_fields__ if f != "recipe"}
             settings = {key: told.pop(key) for key in list(told) if key in known}
             recipe = recipe_with("default", **{"iterations": 3, **told})
-            check = run_check(
+            check = run_overfit(
                 CheckSettings(data, recipe, **{"batch_size": 8, "out": folder / "run", "threads": 1, **settings})
             )
             made[name] = Made(check, Page(folder / "run" / "report.html"))
@@ -193,8 +193,8 @@ def test_a_name_of_other_bytes_is_shown_by_its_escapes(make: Callable[..., Made]
     assert "caf\\udce9.h5" in text
 
 
-def content_of(check: Check) -> ReportContent:
-    return ReportContent.of(check, read_json(check.run_dir, "config.json"))
+def content_of(check: OverfitRun) -> OverfitPage:
+    return OverfitPage.from_run(check, read_json(check.run_dir, "config.json"))
 
 
 def test_what_others_wrote_into_a_diagnosis_is_text(make: Callable[..., Made], tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_config_json_is_in_it(made: Made) -> None:
 
 def test_the_same_seeds_give_the_same_page(make: Callable[..., Made], tmp_path: Path) -> None:
     first = make("learning").check
-    second = run_check(replace(first.settings, out=tmp_path / "run"))
+    second = run_overfit(replace(first.settings, out=tmp_path / "run"))
     seconds = re.compile(r"\d+\.\d s</p>")
     pages = [
         seconds.sub("", (check.run_dir / "report.html").read_text()).replace(str(check.run_dir), "")
@@ -259,7 +259,7 @@ def test_the_largest_film_is_thinned_until_it_fits(make: Callable[..., Made], tm
     )
     result = replace(
         check.result,
-        film=Film(tuple(range(0, 8 * steps, 8)), frames),
+        film=Frames(tuple(range(0, 8 * steps, 8)), frames),
         batch=replace(check.result.batch, grids=grids, indices=tuple(range(40))),
         history=history,
         predictions=rng.integers(0, 256, grids.shape),
@@ -283,8 +283,8 @@ def test_a_grid_too_large_for_the_page_is_said_to_be(make: Callable[..., Made], 
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (2, 1, 1000, 1000), dtype=np.uint8)
     grids = frames[1].astype(np.int64)
-    result = replace(check.result, film=Film((0, 3), frames), batch=replace(check.result.batch, grids=grids))
-    assert Reel.of(result, RunSummary.of(check)) is None
+    result = replace(check.result, film=Frames((0, 3), frames), batch=replace(check.result.batch, grids=grids))
+    assert Animation.from_result(result, RunSummary.from_run(check)) is None
     file = tmp_path / "report.html"
     file.write_bytes(content_of(replace(check, result=result)).page())
     page = Page(file)
@@ -296,7 +296,7 @@ def test_a_matrix_shows_the_classes_at_fault() -> None:
     counts = np.diag(np.arange(100, 0, -1))
     counts[70, 3] = 5
     counts[99, 98] = 1
-    matrix = Matrix.of(tuple(map(tuple, counts.tolist())))
+    matrix = ConfusionTable.from_counts(tuple(map(tuple, counts.tolist())))
     assert (len(matrix.labels), matrix.used) == (32, 100)
     assert {3, 70, 98, 99} <= set(matrix.labels)
     for row in matrix.rows:
@@ -310,18 +310,18 @@ def test_it_is_written_before_the_result_and_a_full_disk_names_it(
     make: Callable[..., Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(make("learning").check.settings, out=tmp_path / "run")
-    write = RunFolder.write
+    write = OverfitFolder.write
 
-    def full(self: RunFolder, name: str, data: bytes) -> None:
+    def full(self: OverfitFolder, name: str, data: bytes) -> None:
         if name == "report.html":
             # a folder in its place is as unwritable as a full disk
             (self.path / name).mkdir()
             assert not (self.path / "result.json").exists()
         write(self, name, data)
 
-    monkeypatch.setattr(RunFolder, "write", full)
+    monkeypatch.setattr(OverfitFolder, "write", full)
     with pytest.raises(RunError, match="cannot be written") as caught:
-        run_check(settings)
+        run_overfit(settings)
     assert caught.value.where == str(tmp_path / "run" / "report.html")
     assert not (tmp_path / "run" / "result.json").exists()
     assert not [file for file in (tmp_path / "run").iterdir() if ".tmp" in file.name]

@@ -196,7 +196,7 @@ def test_warnings_are_in_it(make: Callable[..., Trained], monkeypatch: pytest.Mo
     monkeypatch.setattr(training_page, "_latent", lambda found: None)
     run = replace(trained.summary, warnings=("class 3 <was> lost",))
     found: Any = type("Found", (), {"shown": (0,)})
-    content = training_page.TrainingContent.of(
+    content = training_page.TrainingPage.from_run(
         run, found, read_json(trained.folder, "config.json"), b"x" * (training_page.LARGEST_PICTURE + 1)
     )
     file = trained.folder.parent / "warned.html"
