@@ -1,0 +1,1 @@
+"""Whole commands as functions: overfit, train, resume, evaluate, sample, self-test."""
