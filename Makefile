@@ -1,10 +1,13 @@
-# Everyday commands, in an environment with `pip install -e '.[test]'`.
-.PHONY: test lint types check bench format
+# Everyday commands, in an environment with `pip install -c constraints.txt -e '.[test]'`; `slow` needs the extra `peers`.
+.PHONY: test slow lint types check bench format
 
 check: lint types test
 
 test:
-	python -m pytest -n auto --dist loadfile
+	python -m pytest -n auto --dist worksteal
+
+slow:
+	python -m pytest -n auto --dist worksteal -m slow
 
 lint:
 	ruff check .
