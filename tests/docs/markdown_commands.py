@@ -1,4 +1,4 @@
-"""Markdown read as tests: its shell commands, its python blocks and its links, and a folder in which they run."""
+"""Shell commands, Python blocks and links of the Markdown pages, and a folder in which they run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,26 @@ import numpy as np
 from tests.ranks_of_a_job import run_job
 
 ROOT = Path(__file__).parents[2]
+PAGES = {
+    page: (ROOT / page).read_text(encoding="utf-8")
+    for page in ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+}
 PROGRAMS = ("vaefit-cli ", "torchrun ", "python ", "echo ")
 
 
+def sections(text: str) -> list[tuple[str, str]]:
+    """Return the headings of a page, each with the text below it up to the next heading."""
+    parts = re.split(r"^#+ (.*)$", re.sub(r"(?m)^(```.*\n(?:.*\n)*?```)$", _hide_comments, text), flags=re.M)
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def _hide_comments(block: re.Match[str]) -> str:
+    """Indent the comment lines of a code block, so that they are no headings."""
+    return re.sub(r"(?m)^#", " #", block[0])
+
+
 def shell_commands(text: str) -> list[str]:
-    """The commands of the `sh` blocks that start one of our programs, without their comments."""
+    """Return the commands of the `sh` blocks that start one of our programs, without their comments."""
     return [
         line.split("  #")[0].strip()
         for block in re.findall(r"```sh\n(.*?)```", text, flags=re.S)
@@ -33,24 +48,24 @@ def shell_commands(text: str) -> list[str]:
 
 
 def python_blocks(text: str) -> list[str]:
-    """The `python` blocks."""
+    """Return the `python` blocks."""
     return re.findall(r"```python\n(.*?)```", text, flags=re.S)
 
 
 def file_blocks(text: str) -> dict[str, str]:
-    """Those of the `python` blocks whose first line is a file's name, by that name."""
+    """Return the `python` blocks whose first line is a file's name, by that name."""
     named = {re.match(r"# (\w+\.py)\n", block): block for block in python_blocks(text)}
     return {match[1]: block for match, block in named.items() if match}
 
 
 def links(text: str) -> list[str]:
-    """The targets of links and pictures that lead to no other site."""
+    """Return the targets of links and pictures that stay on this site."""
     prose = re.sub(r"```.*?```", "", text, flags=re.S)
     return [target for target in re.findall(r"\]\(([^)]+)\)", prose) if "://" not in target]
 
 
 def anchors(text: str) -> set[str]:
-    """What a link to a heading is called."""
+    """Return the anchors of the headings."""
     titles = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.S), flags=re.M)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
@@ -77,7 +92,7 @@ def fill(folder: Path) -> Path:
 
 @contextmanager
 def inside(folder: Path) -> Iterator[None]:
-    """Let this process work in a folder for a while."""
+    """Context manager: change the working folder, then restore it."""
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -87,10 +102,10 @@ def inside(folder: Path) -> Iterator[None]:
 
 
 def run(command: str, folder: Path, vaefit_cli: Callable[..., Any]) -> tuple[int, str, str]:
-    """Run a command as it stands; its exit code, and what it printed.
+    """Run a command as it stands; return its exit code, stdout and stderr.
 
-    `vaefit-cli` runs in this process, as its start is the business of test_cli_start.py and takes longer than most
-    commands; so do the ranks that `torchrun` would start, in processes of their own; `python` is this interpreter.
+    `vaefit-cli` runs in this process, because its start takes longer than most commands (tests/cli/test_main.py tests
+    it); the ranks of `torchrun` run in processes forked from this one; `python` is this interpreter.
     """
     program, *words = shlex.split(command)
     if program == "vaefit-cli":
@@ -110,7 +125,7 @@ def run(command: str, folder: Path, vaefit_cli: Callable[..., Any]) -> tuple[int
 
 
 def check(command: str, folder: Path, vaefit_cli: Callable[..., Any]) -> None:
-    """Run a command and hold what it prints against what every command promises."""
+    """Run a command and check its exit code and output."""
     code, out, err = run(command, folder, vaefit_cli)
     assert code in (0, 1), out + err
     assert "Traceback" not in err
@@ -122,5 +137,5 @@ def check(command: str, folder: Path, vaefit_cli: Callable[..., Any]) -> None:
 
 
 def run_block(block: str) -> None:
-    """Run a python block as a program of its own would."""
+    """Run a Python block as a program."""
     exec(compile(block, "markdown", "exec"), {"__name__": "markdown"})

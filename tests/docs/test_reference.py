@@ -1,10 +1,9 @@
-"""The pages in docs/: their commands and python run, their links lead somewhere, and the reference is the program."""
+"""The reference lists the commands, options, files, keys and signatures of the program, and no others."""
 
 from __future__ import annotations
 
 import inspect
 import re
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -16,99 +15,44 @@ import typer
 import vaefit.cache
 import vaefit.kernels
 import vaefit.vae
-from tests.docs.markdown_commands import (
-    ROOT,
-    anchors,
-    check,
-    file_blocks,
-    fill,
-    links,
-    python_blocks,
-    run_block,
-    shell_commands,
-)
+from tests.docs.markdown_commands import PAGES, fill
 from vaefit.cli.app import app
 from vaefit.vae import RECIPES, CollapseMonitor, Recipe
 from vaefit.vae.metrics.diagnosis import Cause
 from vaefit.vae.run_folder.cleanup import FILES
 from vaefit.vae.training.settings import RECIPES as TRAIN_RECIPES
 
-PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-REFERENCE = PAGES["reference.md"]
-COMMANDS = list(dict.fromkeys(command for text in PAGES.values() for command in shell_commands(text)))
-IN_README = set(shell_commands(README))
-"""What test_readme.py runs as it stands."""
-BLOCKS = [block for text in PAGES.values() for block in python_blocks(text)]
+REFERENCE = PAGES["docs/reference.md"]
 ONE_FILE_ONLY = {"route", "reason", "threads", "resumed"}
 """Keys of `weights --json` that several files have one by one."""
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files that the pages name, those that they show included."""
-    folder = fill(tmp_path_factory.mktemp("docs"))
-    for text in PAGES.values():
-        for name, block in file_blocks(text).items():
-            (folder / name).write_text(block)
-    return folder
-
-
-def test_the_pages_are_there_and_the_readme_leads_to_them() -> None:
-    assert set(PAGES) == {"guide.md", "method.md", "reference.md"}
-    assert {f"docs/{name}" for name in PAGES} <= set(links(README))
-    assert len(COMMANDS) >= 15
-    assert len(BLOCKS) >= 4
-
-
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in IN_README])
-def test_a_command_runs(command: str, workplace: Path, vaefit_cli: Callable[..., Any]) -> None:
-    check(command, workplace, vaefit_cli)
-
-
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.partition("\n")[0])
-def test_a_block_runs(block: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workplace)
-    monkeypatch.syspath_prepend(str(workplace))
-    run_block(block)
-    for name in file_blocks(block):
-        sys.modules.pop(Path(name).stem, None)
-
-
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}" for name in PAGES)])
-def test_links_lead_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for target in links(text):
-        name, _, anchor = target.partition("#")
-        file = (ROOT / page).parent / name if name else ROOT / page
-        assert file.exists(), target
-        if anchor:
-            assert anchor in anchors(file.read_text(encoding="utf-8")), target
-
-
-# the reference against the program
+    """A folder with small datasets."""
+    return fill(tmp_path_factory.mktemp("reference"))
 
 
 def section(title: str) -> str:
-    """What stands below a heading of the reference, up to the next one."""
+    """Return the text below a heading of the reference, up to the next heading."""
     found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#|\Z)", REFERENCE, flags=re.M | re.S)
     assert found, title
     return found[2]
 
 
 def rows(title: str) -> list[list[str]]:
-    """The cells of the rows of a section's table, its heading left out."""
+    """Return the cells of a section's table, row by row, without the head."""
     lines = [line for line in section(title).splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
 
 
 def first_cells(title: str) -> list[str]:
-    """What the first cells of a table name."""
+    """Return the names in the first cells of a table."""
     return [name for row in rows(title) for name in re.findall(r"`([^`]+)`", row[0])]
 
 
 def commands(command: Any = None, name: str = "vaefit-cli") -> Iterator[tuple[str, Any]]:
-    """Every command that runs by itself, by the words that are typed for it; the program itself is one."""
+    """Yield the words and the object of every command; the program itself is one."""
     command = command or typer.main.get_command(app)
     inside = getattr(command, "commands", {})
     if not inside or name == "vaefit-cli":
@@ -132,7 +76,7 @@ def test_options_are_those_of_the_help(name: str, vaefit_cli: Callable[..., Any]
         for line in re.findall(r"^  (-.*)$", shown, flags=re.M)
         for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", re.split(r"  | <|(?<=[a-z]) (?=[A-Z0-9])", line)[0])
     ]
-    offered = [option for option in offered if option != "--help" or name == "vaefit-cli"]
+    offered = [option for option in offered if option not in ("--help", "-h") or name == "vaefit-cli"]
     written = first_cells(f"`{name}`")
     assert sorted(written) == sorted(offered)
 
@@ -154,7 +98,7 @@ def test_values_and_defaults_are_those_of_the_program(name: str) -> None:
 
 
 def default_of(parameter: Any, recipe: Recipe | None) -> str:
-    """How the reference writes an option's default; that of a recipe's knob is the recipe's."""
+    """Return the default of an option as the reference writes it; a recipe's setting has the recipe's default."""
     value = getattr(recipe, parameter.name, parameter.default)
     if parameter.secondary_opts:
         return "-" if value is None else f"`{parameter.secondary_opts[0]}`"
@@ -168,14 +112,14 @@ def default_of(parameter: Any, recipe: Recipe | None) -> str:
 def test_the_recipes_are_those_of_the_program() -> None:
     written = {row[0].strip("`"): [cell.strip("`") for cell in row[1:]] for row in rows("The recipes")}
     recipes = [asdict(RECIPES[name]) for name in ("default", "adam", "classic")]
-    different = {knob for knob in recipes[0] if len({str(recipe[knob]) for recipe in recipes}) > 1}
+    different = {setting for setting in recipes[0] if len({str(recipe[setting]) for recipe in recipes}) > 1}
     assert set(written) == different
-    for knob, values in written.items():
-        assert values == [str(recipe[knob]) for recipe in recipes]
+    for setting, values in written.items():
+        assert values == [str(recipe[setting]) for recipe in recipes]
 
 
 def keys(value: Any, path: str = "") -> Iterator[str]:
-    """Every key of a JSON value, as the reference writes it."""
+    """Yield every key of a JSON value, as the reference writes it."""
     if isinstance(value, dict):
         for name, inside in value.items():
             below = f"{path}.{name}" if path else name
@@ -246,7 +190,7 @@ def test_keys_of_an_error(code: int, arguments: list[str], vaefit_cli: Callable[
 
 def test_the_causes_are_those_of_the_program() -> None:
     assert set(get_args(Cause)) <= set(re.findall(r"`([^`]+)`", section("The diagnosis").replace("\n", " ")))
-    explained = re.findall(r"^\| ([A-Za-z ]+) \|", PAGES["method.md"], flags=re.M)
+    explained = re.findall(r"^\| ([A-Za-z ]+) \|", PAGES["docs/method.md"], flags=re.M)
     assert set(get_args(Cause)) <= set(explained)
 
 
