@@ -1,4 +1,4 @@
-"""Training and the check by their older name.
+"""Legacy entry point of training and of the check.
 
 `python train_vae.py [DATA]` is `vaefit-cli train [DATA]`, and `python train_vae.py --overfit-batch [DATA]` is
 `vaefit-cli overfit [DATA]`.
@@ -12,16 +12,16 @@ import sys
 from vaefit.cli.main import run
 
 EMBEDDED = object()
-"""What `--overfit-batch` without a value means; an empty value is a mistake of the caller's shell."""
+"""Value of `--overfit-batch` without DATA; an empty string is an error of the user's shell."""
 QUICK = ("--epochs", "1", "--limit", "2000")
-"""What `--quick-test` means; the same option given again wins."""
+"""Options of `--quick-test`; the same option later on the command line overrides one of them."""
 
 
 def main(arguments: list[str]) -> int:
-    """Translate the arguments; those that are not known here go on to `vaefit-cli`. Return its exit code."""
+    """Translate the arguments, pass unknown ones on to `vaefit-cli`, and return its exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="Every option of `vaefit-cli train`, or of `vaefit-cli overfit`, is taken too.",
+        epilog="Every option of `vaefit-cli train`, or of `vaefit-cli overfit`, is accepted too.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

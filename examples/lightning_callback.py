@@ -1,11 +1,11 @@
-"""The same watch in PyTorch Lightning, as a callback that ends a training which has gone wrong.
+"""Monitor of a PyTorch Lightning training: a callback that stops it at the first warning.
 
     pip install lightning
     python examples/lightning_callback.py
 
 `training_step` returns the counts beside the loss, and the logits and targets too, so that the callback sees whether
-the output still depends on the input. After 180 steps the decoder is broken: it answers every grid with one picture, in
-which no rare class is left.
+the output still depends on the input. After 180 steps the decoder breaks: it returns the same picture for every grid,
+without the rare classes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Autoencoder(LightningModule):
         self.model = BetaVAE(CLASSES, SIDE, SIDE)
 
     def training_step(self, batch: list[Tensor], _: int) -> dict[str, Tensor]:
-        """The loss, and what the callback watches."""
+        """Return the loss and what the callback monitors."""
         (targets,) = batch
         logits, _, _ = self.model(targets)
         if self.global_step >= MISHAP:
@@ -47,7 +47,7 @@ class Autoencoder(LightningModule):
         return {"loss": loss, "counts": counts, "logits": logits.detach(), "targets": targets}
 
     def configure_optimizers(self) -> Any:
-        """Adam."""
+        """Return Adam."""
         return torch.optim.Adam(self.parameters(), lr=2e-3)
 
 

@@ -1,9 +1,9 @@
-"""Normal training in a plain loop, watched: one class loses its weight midway, and the monitor says that it dies.
+"""Monitor of a plain training loop: one class loses its weight midway, and the monitor warns that the class died.
 
     python examples/train_with_monitor.py
 
-A small BetaVAE learns synthetic grids; after 280 steps the class weight of class 2 is set to 0, as a wrong index or a
-stale file of weights would do. The mean loss falls, and nearly every cell stays right.
+A small BetaVAE learns synthetic grids; after 280 steps the class weight of class 2 is set to 0, as with a wrong index
+or a stale weights file. The mean loss falls, and nearly every cell stays right.
 """
 
 from __future__ import annotations

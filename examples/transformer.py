@@ -1,7 +1,7 @@
 """A small vision transformer autoencoder of label maps, with one latent vector a grid.
 
-It shares no layer with vaefit's own network: labels and places are embedded, patches are tokens, and all that the
-decoder is told of a grid is `latent_dim` numbers. To check it on your grids:
+It shares no layer with vaefit's own network: labels and positions are embedded, patches are tokens, and the decoder
+sees `latent_dim` numbers of each grid. To check it on your grids:
 
     vaefit-cli overfit grids.h5 --model examples/transformer.py:GridTransformer --model-arg depth=2
 """

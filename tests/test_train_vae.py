@@ -1,4 +1,4 @@
-"""The older door."""
+"""Tests of the legacy entry point `train_vae.py`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 
 SCRIPT = Path(__file__).parents[1] / "train_vae.py"
 
-Door = Callable[..., "subprocess.CompletedProcess[str]"]
+RunScript = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def train_vae(tmp_path: Path) -> Door:
+def train_vae(tmp_path: Path) -> RunScript:
     """Run `python train_vae.py` in a folder of its own."""
 
     def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -26,7 +26,7 @@ def train_vae(tmp_path: Path) -> Door:
     return call
 
 
-def test_overfit_batch_is_the_check(train_vae: Door, dataset: Path, tmp_path: Path) -> None:
+def test_overfit_batch_is_the_check(train_vae: RunScript, dataset: Path, tmp_path: Path) -> None:
     done = train_vae("--overfit-batch", dataset, "--json", "--iterations", "2", "--out", tmp_path / "run")
     found = json.loads(done.stdout)
     assert done.returncode == 1
@@ -36,13 +36,13 @@ def test_overfit_batch_is_the_check(train_vae: Door, dataset: Path, tmp_path: Pa
     assert (tmp_path / "run" / "reconstructions.png").exists()
 
 
-def test_weights_can_be_turned_off_with_a_warning(train_vae: Door, dataset: Path) -> None:
+def test_weights_can_be_turned_off_with_a_warning(train_vae: RunScript, dataset: Path) -> None:
     done = train_vae("--overfit-batch", dataset, "--no-class-weights", "--json", "--iterations", "1")
     assert json.loads(done.stdout)["weights"]["source"] == "none"
     assert "class weights are off" in done.stderr
 
 
-def test_cached_weights_are_used_or_missed_aloud(train_vae: Door, dataset: Path) -> None:
+def test_cached_weights_are_used_or_missed_aloud(train_vae: RunScript, dataset: Path) -> None:
     arguments = ("--overfit-batch", dataset, "--use-cached-weights", "--json", "--iterations", "1")
     missed = train_vae(*arguments)
     assert missed.returncode == 3
@@ -51,20 +51,20 @@ def test_cached_weights_are_used_or_missed_aloud(train_vae: Door, dataset: Path)
     assert json.loads(train_vae(*arguments).stdout)["dataset"]["source"] == "cache"
 
 
-def test_without_overfit_batch_it_trains(train_vae: Door, dataset: Path, tmp_path: Path) -> None:
+def test_without_overfit_batch_it_trains(train_vae: RunScript, dataset: Path, tmp_path: Path) -> None:
     done = train_vae(dataset, "--epochs", "1", "--batch-size", "60", "--json", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["iterations"] == 3
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
-def test_a_quick_test_is_one_epoch_of_2000_grids(train_vae: Door) -> None:
+def test_a_quick_test_is_one_epoch_of_2000_grids(train_vae: RunScript) -> None:
     done = train_vae("--quick-test", "--latent-dim", "2", "--json")
     found = json.loads(done.stdout)
     assert (found["epochs"], sum(found["split"].values()), found["dataset"]["grids"]) == (1, 2000, 80_000)
 
 
-def test_a_quick_test_of_the_check_is_refused(train_vae: Door) -> None:
+def test_a_quick_test_of_the_check_is_refused(train_vae: RunScript) -> None:
     done = train_vae("--overfit-batch", "--quick-test")
     assert done.returncode == 2
     assert "--quick-test is for training" in done.stderr

@@ -22,6 +22,7 @@ DEFAULT_LR = 2e-3
 MAX_POWER = 4.0
 MAX_STEPS = 1_000_000_000
 MAX_SEED = 2**63 - 1
+MAX_BATCH = 1 << 20
 
 
 def one_of(option: str, value: object, choices: tuple[object, ...]) -> None:

@@ -10,9 +10,8 @@ from vaefit.cache.scan.histogram import MAX_CLASSES
 
 from .environment.device import known_backend, known_device
 from .model.user_model import DEFAULT_LATENT, ModelSource
-from .recipe import MAX_SEED, Recipe
+from .recipe import MAX_BATCH, MAX_SEED, Recipe
 
-MAX_BATCH = 1 << 20
 MAX_LATENT = 1 << 16
 MAX_THREADS = 1024
 

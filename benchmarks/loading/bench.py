@@ -27,7 +27,8 @@ from vaefit.vae import RECIPES, BetaVAE
 from vaefit.vae.environment.device import choose_device, known_device
 from vaefit.vae.environment.hardware import cpu_name
 from vaefit.vae.loader import open_loader
-from vaefit.vae.loader.loader import MAX_BATCH, Mode
+from vaefit.vae.loader.loader import Mode
+from vaefit.vae.recipe import MAX_BATCH
 
 from ..counting.layouts import BY_NAME, CLASSES, make_cells
 from ..step.loops import Problem, device_steps, ours

@@ -1,4 +1,4 @@
-"""The example networks: foreign to the check in layers, inputs and latent, and memorised by it all the same."""
+"""Tests of the example networks: the check makes networks with other layers, inputs and latents memorise a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples run as scripts, and print what they say they do."""
+"""Tests that the examples run as scripts and print the promised warnings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def run(name: str, folder: Path) -> str:
-    """What the example prints, run in an empty folder on one thread."""
+    """Run an example in an empty folder on one thread; return its output."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(EXAMPLES / name)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -24,7 +24,7 @@ def run(name: str, folder: Path) -> str:
 
 
 def test_every_example_is_run_here() -> None:
-    networks = {"transformer.py", "unet.py"}  # in test_examples_models.py
+    networks = {"transformer.py", "unet.py"}  # in test_models.py
     assert {path.name for path in EXAMPLES.glob("*.py")} - networks == {
         "train_with_monitor.py",
         "lightning_callback.py",

@@ -1,1 +1,1 @@
-"""Datasets of grids: the synthetic corpus, the ARC import, and the HDF5 file that both write."""
+"""Datasets of grids and what a run takes from them: corpora, imports, the HDF5 writer, the batch, class weights."""

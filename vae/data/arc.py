@@ -1,4 +1,4 @@
-"""Reading a folder of ARC tasks (JSON) as one dataset of grids."""
+"""Import of a folder of ARC tasks (JSON) as one dataset of grids."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ MAX_SIDE = 1024
 
 @dataclass
 class ArcImport:
-    """Grids read from ARC tasks, and what was left out and why."""
+    """Grids read from ARC tasks, with the number of grids and files left out for each reason."""
 
     grids: NDArray[np.uint8]
-    """(N, S, S), S the largest side allowed, padded at the right and at the bottom."""
+    """(N, S, S), padded at the right and at the bottom; S is the largest allowed side."""
     tasks: int
     left_out: Counter[str] = field(default_factory=Counter)
-    """How many grids or files for each reason."""
+    """Number of grids or files by reason."""
 
 
 def import_arc(folder: Path, max_side: int = 16, pad_class: int = 0) -> ArcImport:
     """Read every train and test, input and output grid of the tasks below `folder` (recursive, in order of path).
 
-    A grid that is larger than `max_side`, ragged, empty or labelled outside 0..9 is left out and counted, as is a JSON
-    file that is not a task. Other keys of a task are ignored. Raises DataError where the folder or every grid is
-    missing.
+    Grids that are larger than `max_side`, ragged, empty or labelled outside 0..9 are left out and counted, as are JSON
+    files that are not tasks. Other keys of a task are ignored. Raises DataError for a missing folder, a file that
+    cannot be read, and a folder without a grid.
     """
     require_range("--max-side", max_side, 1, MAX_SIDE)
     require_range("--pad-class", pad_class, 0, CLASSES - 1)
@@ -44,18 +44,18 @@ def import_arc(folder: Path, max_side: int = 16, pad_class: int = 0) -> ArcImpor
     left_out: Counter[str] = Counter()
     tasks = 0
     for file in sorted(folder.rglob("*.json")):
-        pairs = _pairs(file)
-        if pairs is None:
+        raw_grids = _task_grids(file)
+        if raw_grids is None:
             left_out["files that are not ARC tasks"] += 1
             continue
         tasks += 1
-        for raw in pairs:
-            read = _grid(raw, max_side)
-            if isinstance(read, str):
-                left_out[read] += 1
+        for raw in raw_grids:
+            grid = _grid_or_reason(raw, max_side)
+            if isinstance(grid, str):
+                left_out[grid] += 1
                 continue
             padded = np.full((max_side, max_side), pad_class, dtype=np.uint8)
-            padded[: read.shape[0], : read.shape[1]] = read
+            padded[: grid.shape[0], : grid.shape[1]] = grid
             grids.append(padded)
     if not grids:
         reasons = ", ".join(f"{n} {reason}" for reason, n in left_out.items()) or "no .json file"
@@ -63,8 +63,8 @@ def import_arc(folder: Path, max_side: int = 16, pad_class: int = 0) -> ArcImpor
     return ArcImport(np.stack(grids), tasks, left_out)
 
 
-def _pairs(file: Path) -> Iterator[Any] | None:
-    """The grids of a task, None where the file is not one."""
+def _task_grids(file: Path) -> Iterator[Any] | None:
+    """Return the raw grids of a task; None where the file is not a task."""
     try:
         task = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
@@ -74,19 +74,19 @@ def _pairs(file: Path) -> Iterator[Any] | None:
         raise DataError("the task cannot be read", str(file), error.strerror or str(error), do) from error
     if not isinstance(task, dict):
         return None
-    pairs = [pair for part in ("train", "test") for pair in _list(task.get(part))]
+    pairs = [pair for part in ("train", "test") for pair in _as_list(task.get(part))]
     if not pairs or not all(isinstance(pair, dict) for pair in pairs):
         return None
-    # a test without its solution has no output; that is not an error
+    # a test pair without its solution has no output
     return (pair[side] for pair in pairs for side in ("input", "output") if side in pair)
 
 
-def _list(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _grid(raw: Any, max_side: int) -> NDArray[np.uint8] | str:
-    """The grid as an array, or why it is left out."""
+def _grid_or_reason(raw: Any, max_side: int) -> NDArray[np.uint8] | str:
+    """Return the grid as an array, or the reason why it is left out."""
     try:
         array = np.asarray(raw)
     except ValueError:  # ragged

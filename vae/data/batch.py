@@ -1,4 +1,4 @@
-"""The fixed batch: a uniform sample of distinct grids, mended so that it shows every class the dataset holds."""
+"""The fixed batch of a run: a uniform sample of distinct grids, then greedy swaps that bring in missing classes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from vaefit.cache.scan.histogram import outside_classes
 from vaefit.cache.shards import Data
 
 from ..metrics.accuracy import Labels
-from .set_cover import EXACT_CLASSES, fewest_covering, fewest_swaps, swap_in
 
 CANDIDATES_PER_GRID = 8
-"""How many random grids are looked at for each one wanted, before the whole dataset is searched for distinct ones."""
-MAX_HOLDERS = 4096
-"""Most grids that are remembered for the rare classes they show; as many as there are sets of 12 classes."""
+"""Random grids that are read for each grid of the batch before the whole dataset is searched for distinct ones."""
+MAX_CANDIDATES = 4096
+"""Most grids with different sets of classes that are considered for swaps; as many as there are sets of 12 classes."""
 
 
 @dataclass(frozen=True)
@@ -31,35 +30,35 @@ class Batch:
     grids: NDArray[np.int64]
     """(B, H, W) labels."""
     indices: tuple[int, ...]
-    """Where in the dataset each grid lies, counted through all its shards; empty for grids that come from nowhere."""
+    """Position of each grid in the dataset, counted through all its shards; empty for grids from no dataset."""
     swapped: int = 0
-    """How many grids of the uniform sample were replaced to bring in rare classes."""
+    """Number of grids of the uniform sample that were replaced to bring in missing classes."""
     other_targets: NDArray[np.int64] | None = None
-    """(B, H, W) labels that are wanted from the grids, where they are not the grids themselves."""
+    """(B, H, W) labels that the model must return, where they are not the grids themselves."""
 
     @property
     def targets(self) -> NDArray[np.int64]:
-        """(B, H, W), the labels that the model is to give."""
+        """(B, H, W) labels that the model must return."""
         return self.grids if self.other_targets is None else self.other_targets
 
     def counts(self, num_classes: int, ignore_index: int | None) -> NDArray[np.int64]:
-        """(C,), cells of each class in the targets; ignored cells are not among them."""
+        """Return the cells of each class in the targets (C,), without ignored cells."""
         kept = self.targets if ignore_index is None else self.targets[self.targets != ignore_index]
         return np.bincount(kept.reshape(-1), minlength=num_classes)
 
     @property
     def digest(self) -> str:
-        """sha256 of the shape, as text "(B, H, W)", and the row-major cells as uint8; 64 hex digits.
+        """sha256 of the shape, as text "(B, H, W)", and of the row-major cells as uint8; 64 hex digits.
 
-        Other targets than the grids follow in the same way.
+        Targets that are not the grids are appended in the same form, without a shape.
         """
-        digest = hashlib.sha256(str(self.grids.shape).encode() + _cells(self.grids))
+        digest = hashlib.sha256(str(self.grids.shape).encode() + _cell_bytes(self.grids))
         if self.other_targets is not None:
-            digest.update(_cells(self.other_targets))
+            digest.update(_cell_bytes(self.other_targets))
         return digest.hexdigest()
 
 
-def _cells(grids: NDArray[np.int64]) -> bytes:
+def _cell_bytes(grids: NDArray[np.int64]) -> bytes:
     return np.ascontiguousarray(grids.astype(np.uint8)).tobytes()
 
 
@@ -71,11 +70,13 @@ def choose_batch(
     ignore_index: int | None = None,
     allow_duplicates: bool = False,
 ) -> Batch:
-    """Choose `size` grids: a seeded uniform sample of distinct ones, then the fewest swaps that show every class.
+    """Choose `size` grids: a seeded uniform sample of distinct ones, then greedy swaps that bring in missing classes.
+
+    A class is missing if the dataset holds it and the sample does not. Each swap shows at least one missing class and
+    hides none, so there are at most as many swaps as missing classes. Classes that no such swap can show stay missing.
 
     Args:
-        dataset_counts: (C,), cells of each class in the whole dataset; a class that is held there and not in the sample
-            is brought in. Where B grids cannot show all, as many as one swap after another can.
+        dataset_counts: (C,), cells of each class in the whole dataset.
         allow_duplicates: equal grids may be drawn, and one grid twice where the dataset holds fewer than `size`.
 
     Raises DataError where the dataset has fewer distinct grids than `size` and duplicates are not allowed.
@@ -83,63 +84,54 @@ def choose_batch(
     if size < 1:
         raise SettingError("a batch holds at least one grid", "--batch-size", str(size), "Pass 1 or more.")
     rng = np.random.default_rng(seed)
-    held = dataset_counts > 0
     with opened(data) as dataset:
         if allow_duplicates:
             n = dataset.shape[0]
-            sample = _Sample.read(dataset, rng.choice(n, size, replace=n < size).tolist())
+            indices = rng.choice(n, size, replace=n < size).tolist()
+            grids = dataset.at(indices).astype(np.int64)
         else:
-            sample = _distinct_sample(dataset, size, rng)
-        shown = _classes_of(sample.grids, np.arange(held.size), ignore_index)
-        swapped = 0
-        if (held & ~shown.any(axis=0)).any():
-            swapped = _bring_in(dataset, sample, shown, held, rng, ignore_index)
-    return Batch(sample.grids, tuple(sample.indices), swapped)
+            indices, grids = _distinct_sample(dataset, size, rng)
+        shown = _classes_of(grids, np.arange(dataset_counts.size), ignore_index)
+        missing = (dataset_counts > 0) & ~shown.any(axis=0)
+        swaps: dict[int, int] = {}
+        if missing.any():
+            candidates = _candidates(dataset, shown, missing, rng, ignore_index)
+            swaps = _greedy_swaps(shown, candidates)
+        for place, index in swaps.items():
+            indices[place], grids[place] = index, dataset[index]
+    return Batch(grids, tuple(indices), len(swaps))
 
 
 def batch_at(data: Data, indices: Sequence[int], allow_duplicates: bool = False) -> Batch:
-    """The grids at the caller's own indices, in the order given; DataError for one that is not in the dataset."""
+    """Return the grids at the caller's own indices, in the given order.
+
+    Raises DataError for an index outside the dataset, and for equal grids unless `allow_duplicates`.
+    """
     with opened(data) as dataset:
         n, name = dataset.shape[0], dataset.name
         for index in indices:
             if not 0 <= index < n:
                 raise DataError("there is no such grid", name, f"index {index}", f"Use indices 0 to {n - 1}.")
-        grids = _Sample.read(dataset, list(indices)).grids
+        grids = dataset.at(indices).astype(np.int64)
     if not allow_duplicates and len({grid.tobytes() for grid in grids}) < len(indices):
         raise DataError("some grids at these indices are equal", name, do="Drop them, or pass --allow-duplicates.")
     return Batch(grids, tuple(indices))
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """Grids (B, H, W) int64 and where they lie; grids are replaced in place."""
-
-    indices: list[int]
-    grids: NDArray[np.int64]
-
-    @classmethod
-    def read(cls, dataset: Grids, indices: list[int]) -> _Sample:
-        return cls(indices, dataset.at(indices).astype(np.int64))
-
-    def replace(self, position: int, index: int, dataset: Grids) -> None:
-        self.indices[position] = index
-        self.grids[position] = dataset[index]
-
-
-def _distinct_sample(dataset: Grids, size: int, rng: np.random.Generator) -> _Sample:
-    """`size` grids with different cells, in random order."""
+def _distinct_sample(dataset: Grids, size: int, rng: np.random.Generator) -> tuple[list[int], NDArray[np.int64]]:
+    """Draw `size` grids with different cells in random order; return their indices and the grids (B, H, W)."""
     n = dataset.shape[0]
-    candidates = rng.choice(n, min(n, CANDIDATES_PER_GRID * size), replace=False).tolist()
+    drawn = rng.choice(n, min(n, CANDIDATES_PER_GRID * size), replace=False).tolist()
     chosen: dict[bytes, int] = {}
     grids: list[NDArray[np.integer]] = []
-    for first in range(0, len(candidates), size):
-        piece = candidates[first : first + size]
+    for first in range(0, len(drawn), size):
+        piece = drawn[first : first + size]
         for index, grid in zip(piece, dataset.at(piece), strict=True):
             if grid.tobytes() not in chosen:
                 chosen[grid.tobytes()] = index
                 grids.append(grid)
             if len(chosen) == size:
-                return _Sample(list(chosen.values()), np.stack(grids).astype(np.int64))
+                return list(chosen.values()), np.stack(grids).astype(np.int64)
     # many equal grids: keep the `size` distinct ones whose salted digests are smallest, a uniform choice in one scan
     salt = rng.bytes(16)
     smallest: dict[bytes, int] = {}
@@ -154,72 +146,70 @@ def _distinct_sample(dataset: Grids, size: int, rng: np.random.Generator) -> _Sa
             got=f"--batch-size {size}",
             do=f"Pass --batch-size {len(smallest)}, or --allow-duplicates.",
         )
-    return _Sample.read(dataset, list(smallest.values()))
+    indices = list(smallest.values())
+    return indices, dataset.at(indices).astype(np.int64)
 
 
-def _bring_in(
+def _candidates(
     dataset: Grids,
-    sample: _Sample,
     shown: NDArray[np.bool_],
-    held: NDArray[np.bool_],
+    missing: NDArray[np.bool_],
     rng: np.random.Generator,
     ignore_index: int | None,
-) -> int:
-    """Swap grids with missing classes into the sample; return how many were swapped.
+) -> dict[int, NDArray[np.bool_]]:
+    """Return grids that show a missing class: the classes (C,) of each by its index in the dataset.
 
-    `shown` (B, C) is what each grid of the sample shows, `held` (C,) what the dataset holds.
+    One grid, random in its block, stands for all grids with the same classes. The scan ends early at a grid that shows
+    all missing classes in one swap. `shown` is (B, C), `missing` is (C,).
     """
-    missing = held & ~shown.any(axis=0)
-    where, rows = _holders(dataset, missing, rng, ignore_index, enough=True)
-    chosen = fewest_covering([row[missing] for row in rows])
-    after = shown.copy()
-    swaps = [(place, where[chosen[number]]) for place, number in swap_in(after, [rows[i] for i in chosen])]
-    all_shown = bool(after.any(axis=0)[held].all())
-    if not all_shown or missing.sum() > EXACT_CLASSES:
-        # few places: the newcomers have to show what goes as well, so all classes count, and not the missing ones alone
-        where, rows = _holders(dataset, held, rng, ignore_index, enough=False)
-        fewest = fewest_swaps(shown[:, held], [row[held] for row in rows])
-        if fewest is not None and not (all_shown and len(swaps) <= len(fewest)):
-            swaps = [(place, where[number]) for place, number in fewest]
-    for place, index in swaps:
-        sample.replace(place, index, dataset)
-    return len(swaps)
-
-
-def _holders(
-    dataset: Grids,
-    wanted: NDArray[np.bool_],
-    rng: np.random.Generator,
-    ignore_index: int | None,
-    enough: bool,
-) -> tuple[list[int], list[NDArray[np.bool_]]]:
-    """Grids that show a wanted class: where they lie, and the classes (C,) of each.
-
-    One grid, random in its block, stands for all that show the same of the wanted classes. With `enough` the scan ends
-    at a grid that shows them all: nothing does with fewer.
-    """
-    found: set[bytes] = set()
-    where: list[int] = []
-    rows: list[NDArray[np.bool_]] = []
+    found: dict[bytes, tuple[int, NDArray[np.bool_]]] = {}
+    covered = np.zeros_like(missing)
     for first, block in dataset.blocks():
-        # a few classes are wanted and few grids show them: the others are looked for in those grids alone
-        shown = _classes_of(block, np.flatnonzero(wanted), ignore_index)
-        for offset in rng.permutation(np.flatnonzero(shown.any(axis=1))).tolist():
-            key = shown[offset].tobytes()
-            if key not in found and len(found) < MAX_HOLDERS:
-                found.add(key)
-                where.append(first + offset)
-                rows.append(_classes_of(block[offset : offset + 1], np.arange(wanted.size), ignore_index)[0])
-        if enough and any(row[wanted].all() for row in rows):
-            break
-    return where, rows
+        # missing classes lie in few grids, so all classes are looked up in those grids alone
+        holders = np.flatnonzero(_classes_of(block, np.flatnonzero(missing), ignore_index).any(axis=1))
+        rows = _classes_of(block[holders], np.arange(missing.size), ignore_index)
+        for place in rng.permutation(holders.size).tolist():
+            row = rows[place]
+            if row.tobytes() in found or (len(found) >= MAX_CANDIDATES and not (row & missing & ~covered).any()):
+                continue
+            index = first + int(holders[place])
+            if row[missing].all() and _free_place(shown, row) is not None:
+                return {index: row}
+            found[row.tobytes()] = index, row
+            covered |= row
+    return dict(found.values())
+
+
+def _greedy_swaps(shown: NDArray[np.bool_], candidates: dict[int, NDArray[np.bool_]]) -> dict[int, int]:
+    """Choose swaps, each time the one that shows most new classes; return the index of the new grid for each place.
+
+    A swap is possible if it hides no class. `shown` (B, C) is updated in place.
+    """
+    swaps: dict[int, int] = {}
+    while True:
+        gains = {index: int((row & ~shown.any(axis=0)).sum()) for index, row in candidates.items()}
+        for index in sorted((index for index, gain in gains.items() if gain), key=gains.__getitem__, reverse=True):
+            place = _free_place(shown, candidates[index])
+            if place is not None:
+                shown[place] = candidates[index]
+                swaps[place] = index
+                break
+        else:
+            return swaps
+
+
+def _free_place(shown: NDArray[np.bool_], row: NDArray[np.bool_]) -> int | None:
+    """Return the first place of the batch that a grid with these classes can take without hiding a class, or None."""
+    only_here = shown & (shown.sum(axis=0) == 1)
+    free = np.flatnonzero(~(only_here & ~row).any(axis=1))
+    return int(free[0]) if free.size else None
 
 
 def _classes_of(
     grids: NDArray[np.integer], classes: NDArray[np.integer], ignore_index: int | None
 ) -> NDArray[np.bool_]:
-    """(N, M): which of M classes each grid holds, ignored cells left out."""
-    cells = grids.reshape(grids.shape[0], -1)
+    """Return (N, M): which of M classes each grid holds, without ignored cells."""
+    cells = grids.reshape(len(grids), grids.shape[1] * grids.shape[2])
     shown = np.zeros((cells.shape[0], classes.size), dtype=bool)
     for column, c in enumerate(classes.tolist()):
         if c != ignore_index and (holds := cells == c).any():
@@ -228,22 +218,25 @@ def _classes_of(
 
 
 def as_batch(batch: Batch | ArrayLike | Tensor, targets: ArrayLike | Tensor | None) -> Batch:
-    """The batch of labels (B, H, W), and what is wanted from them; DataError where either is something else."""
-    fixed = batch if isinstance(batch, Batch) else Batch(_labels(batch, "batch"), ())
+    """Return the batch of labels (B, H, W) with its targets (B, H, W), where these are not the labels themselves.
+
+    Raises DataError where either is not integer labels, or the shapes differ.
+    """
+    fixed = batch if isinstance(batch, Batch) else Batch(_integer_labels(batch, "batch"), ())
     if targets is None:
         return fixed
-    wanted = _labels(targets, "targets")
-    if wanted.shape != fixed.grids.shape:
+    labels = _integer_labels(targets, "targets")
+    if labels.shape != fixed.grids.shape:
         raise DataError(
             "targets have the shape of the batch",
             "targets",
-            got=f"{wanted.shape} for a batch {fixed.grids.shape}",
+            got=f"{labels.shape} for a batch {fixed.grids.shape}",
             do="Pass one grid of labels for each grid of the batch, of its height and width.",
         )
-    return replace(fixed, other_targets=wanted)
+    return replace(fixed, other_targets=labels)
 
 
-def _labels(labels: ArrayLike | Tensor, where: str) -> Labels:
+def _integer_labels(labels: ArrayLike | Tensor, where: str) -> Labels:
     grids = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
     if grids.ndim != 3 or grids.size == 0 or grids.dtype.kind not in "iu":
         raise DataError(

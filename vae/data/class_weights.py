@@ -1,4 +1,4 @@
-"""The class weights of a run, and where they come from."""
+"""Class weights of a run, with their source."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = logging.getLogger("vaefit")
 
 @dataclass(frozen=True)
 class ClassWeights:
-    """Weights (C,) float64, what they were derived from, and by which scheme."""
+    """Class weights (C,) float64, with their source and scheme."""
 
     values: NDArray[np.float64]
     source: Source
@@ -30,12 +30,12 @@ class ClassWeights:
 
     @property
     def ratio(self) -> float:
-        """Largest over smallest."""
+        """Largest weight divided by the smallest."""
         return weight_ratio(self.values)
 
     @classmethod
     def from_counts(cls, recipe: Recipe, counts: ArrayLike, source: Literal["global", "batch"]) -> ClassWeights:
-        """Weights by the recipe's scheme from counts (C,) of the dataset or the batch; ones where it asks for none."""
+        """Return weights by the recipe's scheme from counts (C,) of the dataset or the batch; ones if it sets none."""
         if recipe.weights == "none" or recipe.scheme == "none":
             return cls(np.ones(np.asarray(counts).size), "none", "none")
         values = class_weights(counts, recipe.scheme, recipe.smooth, recipe.effective_b)
@@ -48,9 +48,9 @@ class ClassWeights:
     def from_recipe(
         cls, recipe: Recipe, file: Path | None, counts: ArrayLike, batch_counts: ArrayLike | None = None
     ) -> ClassWeights:
-        """The weights of a run: those in the file, else of the dataset's counts, or of the batch's if the recipe says.
+        """Return the weights of a run: from the file, else from the counts that the recipe names (dataset or batch).
 
-        Raises SettingError where it does and there is no fixed batch.
+        Raises SettingError where the recipe names the batch and `batch_counts` is None.
         """
         if file is not None:
             return cls.from_file(file, np.asarray(counts).size)
@@ -64,7 +64,7 @@ class ClassWeights:
 
     @classmethod
     def from_values(cls, values: ArrayLike, num_classes: int, where: str) -> ClassWeights:
-        """The caller's own weights; SettingError unless they are (C,), finite, not negative and not all 0."""
+        """Return the caller's weights; SettingError unless they are (C,), finite, not negative and not all 0."""
         array = np.asarray(values)
         if array.shape != (num_classes,) or array.dtype.kind not in "iuf":
             raise SettingError(
@@ -83,5 +83,5 @@ class ClassWeights:
 
     @classmethod
     def from_file(cls, file: Path, num_classes: int) -> ClassWeights:
-        """Weights from a file (see `read_weights`), used as they are."""
+        """Return the weights in a file (see `read_weights`), not scaled."""
         return cls.from_values(read_weights(file), num_classes, str(file))

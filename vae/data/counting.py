@@ -1,4 +1,4 @@
-"""The dataset of a run, counted: the one way in which every run comes to its counts."""
+"""Class counts of the dataset of a run."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 def counted(
     settings: RunSettings, progress: Progress | None, data: Data | None = None, ranks: Communicator | None = None
 ) -> ShardCounts:
-    """Counts of the whole dataset, cached ones where they are true; DataError as `count_shards`, and for one class.
+    """Return the counts of the whole dataset, from the cache where it is valid.
 
-    `data` takes the place of the settings' own; `ranks` count together.
+    `data` replaces the data of the settings; all `ranks` count together. Raises DataError as `count_shards`, and for a
+    dataset with fewer than two classes.
     """
     dataset = count_shards(
         settings.data if data is None else data,

@@ -1,4 +1,4 @@
-"""The corpus that is used where no DATA is given."""
+"""Embedded synthetic corpus, the dataset of a run without DATA."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from vaefit.cache.store.counts_file import user_cache_folder
 
-# a change to what `synthesise` draws needs a new number here, or old caches would answer for new cells
+# increase it with every change of the cells that `synthesise` draws, or an old corpus in the cache is used
 _VERSION = 1
 
 
 def embedded_corpus(announce: Callable[[str], None] = lambda _: None) -> Path:
-    """The 80,000 synthetic grids as HDF5 in the user's cache folder, made on first use (`announce` is told).
+    """Return the HDF5 file of 80,000 synthetic grids in the user's cache folder; write it on first use.
 
-    Raises RunError where that folder cannot be written.
+    `announce` is called with a note before the file is written. Raises RunError where the folder cannot be written.
     """
     file = user_cache_folder() / f"synthetic-v{_VERSION}.h5"
     if not file.exists():

@@ -1,4 +1,4 @@
-"""Writing a dataset of grids: chunked, gzip, with classes and origin in the attributes."""
+"""Writer of a dataset of grids in HDF5: chunked, gzip, with the attributes `classes` and `origin`."""
 
 from __future__ import annotations
 
@@ -23,17 +23,20 @@ CHUNK_CELLS = 1 << 20
 
 
 @dataclass(frozen=True)
-class NewGrids:
-    """What is written: the shape (N, H, W), the dtype, the number of classes (None: not declared), and the origin."""
+class DatasetSpec:
+    """Properties of a dataset to write."""
 
     shape: tuple[int, int, int]
+    """N, H, W."""
     dtype: np.dtype[Any]
     classes: int | None
+    """None writes no attribute."""
     origin: str
+    """Description of the source of the grids."""
 
     @property
-    def rows(self) -> int:
-        """Grids in a chunk of the file; blocks of as many are written fastest."""
+    def chunk_grids(self) -> int:
+        """Grids in one chunk of the file; blocks of this size are written fastest."""
         n, height, width = self.shape
         return max(1, min(n, CHUNK_CELLS // (height * width)))
 
@@ -41,62 +44,62 @@ class NewGrids:
 def write_grids(out: Path, grids: NDArray[np.uint8], classes: int, origin: str, overwrite: bool = False) -> None:
     """Write grids (N, H, W) uint8 as `/grids` of a new HDF5 file; see `write_blocks`."""
     n, height, width = grids.shape
-    write_blocks(out, [grids], NewGrids((n, height, width), grids.dtype, classes, origin), overwrite)
+    write_blocks(out, [grids], DatasetSpec((n, height, width), grids.dtype, classes, origin), overwrite)
 
 
-def write_blocks(out: Path, blocks: Iterable[NDArray[Any]], new: NewGrids, overwrite: bool = False) -> None:
-    """Write blocks (n, H, W), one after another, as `/grids` of a new HDF5 file, all of it or nothing.
+def write_blocks(out: Path, blocks: Iterable[NDArray[Any]], spec: DatasetSpec, overwrite: bool = False) -> None:
+    """Write blocks (n, H, W), one after another, as `/grids` of a new HDF5 file, which appears only when complete.
 
     Raises RunError where `out` exists and `overwrite` is False, or cannot be written.
     """
     refuse_existing(out, overwrite)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out) as temporary, RetryingFile(temporary, "w+") as stream:
+        with replacing(out) as temporary, DeferredErrorFile(temporary, "w+") as stream:
             try:
-                _write(stream, blocks, new)
+                _write(stream, blocks, spec)
             except (OSError, RuntimeError):
-                stream.check()  # what HDF5 says of a file whose writes failed is not the cause
+                stream.raise_failure()  # an error of HDF5 after a failed write hides the cause
                 raise
-            stream.check()
+            stream.raise_failure()
     except OSError as error:
         do = "Check the permissions and the free space there."
         raise RunError("the file cannot be written", str(out), error.strerror or str(error), do) from error
 
 
-def _write(stream: RetryingFile, blocks: Iterable[NDArray[Any]], new: NewGrids) -> None:
+def _write(stream: DeferredErrorFile, blocks: Iterable[NDArray[Any]], spec: DatasetSpec) -> None:
     with h5py.File(stream, "w") as file:
-        chunk = (new.rows, *new.shape[1:])
-        stored = file.create_dataset("grids", new.shape, new.dtype, chunks=chunk, compression="gzip")
-        if new.classes is not None:
-            stored.attrs["classes"] = new.classes
-        stored.attrs["origin"] = new.origin
+        chunk = (spec.chunk_grids, *spec.shape[1:])
+        stored = file.create_dataset("grids", spec.shape, spec.dtype, chunks=chunk, compression="gzip")
+        if spec.classes is not None:
+            stored.attrs["classes"] = spec.classes
+        stored.attrs["origin"] = spec.origin
         first = 0
         for block in blocks:
             stored[first : first + len(block)] = block
             first += len(block)
-            stream.check()
+            stream.raise_failure()
 
 
 def refuse_existing(out: Path, overwrite: bool) -> None:
-    """Raise RunError where `out` exists and may not be replaced; worth asking before the grids are made."""
+    """Raise RunError where `out` is a folder, or exists and `overwrite` is False; call it before the grids are made."""
     if out.is_dir():
         raise RunError("this is a folder", str(out), do="Pass the name of a file.")
     if out.exists() and not overwrite:
         raise RunError("the file exists", str(out), do="Pass --overwrite, or another name.")
 
 
-class RetryingFile(io.FileIO):
-    """Takes every write, and remembers the first that failed.
+class DeferredErrorFile(io.FileIO):
+    """File that reports success for every write and stores the first error.
 
-    HDF5 does not survive a write that fails under an open file: it brings the process down. So it is told that all is
-    well, and `check` tells the caller afterwards.
+    HDF5 aborts the process if a write to an open file fails, as on a full disk. Here the write seems to succeed, and
+    the caller gets the error from `raise_failure`.
     """
 
     failure: OSError | None = None
 
     def write(self, data: Buffer, /) -> int:
-        """Write all of `data`; where that fails, go on behind it as if it were there."""
+        """Write all of `data`; after an error, store it and move the position as if the data were written."""
         view = memoryview(data).cast("B")
         done = 0
         try:
@@ -108,14 +111,14 @@ class RetryingFile(io.FileIO):
         return len(view)
 
     def truncate(self, size: int | None = None, /) -> int:
-        """Change the size, or remember why that failed."""
+        """Change the size; store the error where that fails."""
         try:
             return super().truncate(size)
         except OSError as error:
             self.failure = self.failure or error
             return self.tell() if size is None else size
 
-    def check(self) -> None:
-        """Raise the first failure, if there was one."""
+    def raise_failure(self) -> None:
+        """Raise the first error, if there was one."""
         if self.failure is not None:
             raise self.failure

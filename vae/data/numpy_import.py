@@ -1,4 +1,4 @@
-"""From a numpy file to a dataset of grids."""
+"""Import of a numpy file as a dataset of grids."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from vaefit.cache.errors import DataError, SettingError, require_range
 from vaefit.cache.scan.histogram import MAX_CLASSES
 
-from .hdf5_writer import NewGrids, refuse_existing, write_blocks
+from .hdf5_writer import DatasetSpec, refuse_existing, write_blocks
 
 
 @dataclass(frozen=True)
 class NumpyImport:
-    """What was imported."""
+    """Properties of the imported grids."""
 
     shape: tuple[int, int, int]
     dtype: str
-    """As stored: uint8 where that holds every label, else the smallest signed integer that does."""
+    """Stored dtype: uint8 where it holds every label, else the smallest signed integer type that does."""
     smallest: int
     largest: int
 
@@ -35,15 +35,14 @@ class NumpyImport:
 def import_numpy(
     file: Path, out: Path, key: str | None = None, classes: int | None = None, overwrite: bool = False
 ) -> NumpyImport:
-    """Write the integer array (N, H, W) of a `.npy` or `.npz` as an HDF5 dataset, a block of about a million cells at a
-    time.
+    """Write the integer array (N, H, W) of a `.npy` or `.npz` as an HDF5 dataset, in blocks of about a million cells.
 
-    The file is read twice, first for the range of its labels. A label outside 0..255 is kept: it may be the one to
-    ignore.
+    The file is read twice, first for the range of its labels. Labels outside 0..255 are kept: one of them may be the
+    label to ignore.
 
     Args:
-        key: the array's name in a `.npz`; None takes the only one that can be grids.
-        classes: the dataset's attribute `classes`; None declares nothing, so that C is the largest label + 1.
+        key: name of the array in a `.npz`; None takes the only array that can be grids.
+        classes: attribute `classes` of the dataset; None writes none, so that C is the largest label + 1.
 
     Raises DataError, SettingError (see `NumpyGrids.find`), and RunError (see `write_blocks`).
     """
@@ -52,16 +51,12 @@ def import_numpy(
     refuse_existing(out, overwrite)
     source = NumpyGrids.find(file, key)
     origin = file.name if source.key is None else f"{file.name}, array {source.key}"
-    rows = NewGrids(source.shape, source.dtype, classes, origin).rows
-    ends = [(int(block.min()), int(block.max())) for block in source.blocks(rows)]
-    smallest, largest = min(low for low, _ in ends), max(high for _, high in ends)
+    size = DatasetSpec(source.shape, source.dtype, classes, origin).chunk_grids
+    ranges = [(int(block.min()), int(block.max())) for block in source.blocks(size)]
+    smallest, largest = min(low for low, _ in ranges), max(high for _, high in ranges)
     dtype = _smallest_dtype(smallest, largest, file)
-
-    def converted() -> Iterator[NDArray[Any]]:
-        for block in source.blocks(rows):
-            yield block.astype(dtype)
-
-    write_blocks(out, converted(), NewGrids(source.shape, dtype, classes, origin), overwrite)
+    converted = (block.astype(dtype) for block in source.blocks(size))
+    write_blocks(out, converted, DatasetSpec(source.shape, dtype, classes, origin), overwrite)
     return NumpyImport(source.shape, str(dtype), smallest, largest)
 
 
@@ -75,44 +70,45 @@ def _smallest_dtype(smallest: int, largest: int, file: Path) -> np.dtype[Any]:
 
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
-"""What zipfile and numpy raise for a torn, foreign or encrypted file."""
+"""Errors of zipfile and numpy for a truncated, foreign or encrypted file."""
 
 
 @dataclass(frozen=True)
 class NumpyGrids:
-    """The grids (N, H, W) of a numpy file, read when they are asked for."""
+    """Grids (N, H, W) of a numpy file, which are read block by block."""
 
     file: Path
     key: str | None
-    """The array's name in a `.npz`, None in a `.npy`."""
+    """Name of the array in a `.npz`; None in a `.npy`."""
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     fortran: bool
 
     @classmethod
     def find(cls, file: Path, key: str | None = None) -> NumpyGrids:
-        """Look at the headers only; the kind of the file is told by its first bytes.
+        """Read the headers only; the first bytes of the file, not its name, decide between `.npy` and `.npz`.
 
-        Raises DataError where the file is missing or damaged, or the array is missing, ambiguous, no integers, or not
-        (N, H, W); SettingError for a `key` with a `.npy`, which holds one array.
+        Raises DataError where the file is missing or damaged, or the array is missing, ambiguous, not of integers, or
+        not (N, H, W); SettingError for a `key` with a `.npy`, which holds one array.
         """
         if not file.is_file():
             raise DataError("this is not a file", str(file), do="Pass a .npz or .npy file.")
-        with _reading(file):
+        with _file_errors(file):
             if not zipfile.is_zipfile(file):
                 if key is not None:
                     raise SettingError("a .npy file holds one array without a name", "--key", key, "Leave --key out.")
                 with file.open("rb") as stream:
-                    return cls._checked(file, None, *_header(stream))
+                    return cls._from_header(file, None, *_read_header(stream))
             with zipfile.ZipFile(file) as archive:
                 headers = {}
                 for member in archive.namelist():
                     with archive.open(member) as stream:
-                        headers[member.removesuffix(".npy")] = _header(stream)
-        return cls._checked(file, _pick(file, key, headers), *headers[_pick(file, key, headers)])
+                        headers[member.removesuffix(".npy")] = _read_header(stream)
+        key = _choose_array(file, key, headers)
+        return cls._from_header(file, key, *headers[key])
 
     @classmethod
-    def _checked(
+    def _from_header(
         cls, file: Path, key: str | None, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]
     ) -> NumpyGrids:
         where = str(file) if key is None else f"{file}, array {key}"
@@ -127,35 +123,36 @@ class NumpyGrids:
             raise DataError("the array is stored column by column, and cannot be streamed", where, do=do)
         return cls(file, key, (shape[0], shape[1], shape[2]), dtype, fortran)
 
-    def blocks(self, rows: int) -> Iterator[NDArray[Any]]:
-        """Yield the grids in order, `rows` at a time; DataError where the stored bytes cannot be read."""
-        with _reading(self.file):
+    def blocks(self, size: int) -> Iterator[NDArray[Any]]:
+        """Yield the grids in order, `size` at a time; DataError where the stored bytes cannot be read."""
+        with _file_errors(self.file):
             if self.fortran:
                 mapped = np.load(self.file, mmap_mode="r", allow_pickle=False)
-                for first in range(0, self.shape[0], rows):
-                    yield np.ascontiguousarray(mapped[first : first + rows])
+                for first in range(0, self.shape[0], size):
+                    yield np.ascontiguousarray(mapped[first : first + size])
                 return
             with self._open() as stream:
-                _header(stream)
-                for first in range(0, self.shape[0], rows):
-                    size = (min(rows, self.shape[0] - first), *self.shape[1:])
-                    yield np.frombuffer(_exactly(stream, math.prod(size) * self.dtype.itemsize), self.dtype).reshape(
-                        size
-                    )
+                _read_header(stream)
+                for first in range(0, self.shape[0], size):
+                    shape = (min(size, self.shape[0] - first), *self.shape[1:])
+                    data = _read_exactly(stream, math.prod(shape) * self.dtype.itemsize)
+                    yield np.frombuffer(data, self.dtype).reshape(shape)
 
     @contextmanager
     def _open(self) -> Iterator[IO[bytes]]:
-        with ExitStack() as stack:
-            if self.key is None:
-                yield stack.enter_context(self.file.open("rb"))
-                return
-            archive = stack.enter_context(zipfile.ZipFile(self.file))
+        if self.key is None:
+            with self.file.open("rb") as stream:
+                yield stream
+            return
+        with zipfile.ZipFile(self.file) as archive:
             names = {name.removesuffix(".npy"): name for name in archive.namelist()}
-            yield stack.enter_context(archive.open(names[self.key]))
+            with archive.open(names[self.key]) as member:
+                yield member
 
 
 @contextmanager
-def _reading(file: Path) -> Iterator[None]:
+def _file_errors(file: Path) -> Iterator[None]:
+    """Context manager: raise DataError for an error of the system, zipfile or numpy."""
     try:
         yield
     except (DataError, SettingError):
@@ -168,8 +165,8 @@ def _reading(file: Path) -> Iterator[None]:
         raise DataError("the file is not a numpy file, or it is damaged", str(file), str(error), do) from error
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, Fortran order and dtype of the array that the stream begins with; pickled objects are never loaded."""
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the shape, Fortran order and dtype of the array at the start of a stream; nothing is unpickled."""
     version = npy_format.read_magic(stream)
     if version == (1, 0):
         return npy_format.read_array_header_1_0(stream)
@@ -178,8 +175,8 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     raise ValueError(f"version {version} of the npy format holds structured arrays")
 
 
-def _pick(file: Path, key: str | None, headers: dict[str, tuple[tuple[int, ...], bool, np.dtype[Any]]]) -> str:
-    """The array that is meant: the one named or, without a name, the only one of integers (N, H, W)."""
+def _choose_array(file: Path, key: str | None, headers: dict[str, tuple[tuple[int, ...], bool, np.dtype[Any]]]) -> str:
+    """Return the name of the array: `key` or, without it, of the only one of integers (N, H, W)."""
     listing = ", ".join(f"{name} {shape} {dtype}" for name, (shape, _, dtype) in headers.items()) or "nothing"
     if key is not None:
         if key not in headers:
@@ -189,12 +186,12 @@ def _pick(file: Path, key: str | None, headers: dict[str, tuple[tuple[int, ...],
     if len(grids) == 1:
         return grids[0]
     if len(headers) == 1:
-        return next(iter(headers))  # the reason why it will not do is better than "none"
+        return next(iter(headers))  # its own error says more than "no array"
     what = f"{len(grids)} arrays could be the grids" if grids else "no array of integers (N, H, W) is in the file"
     raise DataError(what, str(file), got=listing, do="Name one with --key.")
 
 
-def _exactly(stream: IO[bytes], size: int) -> bytes:
+def _read_exactly(stream: IO[bytes], size: int) -> bytes:
     parts = []
     while size > 0:
         part = stream.read(size)

@@ -1,4 +1,4 @@
-"""The synthetic corpus: objects on a background, with class statistics like those of ARC grids."""
+"""Synthetic corpus: objects on a background, with class statistics like those of ARC grids."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..recipe import MAX_SEED
 MAX_CELLS = 15
 MAX_OBJECTS = 4
 MAX_EXTENT = 8
-"""No object is taller or wider, so that each fits into the smallest grid."""
+"""Largest height and width of an object, so that each fits into the smallest grid."""
 _LIBRARY = 8192
 _TRIES = 40
 
-# what the shares of blobs, rectangles, lines and patterns are among objects
+# shares of blobs, rectangles, lines and patterns among the objects
 _KINDS = (0.4, 0.2, 0.2, 0.2)
 _PATTERNS = (
     "#.#/.#./#.#",
@@ -37,7 +37,7 @@ _PATTERNS = (
 
 @dataclass(frozen=True)
 class SyntheticSpec:
-    """What corpus to make; the same spec always gives the same cells."""
+    """Settings of a synthetic corpus; the same settings always give the same cells."""
 
     grids: int = 80_000
     height: int = 16
@@ -55,7 +55,7 @@ class SyntheticSpec:
 
 @dataclass(frozen=True)
 class _Shapes:
-    """Objects as cells: offsets (S, 15) from the top left corner, padded with the first cell, and the extent (S)."""
+    """S shapes: offsets (S, 15) of their cells from the top left corner, padded with the first cell; sizes (S,)."""
 
     y: NDArray[np.int64]
     x: NDArray[np.int64]
@@ -64,7 +64,7 @@ class _Shapes:
 
 
 def synthesise(spec: SyntheticSpec) -> NDArray[np.uint8]:
-    """Grids (N, H, W) uint8: on background 0, one to four objects of 2 to 15 cells that do not overlap.
+    """Return grids (N, H, W) uint8: on background 0, one to four objects of 2 to 15 cells that do not overlap.
 
     An object has one class, uniform over 1..C-1; 40 % are grown blobs, 20 % filled rectangles, 20 % lines and 20 %
     small patterns. On 16 x 16 cells and 10 classes about 93 % of the cells are background.
@@ -86,7 +86,7 @@ def _place(
     first: NDArray[np.int64],
     rng: np.random.Generator,
 ) -> None:
-    """Put one more object into each grid of `todo`; a grid without room after many tries goes without."""
+    """Add one object to each grid of `todo`; a grid without room after many tries gets none."""
     for _ in range(_TRIES):
         kind = rng.choice(len(_KINDS), size=todo.size, p=_KINDS)
         shape = rng.integers(first[kind], first[kind + 1])
@@ -102,7 +102,7 @@ def _place(
 
 
 def _library(rng: np.random.Generator) -> tuple[_Shapes, NDArray[np.int64]]:
-    """All shapes, kind after kind, and the index at which each kind starts (and the last one ends)."""
+    """Return all shapes, one kind after another, and the index where each kind starts and the last one ends."""
     kinds = [_blobs(rng), _rectangles(), _lines(), _patterns()]
     first = np.cumsum([0, *(len(kind) for kind in kinds)])
     padded = [cells + [cells[0]] * (MAX_CELLS - len(cells)) for kind in kinds for cells in kind]
@@ -113,7 +113,7 @@ def _library(rng: np.random.Generator) -> tuple[_Shapes, NDArray[np.int64]]:
 
 
 def _blobs(rng: np.random.Generator) -> list[list[tuple[int, int]]]:
-    """Shapes grown cell by cell from a random neighbour of what is there."""
+    """Return shapes that grow cell by cell, each time by a random neighbour."""
     steps = ((0, 1), (1, 0), (0, -1), (-1, 0))
     blobs = []
     for size in rng.integers(2, MAX_CELLS + 1, _LIBRARY).tolist():
@@ -135,13 +135,13 @@ def _rectangles() -> list[list[tuple[int, int]]]:
 
 
 def _lines() -> list[list[tuple[int, int]]]:
-    """Horizontal, vertical and both diagonals, 2 to 8 cells long."""
+    """Return horizontal, vertical and diagonal lines of 2 to 8 cells."""
     directions = ((0, 1), (1, 0), (1, 1), (1, -1))
     return [[(dy * i, dx * i) for i in range(n)] for n in range(2, MAX_EXTENT + 1) for dy, dx in directions]
 
 
 def _patterns() -> list[list[tuple[int, int]]]:
-    """Small figures, each in its four rotations."""
+    """Return small figures, each in its four rotations."""
     figures = []
     for text in _PATTERNS:
         array = np.array([[mark == "#" for mark in row] for row in text.split("/")])

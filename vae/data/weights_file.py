@@ -1,4 +1,4 @@
-"""Class weights in a file: written by `weights --export`, read by `overfit --weights-file`."""
+"""Files of class weights: `weights --export` writes them, `overfit --weights-file` reads them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TENSOR = "class_weights"
 
 
 def read_weights(file: Path) -> NDArray[Any]:
-    """The numbers in a weights file, not checked yet.
+    """Return the numbers in a weights file, not checked yet.
 
-    `.npy` holds the array and `.safetensors` one tensor, or one named `class_weights`; any other file is JSON: an
-    array, or a file of ours that holds weights (what `weights --json` prints, a result.json, a cached weights file).
-    Raises DataError where the file holds none.
+    `.npy` holds the array; `.safetensors` holds one tensor, or one named `class_weights`; any other file is JSON: an
+    array, or an object with weights (the output of `weights --json`, a result.json, a cached weights file).
+    Raises DataError where the file holds no weights.
     """
     try:
         data = file.read_bytes()
@@ -39,8 +39,8 @@ def read_weights(file: Path) -> NDArray[Any]:
             array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
             return array
         if file.suffix.lower() == ".safetensors":
-            return _tensor(data)
-        return _of_json(json.loads(data))
+            return _from_safetensors(data)
+        return _from_json(json.loads(data))
     except (ValueError, TypeError, EOFError, OverflowError, RecursionError) as error:
         raise DataError(
             "the file holds no class weights",
@@ -51,7 +51,7 @@ def read_weights(file: Path) -> NDArray[Any]:
 
 
 def check_export(file: Path, overwrite: bool) -> None:
-    """Raise before anything is computed: SettingError for an ending that says no kind, RunError for a file there."""
+    """Raise SettingError for an unknown ending, and RunError for a file that exists; call it before any computation."""
     if file.suffix.lower() not in KINDS:
         raise SettingError(
             "the ending of the file says no kind of weights file", "--export", str(file), f"Use {', '.join(KINDS)}."
@@ -60,9 +60,9 @@ def check_export(file: Path, overwrite: bool) -> None:
 
 
 def write_weights(file: Path, values: ArrayLike, origin: dict[str, Any]) -> None:
-    """Write weights (C,) as float64, all of them or nothing, in the form that the ending says.
+    """Write weights (C,) as float64 in the format of the file's ending; the file is replaced as a whole.
 
-    `origin` is plain JSON that says where they come from; `.npy` has no room for it. Raises RunError where the file
+    `origin` is JSON that describes where the weights come from; `.npy` cannot hold it. Raises RunError where the file
     cannot be written.
     """
     array = np.asarray(values, dtype=np.float64)
@@ -84,7 +84,7 @@ def write_weights(file: Path, values: ArrayLike, origin: dict[str, Any]) -> None
         raise RunError("the weights cannot be written", str(file), error.strerror or str(error), do) from error
 
 
-def _tensor(data: bytes) -> NDArray[Any]:
+def _from_safetensors(data: bytes) -> NDArray[Any]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -92,7 +92,7 @@ def _tensor(data: bytes) -> NDArray[Any]:
         found = load(data)
     except SafetensorError as error:
         raise ValueError(str(error)) from error
-    except KeyError as error:  # a dtype that numpy does not know
+    except KeyError as error:  # a dtype that numpy does not have
         raise ValueError(f"dtype {error.args[0]}") from error
     if TENSOR in found:
         return found[TENSOR]
@@ -101,7 +101,7 @@ def _tensor(data: bytes) -> NDArray[Any]:
     return next(iter(found.values()))
 
 
-def _of_json(found: Any) -> NDArray[np.float64]:
+def _from_json(found: Any) -> NDArray[np.float64]:
     values = found.get("weights") if isinstance(found, dict) else found
     values = values.get("values") if isinstance(values, dict) else values
     return np.array(values, dtype=np.float64)

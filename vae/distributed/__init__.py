@@ -1,1 +1,1 @@
-"""Several processes on one run, by torch.distributed; imported by a process that torchrun started, and by no other."""
+"""Training by several processes with torch.distributed; a single process imports only `launch`."""

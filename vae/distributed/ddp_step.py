@@ -1,4 +1,4 @@
-"""The step of a batch that several ranks hold together: each goes forward and back on its rows, all move alike."""
+"""Training step over several ranks: each computes its rows of the batch, and all apply the same update."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from ..objective.objective import Losses
 from ..optim.train_step import Step
 from ..recipe import Recipe
 from .global_objective import GlobalObjective
-from .process_group import ProcessGroup, losing
-
-_Parts = tuple[Tensor | None, ...]
+from .process_group import ProcessGroup, lost_rank_errors
 
 
 class _Forward(nn.Module):
-    """A model and its objective as one module, so that what has no part in the loss has none in the output either.
+    """Module of a model with its objective, so that its outputs depend only on parameters that the loss depends on.
 
-    DistributedDataParallel waits for the gradient of every parameter that an output hangs on.
+    DistributedDataParallel waits for the gradient of every parameter that an output depends on.
     """
 
     def __init__(self, step: Step, objective: GlobalObjective) -> None:
@@ -27,33 +25,33 @@ class _Forward(nn.Module):
         self.model = step.model
         self._step, self._objective = step, objective
 
-    def forward(self, inputs: Tensor, targets: Tensor, beta: float, noise: Tensor | None) -> _Parts:
-        """The parts of the `Losses`, which are all that it understands: plain tensors."""
+    def forward(self, inputs: Tensor, targets: Tensor, beta: float, noise: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Return the fields of `Losses` as a tuple, since DistributedDataParallel handles tensors only."""
         losses = self._step.losses(self._objective, inputs, targets, beta, noise)
         return tuple(getattr(losses, part.name) for part in fields(Losses))
 
 
 @dataclass
 class DistributedStep(Step):
-    """`Step` over the ranks of a job; its gradients, and so its updates, are those of the whole batch on every rank."""
+    """`Step` over the ranks of a job: every rank has the gradients of the whole batch, and so the same updates."""
 
     wrapped: DistributedDataParallel = field(kw_only=True)
 
     @classmethod
     def from_step(cls, job: ProcessGroup, step: Step, recipe: Recipe) -> DistributedStep:
-        """The same step over the ranks of a job; the parameters become those of rank 0."""
+        """Return the same step over the ranks of a job; the parameters become those of rank 0."""
         module = _Forward(step, GlobalObjective.from_objective(job, step.objective))
-        # with z = mu and beta 0 nothing hangs on the variance; a model of one's own may leave out whatever it likes
+        # with z = mu and beta 0 the loss does not depend on the variance; a user's model may leave any parameter unused
         all_used = step.adapter.ours and (recipe.z == "sample" or (recipe.beta > 0 and recipe.beta_ramp is None))
         wrapped = DistributedDataParallel(module, find_unused_parameters=not all_used)
         return cls(**vars(step), wrapped=wrapped)
 
     def forward(self, inputs: Tensor, targets: Tensor, beta: float | Tensor, noise: Tensor | None = None) -> Losses:
-        """As `Step`, of this rank's rows; see `GlobalObjective` for what is of the whole batch."""
-        with losing():
+        """Return the losses of this rank's rows; `GlobalObjective` says which values are of the whole batch."""
+        with lost_rank_errors():
             return Losses(*self.wrapped(inputs, targets, beta, noise))
 
     def differentiate(self, losses: Losses) -> Tensor:
-        """As `Step`, with the gradients of all ranks; waits for them."""
-        with losing():
+        """Differentiate as `Step`, with the mean of the gradients of all ranks; waits for the other ranks."""
+        with lost_rank_errors():
             return super().differentiate(losses)

@@ -1,4 +1,4 @@
-"""How this process was started: by itself, or as one of the ranks of a job. Needs no torch, so that asking is free."""
+"""Start of this process: alone, or as one rank of a job. Needs no torch, so that the check is fast."""
 
 from __future__ import annotations
 
@@ -7,39 +7,40 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_REQUIRED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What torchrun, or whatever speaks its language, says of one process in its environment."""
+    """Environment variables that torchrun, or a compatible launcher, sets for one process."""
 
     rank: int
     size: int
     local_rank: int
-    """Among those on this machine."""
+    """Rank among the processes on this machine."""
     local_size: int
+    """Number of processes on this machine."""
     restarts: int
-    """How often the job was begun anew since a rank was lost."""
+    """Number of restarts of the job after the loss of a rank."""
 
     @property
     def job(self) -> str:
-        """The same for a process and for the one that takes its place after a restart; no other job's."""
+        """Name of the job; a restart keeps it, and no other job has it."""
         return f"{os.environ.get('TORCHELASTIC_RUN_ID', '')}/{platform.node()}/{os.getppid()}"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Launch | None:
-        """None for a process by itself, which a job of one rank is as well; SettingError for what is no number.
+        """Return the start of this process; None for a single process, as in a job of one rank.
 
-        Whoever starts ranks without saying how many are on a machine is taken to start one on each.
+        Without the local variables, each machine has one rank. Raises SettingError for a variable that is no number.
         """
-        if any(name not in environment for name in _NEEDED) or environment["WORLD_SIZE"] == "1":
+        if any(name not in environment for name in _REQUIRED) or environment["WORLD_SIZE"] == "1":
             return None
 
-        def number(name: str, other: str) -> int:
-            text = environment.get(name, other)
+        def number(name: str, default: str) -> int:
+            text = environment.get(name, default)
             if not text.isdecimal():
-                from vaefit.cache.errors import SettingError  # for which numpy is imported
+                from vaefit.cache.errors import SettingError  # imports numpy
 
                 do = "Start it by torchrun, or unset it to run one process by itself."
                 raise SettingError("the variable of the environment is no number", name, text, do)

@@ -1,4 +1,4 @@
-"""One process of a job: how it talks to the others, and how the failure of one of them becomes the error of all."""
+"""Process group of a job: communication between the ranks, and one error on all ranks when one of them fails."""
 
 from __future__ import annotations
 
@@ -32,127 +32,129 @@ from .launch import Launch
 Part = TypeVar("Part")
 
 _FAILURE = "failure"
-"""Where in the job's store the first error lies."""
+"""Key of the first error in the job's store."""
 _PATIENCE = 3.0
-"""Seconds in which the error of a rank that is gone should have reached the store."""
-_QUIET = 15.0
-"""Seconds after which one that waits to join says so."""
-_JOINING = timedelta(minutes=10)
-"""In which all ranks must have started."""
-_WAITING = timedelta(days=1)
-"""In which a rank must have come to where the others wait: one may take the digest of a huge file meanwhile, and of a
-rank that is gone the network tells, or torchrun."""
+"""Seconds in which the error of a lost rank should reach the store."""
+_NOTICE_AFTER = 15.0
+"""Seconds of waiting for the other ranks after which a rank logs a warning."""
+_JOIN_TIMEOUT = timedelta(minutes=10)
+"""Time in which all ranks must start."""
+_WAIT_TIMEOUT = timedelta(days=1)
+"""Time in which a rank must reach the point where the others wait. It is long because a rank may compute the digest of
+a huge file; the network or torchrun reports a lost rank earlier."""
 
 _log = logging.getLogger("vaefit")
 
 
 class LostRankError(RunError):
-    """Another rank is gone, and left no word."""
+    """Another rank ended and left no error."""
 
     @classmethod
     def from_text(cls, got: str) -> LostRankError:
-        """`got` is what the network says."""
+        """Return the error; `got` is the message of the network."""
         return cls("another process of the job is gone", got=got, do="torchrun's report says which, and how it ended.")
 
 
 class ProcessGroup:
-    """The ranks of a torchrun job: a `Communicator` over gloo, and over NCCL for tensors on a GPU."""
+    """Ranks of a torchrun job: a `Communicator` over gloo, and over NCCL for tensors on a GPU."""
 
     def __init__(self, launch: Launch) -> None:
-        """Join; RunError where the others cannot be reached."""
+        """Join the job; RunError where the other ranks cannot be reached."""
         self.rank, self.size, self.local_size = launch.rank, launch.size, launch.local_size
         self.name = launch.job
-        """Whose it is; the same after a restart."""
+        """Name of the job; the same after a restart."""
         self._local_rank = launch.local_rank
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         if torch.cuda.is_available() and launch.local_rank < torch.cuda.device_count():
             torch.cuda.set_device(launch.local_rank)
-        alone = threading.Timer(
-            _QUIET, _log.warning, ["waiting for the other processes of the job; unset RANK to run one"]
-        )
-        alone.daemon = True
-        alone.start()
+        note = "waiting for the other processes of the job; unset RANK to run one process"
+        notice = threading.Timer(_NOTICE_AFTER, _log.warning, [note])
+        notice.daemon = True
+        notice.start()
         try:
-            store, rank, size = next(rendezvous("env://", timeout=_JOINING))
-            # torchrun may keep one store for all its attempts, with the addresses of ranks that are gone
+            store, rank, size = next(rendezvous("env://", timeout=_JOIN_TIMEOUT))
+            # torchrun may use one store for all restarts, with the addresses of lost ranks
             self._store = PrefixStore(f"vaefit/{launch.restarts}", store)
-            dist.init_process_group(backend, timeout=_WAITING, store=self._store, rank=rank, world_size=size)
-            self._asked = dist.new_group(backend="gloo")  # nobody waits in it for anything else
+            dist.init_process_group(backend, timeout=_WAIT_TIMEOUT, store=self._store, rank=rank, world_size=size)
+            self._probe_group = dist.new_group(backend="gloo")  # only `lost_rank` uses it
         except (RuntimeError, ValueError) as error:
             where = f"rank {launch.rank} of {launch.size}"
             do = "Start the job anew, by torchrun."
-            raise RunError("the other processes of the job cannot be reached", where, _line(error), do) from error
+            raise RunError("the other processes of the job cannot be reached", where, _first_line(error), do) from error
         finally:
-            alone.cancel()
+            notice.cancel()
 
     def add(self, numbers: NDArray[Any]) -> NDArray[Any]:
-        """Element-wise sums over all ranks of an array, which has one shape on each of them."""
-        found: NDArray[Any] = self.add_tensor(torch.from_numpy(numbers.copy())).numpy()
-        return found
+        """Return element-wise sums over all ranks; the array has the same shape on each rank."""
+        sums: NDArray[Any] = self.add_tensor(torch.from_numpy(numbers.copy())).numpy()
+        return sums
 
     def add_tensor(self, numbers: Tensor) -> Tensor:
-        """The same of a tensor, where it is and in place."""
-        with losing():
+        """Add a tensor over all ranks, in place and on its device."""
+        with lost_rank_errors():
             dist.all_reduce(numbers)
         return numbers
 
     def gather(self, part: Part) -> list[Part]:
-        """Every rank's part, by rank, for rank 0; an empty list for the others."""
-        found: list[Any] | None = [None] * self.size if self.rank == 0 else None
-        with losing():
-            dist.gather_object(part, found)
-        return found or []
+        """Return the parts of all ranks in their order on rank 0, and an empty list on the others."""
+        parts: list[Any] | None = [None] * self.size if self.rank == 0 else None
+        with lost_rank_errors():
+            dist.gather_object(part, parts)
+        return parts or []
 
-    def share(self, found: Part) -> Part:
-        """What rank 0 has, for all of them."""
-        shared: list[Any] = [found]
-        with losing():
+    def share(self, part: Part) -> Part:
+        """Return the part of rank 0 on all ranks."""
+        shared: list[Any] = [part]
+        with lost_rank_errors():
             dist.broadcast_object_list(shared)
-        only: Part = shared[0]
-        return only
+        from_rank_zero: Part = shared[0]
+        return from_rank_zero
 
     def check_device(self, device: torch.device) -> None:
-        """RunError where the rank would compute on a GPU that another one has."""
-        found = torch.cuda.device_count()
-        if device.type == "cuda" and self._local_rank >= found:
-            do = f"Start at most {found} ranks on a machine with {found}, or pass --device cpu."
-            got = f"{self.local_size} ranks on a machine with {found}"
+        """Raise RunError where this rank has no GPU of its own."""
+        gpus = torch.cuda.device_count()
+        if device.type == "cuda" and self._local_rank >= gpus:
+            do = f"Start at most {gpus} ranks on a machine with {gpus}, or pass --device cpu."
+            got = f"{self.local_size} ranks on a machine with {gpus}"
             raise RunError("every rank needs a GPU of its own", "--device", got, do)
 
     def leave(self) -> None:
-        """Leave, once all others are ready to; LostRankError where one never will be."""
-        with losing():
+        """Leave the job when all ranks are ready; LostRankError where one is lost."""
+        with lost_rank_errors():
             dist.barrier()
         dist.destroy_process_group()
 
-    def lost(self) -> LostRankError | None:
-        """The error of a rank that is gone; None where all answer, and where one is only busy."""
-        told = dist.AllreduceOptions()
-        told.timeout = timedelta(seconds=_PATIENCE)  # of the work itself, for which the end of the process would wait
+    def lost_rank(self) -> LostRankError | None:
+        """Return the error of a lost rank; None where all ranks answer, or one is only busy."""
+        options = dist.AllreduceOptions()
+        # a timeout of the work itself, because the process waits for the work before it exits
+        options.timeout = timedelta(seconds=_PATIENCE)
         try:
-            self._asked.allreduce([torch.zeros(1)], told).wait()
+            self._probe_group.allreduce([torch.zeros(1)], options).wait()
         except RuntimeError as error:
-            return LostRankError.from_text(_line(error)) if "by peer" in str(error) else None
+            return LostRankError.from_text(_first_line(error)) if "by peer" in str(error) else None
         return None
 
-    def first_failure(self, mine: _Failure | None, wait: float = 0.0) -> _Failure | None:
-        """The failure that was told first, by whichever rank; `mine` where there is none yet. None if none comes."""
+    def first_failure(self, own: _Failure | None, wait: float = 0.0) -> _Failure | None:
+        """Return the first failure of any rank, or None where none is reported in `wait` seconds.
+
+        `own` is the failure of this rank; it becomes the first one where no rank has reported a failure.
+        """
         until = time.monotonic() + wait
-        with suppress(RuntimeError):  # the store is gone too
-            if mine is not None:
-                told = self._store.compare_set(_FAILURE, "", mine.text())
-                return _Failure.from_text(told)
+        with suppress(RuntimeError):  # the store is lost too
+            if own is not None:
+                return _Failure.from_text(self._store.compare_set(_FAILURE, "", own.text()))
             while True:
                 if self._store.check([_FAILURE]):
                     return _Failure.from_text(self._store.get(_FAILURE))
                 if time.monotonic() >= until:
                     break
                 time.sleep(0.05)
-        return mine
+        return own
 
 
 class _Failure:
-    """What ended a rank, and which: an error, or None where somebody asked it to end."""
+    """Failure of a rank: its number, and the error, or None for an interrupt."""
 
     def __init__(self, rank: int, error: VaefitError | None) -> None:
         self.rank, self.error = rank, error
@@ -164,8 +166,8 @@ class _Failure:
     def from_text(cls, text: str | bytes) -> _Failure:
         return cls(*pickle.loads(bytes.fromhex(text if isinstance(text, str) else text.decode())))
 
-    def anywhere(self) -> VaefitError | KeyboardInterrupt:
-        """The same as any rank raises it."""
+    def as_exception(self) -> VaefitError | KeyboardInterrupt:
+        """Return the exception that every rank raises."""
         error = self.error
         if error is None:
             return KeyboardInterrupt()
@@ -173,41 +175,42 @@ class _Failure:
         return type(error)(error.what, where, error.got, error.do)
 
 
-class _Ended(KeyboardInterrupt):
-    """SIGTERM: torchrun ends the ranks that are left, or somebody ends the job."""
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: torchrun ends the other ranks after a failure, or a user ends the job."""
 
 
 @contextmanager
 def joined(launch: Launch) -> Iterator[ProcessGroup]:
-    """Be one of the job's ranks. The first error of any of them is raised on all; what else happens is raised as it is.
+    """Context manager: join the job as one rank, and leave it at the end.
 
-    An error that is none of ours, a mistake, keeps its traceback on the rank that made it.
+    The first error of any rank is raised on all ranks, with the number of that rank. An unexpected exception keeps its
+    type and traceback on its own rank; the other ranks raise a RunError that names it.
     """
     job = ProcessGroup(launch)
     try:
-        with _signals():
+        with _sigterm_as_exception():
             yield job
             job.leave()
-    except _Ended as ended:
-        failure = job.first_failure(None, _PATIENCE) or job.lost() or job.first_failure(_Failure(job.rank, None))
-        raise _reported(failure) from ended
+    except _Terminated as terminated:
+        failure = job.first_failure(None, _PATIENCE) or job.lost_rank() or job.first_failure(_Failure(job.rank, None))
+        raise _with_report(failure) from terminated
     except KeyboardInterrupt:
         job.first_failure(_Failure(job.rank, None))
         raise
     except (LostRankError, dist.DistError) as error:
-        lost = error if isinstance(error, LostRankError) else LostRankError.from_text(_line(error))
-        raise _reported(job.first_failure(None, _PATIENCE) or lost) from error
+        lost = error if isinstance(error, LostRankError) else LostRankError.from_text(_first_line(error))
+        raise _with_report(job.first_failure(None, _PATIENCE) or lost) from error
     except Exception as error:
-        told = error if isinstance(error, VaefitError) else _plain(error)
-        failure = job.first_failure(_Failure(job.rank, told or _mistake(error)))
-        if told is None and failure is not None and failure.rank == job.rank:
-            _reported(failure)
+        expected = error if isinstance(error, VaefitError) else _system_error(error)
+        failure = job.first_failure(_Failure(job.rank, expected or _internal_error(error)))
+        if expected is None and failure is not None and failure.rank == job.rank:
+            _with_report(failure)
             raise
-        raise _reported(failure) from error
+        raise _with_report(failure) from error
 
 
-def _plain(error: Exception) -> VaefitError | None:
-    """One of ours for an error of the system; None for a mistake."""
+def _system_error(error: Exception) -> VaefitError | None:
+    """Return a RunError for an error of the system, and None for any other exception."""
     if isinstance(error, MemoryError):
         return RunError("this does not fit into memory")
     if isinstance(error, OSError):
@@ -215,14 +218,14 @@ def _plain(error: Exception) -> VaefitError | None:
     return None
 
 
-def _mistake(error: Exception) -> VaefitError:
-    """What the other ranks are told of a mistake."""
-    return RunError("a mistake in vaefit ended the job", got=f"{type(error).__name__}: {_line(error)}")
+def _internal_error(error: Exception) -> VaefitError:
+    """Return the error that the other ranks raise for an unexpected exception."""
+    return RunError("a mistake in vaefit ended the job", got=f"{type(error).__name__}: {_first_line(error)}")
 
 
-def _reported(failure: _Failure | LostRankError | None) -> VaefitError | KeyboardInterrupt:
-    """The error to raise; torchrun's own report names it too, where it asks for it."""
-    error = failure.anywhere() if isinstance(failure, _Failure) else failure or KeyboardInterrupt()
+def _with_report(failure: _Failure | LostRankError | None) -> VaefitError | KeyboardInterrupt:
+    """Return the exception to raise, and write it to the report file of torchrun where there is one."""
+    error = failure.as_exception() if isinstance(failure, _Failure) else failure or KeyboardInterrupt()
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if file and isinstance(error, VaefitError):
         stamp = {"py_callstack": str(error), "timestamp": str(int(time.time()))}
@@ -231,41 +234,41 @@ def _reported(failure: _Failure | LostRankError | None) -> VaefitError | Keyboar
     return error
 
 
-def _by_network(error: RuntimeError) -> bool:
-    """Another rank is the cause: the network says so, by whatever class of error."""
+def _is_network_error(error: RuntimeError) -> bool:
+    """Return whether the network reports the loss of another rank; torch uses several classes of errors for it."""
     return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "by peer"))
 
 
 @contextmanager
-def losing() -> Iterator[None]:
-    """Raise LostRankError for what torch.distributed says of a rank that is gone."""
+def lost_rank_errors() -> Iterator[None]:
+    """Context manager: raise LostRankError for an error of torch.distributed about a lost rank."""
     try:
         yield
     except RuntimeError as error:
-        if _by_network(error):
-            raise LostRankError.from_text(_line(error)) from error
+        if _is_network_error(error):
+            raise LostRankError.from_text(_first_line(error)) from error
         raise
 
 
-def _line(error: Exception) -> str:
-    """The first line of an error, without the line of code and the advice that gloo puts around it."""
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error without the code line and the advice that gloo adds."""
     return re.sub(r"^\[[^\]]*\] ", "", str(error).strip().partition("\n")[0].partition(". This is typically")[0])
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """Let SIGTERM be an exception, so that the error which it is the consequence of can still be told.
+def _sigterm_as_exception() -> Iterator[None]:
+    """Context manager: SIGTERM raises an exception, so that the error behind it can still be reported.
 
-    After an error it is ignored, and Ctrl-C with it: torchrun sends them to ranks that are about to end by themselves.
+    After an error SIGTERM and Ctrl-C are ignored: torchrun sends them to ranks that already end by themselves.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def end(number: int, frame: FrameType | None) -> None:
-        raise _Ended
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     except BaseException:

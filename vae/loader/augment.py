@@ -1,4 +1,4 @@
-"""Other grids that mean the same: turned, mirrored, and with their classes renamed."""
+"""Augmentation of grids: random rotations, mirror images and permutations of the classes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ WORDS = ("rotate", "flip", "colours")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done at random to each grid of a batch."""
+    """Random transformation of each grid of a batch."""
 
     rotate: bool
-    """By 0, 90, 180 or 270 degrees; where H and W differ, by 0 or 180."""
+    """Rotate by 0, 90, 180 or 270 degrees, or by 0 or 180 where H and W differ."""
     flip: bool
-    """Left to right, or not."""
+    """Mirror left to right with probability 1/2."""
     colours: bool
-    """Rename the classes, all ways equally likely; background and ignored label keep their names."""
+    """Permute the classes uniformly; the background and the ignored label stay as they are."""
     background: int
     classes: int
     ignore_index: int | None = None
 
     @classmethod
     def parse(cls, text: str, background: int, classes: int, ignore_index: int | None = None) -> Augmentation:
-        """From words separated by commas, as `rotate,flip,colours`, or `none`; SettingError for any other word."""
+        """Parse words separated by commas, as `rotate,flip,colours`, or `none`; SettingError for any other word."""
         words = [] if text == "none" else [word.strip() for word in text.split(",")]
         for word in words:
             if word not in WORDS:
@@ -40,16 +40,16 @@ class Augmentation:
     def __call__(
         self, grids: NDArray[np.integer], rng: np.random.Generator, before: int = 0, size: int | None = None
     ) -> NDArray[np.integer]:
-        """(B, H, W) of the same dtype, each grid by numbers of its own; `grids` is not written to.
+        """Return the transformed grids (B, H, W) in the same dtype; each grid has its own random numbers.
 
-        Of a rank's rows of a batch, `before` come before them and the batch has `size`: what is drawn for a grid is
-        what would be drawn for it in one process.
+        `grids` is not changed. For one rank's rows of a batch, `before` is the number of rows before them and `size`
+        the size of the whole batch: each grid gets the random numbers that it gets in a single process.
         """
         rows, size = slice(before, before + len(grids)), size or len(grids)
-        found = self._placed(grids, rng, rows, size) if self.rotate or self.flip else grids.copy()
-        return self._renamed(found, rng, rows, size) if self.colours else found
+        found = self._turned(grids, rng, rows, size) if self.rotate or self.flip else grids.copy()
+        return self._recoloured(found, rng, rows, size) if self.colours else found
 
-    def _placed(
+    def _turned(
         self, grids: NDArray[np.integer], rng: np.random.Generator, rows: slice, size: int
     ) -> NDArray[np.integer]:
         _, height, width = grids.shape
@@ -67,7 +67,7 @@ class Augmentation:
                     found[here] = turned[:, :, ::-1] if mirror else turned
         return found
 
-    def _renamed(
+    def _recoloured(
         self, grids: NDArray[np.integer], rng: np.random.Generator, rows: slice, size: int
     ) -> NDArray[np.integer]:
         free = np.array([c for c in range(self.classes) if c not in (self.background, self.ignore_index)], np.int64)

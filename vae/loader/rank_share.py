@@ -1,4 +1,4 @@
-"""What of a batch, and of a dataset, one process of a job takes."""
+"""Share of one rank: its rows of a batch and its part of a dataset."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from vaefit.cache.communicator import Communicator, portion
 
 @dataclass(frozen=True)
 class Share:
-    """A rank's share of what all of them go through together."""
+    """Share of one rank in work that all ranks divide."""
 
     rank: int = 0
     ranks: int = 1
 
     @classmethod
     def from_communicator(cls, ranks: Communicator | None) -> Share:
-        """That of this process; None is a process by itself."""
+        """Return the share of this process; None is a single process, which has everything."""
         return ALONE if ranks is None else cls(ranks.rank, ranks.size)
 
     def of(self, size: int) -> slice:
-        """Which of `size` things, in a row, are this rank's."""
+        """Return the part of `size` consecutive items that this rank has."""
         return portion(size, self.rank, self.ranks)
 
 

@@ -1,4 +1,4 @@
-"""Reading ahead by threads: what comes next is ready when it is asked for."""
+"""Prefetching by threads."""
 
 from __future__ import annotations
 
@@ -8,56 +8,54 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-CacheKey = TypeVar("CacheKey")
-Read = TypeVar("Read")
+Key = TypeVar("Key")
+Item = TypeVar("Item")
 
 
-class ReadAhead(Generic[CacheKey, Read]):
-    """What `read` gives for each key, in the order of the keys, read by threads before it is asked for.
+class ReadAhead(Generic[Key, Item]):
+    """Prefetched results of `read(key, keep_reading)`, in the order of the keys.
 
-    So many things are in memory at once as there are workers, and the one that `next` gave last, which its user lets go
-    before asking for another. `read` is called with a key and a function that says whether to go on; what it gives
-    after a no is dropped. An exception of `read` is raised, as it is, by the `next` that asks for what it was to read.
+    At most `workers` results are in memory, and the last one that `next` returned until its user releases it. `read`
+    may stop early once `keep_reading()` is False; its result is dropped then. An exception of `read` is raised
+    unchanged by the `next` call for that key.
     """
 
-    def __init__(
-        self, read: Callable[[CacheKey, Callable[[], bool]], Read], keys: Iterable[CacheKey], workers: int
-    ) -> None:
+    def __init__(self, read: Callable[[Key, Callable[[], bool]], Item], keys: Iterable[Key], workers: int) -> None:
         self._read, self._keys, self._workers = read, iter(keys), workers
         self._stopped = threading.Event()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="vaefit-loader")
-        self._ahead: deque[Future[Read]] = deque()
+        self._ahead: deque[Future[Item]] = deque()
 
-    def next(self) -> Read | None:
-        """What was read for the next key; None after the last. RuntimeError once this is closed."""
+    def next(self) -> Item | None:
+        """Return the result of the next key, or None after the last key; RuntimeError once this is closed."""
         if self._stopped.is_set():
             raise RuntimeError("the loader is closed")
-        self._ask()
+        self._submit()
         if not self._ahead:
             return None
         try:
             found = self._ahead.popleft().result()
         except CancelledError:
             raise RuntimeError("the loader is closed") from None
-        if self._stopped.is_set():  # by another thread, so that what was read may end half-way
+        if self._stopped.is_set():  # by another thread, so the result may be incomplete
             raise RuntimeError("the loader is closed")
-        self._ask()
+        self._submit()
         return found
 
     def close(self) -> None:
-        """Stop the threads and wait until they are gone, which takes no longer than to read a piece."""
+        """Stop the threads and wait for their end, which takes at most the time to read one piece."""
         self._stopped.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._ahead.clear()
 
-    def _ask(self) -> None:
-        """Have as many things read as there are workers."""
+    def _submit(self) -> None:
+        """Keep `workers` keys in the pool."""
         while len(self._ahead) < self._workers:
             try:
                 key = next(self._keys)
             except StopIteration:
                 return
-            self._ahead.append(self._pool.submit(self._read, key, self._going))
+            self._ahead.append(self._pool.submit(self._read, key, self._keep_reading))
 
-    def _going(self) -> bool:
+    def _keep_reading(self) -> bool:
         return not self._stopped.is_set()

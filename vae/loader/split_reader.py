@@ -1,4 +1,4 @@
-"""The grids of one role, block by block, checked as they are read."""
+"""Reader of the grids of one role, block by block; it checks the labels."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from vaefit.cache.shards import Data, describe, find_shards
 
 from .split import ROLES, Role, Split
 
-Goes = Callable[[], bool]
-"""Whether to go on reading."""
+KeepReading = Callable[[], bool]
+"""Returns False where reading should stop."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where the grids of a role lie: the dataset in blocks of whole chunks, and how many of each have the role."""
+class SplitReader:
+    """Reads the grids of one role from a dataset that is cut into blocks of whole chunks."""
 
     data: Data
     split: Split
@@ -33,17 +33,17 @@ class Source:
     shape: tuple[int, int]
     """H, W."""
     dtype: np.dtype[np.integer]
-    """uint8, unless the ignored label does not fit."""
+    """uint8, or wider where the ignored label does not fit."""
     cuts: NDArray[np.int64]
-    """(M + 1,), where the blocks begin, and N."""
+    """(M + 1,), the first grid of each of M blocks, then N."""
     sizes: NDArray[np.int64]
-    """(M,), grids of the role in each block."""
+    """(M,), number of grids of the role in each block."""
 
     @classmethod
-    def from_split(cls, data: Data, split: Split, role: Role, classes: int, ignore_index: int | None) -> Source:
-        """Look at the dataset, without reading a grid.
+    def from_split(cls, data: Data, split: Split, role: Role, classes: int, ignore_index: int | None) -> SplitReader:
+        """Return a reader; no grid is read yet.
 
-        DataError as `Grids`, where the split is of another dataset, and where no grid has the role.
+        Raises DataError as `Grids`, where the split is of another dataset, and where no grid has the role.
         """
         with opened(data) as grids:
             cuts, shape, stored = grids.cuts(), grids.shape, grids.dtype
@@ -60,33 +60,33 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Grids of the role."""
+        """Number of grids of the role."""
         return int(self.sizes.sum())
 
     @property
     def bytes(self) -> int:
-        """What they take in memory."""
+        """Bytes of these grids in memory."""
         return self.size * self.shape[0] * self.shape[1] * self.dtype.itemsize
 
-    def read(self, grids: Grids, blocks: NDArray[np.integer], goes: Goes = lambda: True) -> Labels:
-        """The grids (n, H, W) of the role in these blocks, one block after another, in `dtype`.
+    def read(self, grids: Grids, blocks: NDArray[np.integer], keep_reading: KeepReading = lambda: True) -> Labels:
+        """Return the grids (n, H, W) of the role in these blocks, one block after another, in `dtype`.
 
-        Memory beside them is that of a few chunks. Where `goes` says no, reading ends, and the rest is undefined.
-        DataError where they cannot be read, and for a label outside the classes that is not ignored, whichever role
-        its grid has.
+        Besides them a few chunks are in memory. Reading stops where `keep_reading()` is False; the rest is undefined
+        then. Raises DataError where the data cannot be read, and for a label outside the classes that is not ignored,
+        in a grid of any role.
         """
         found = np.empty((int(self.sizes[blocks].sum()), *self.shape), self.dtype)
         filled = 0
         for block in blocks.tolist():
             first, stop = int(self.cuts[block]), int(self.cuts[block + 1])
-            mine = np.flatnonzero(self.split.roles(first, stop) == ROLES.index(self.role))
+            own = np.flatnonzero(self.split.roles(first, stop) == ROLES.index(self.role))
             out = found[filled : filled + int(self.sizes[block])]
             for origin, piece in grids.pieces(first, stop):
-                if not goes():
+                if not keep_reading():
                     return found
                 self._check(grids, first, origin, piece)
                 (_, height, width), (_, y, x) = piece.shape, origin
-                out[:, y : y + height, x : x + width] = piece.take(mine, axis=0)
+                out[:, y : y + height, x : x + width] = piece.take(own, axis=0)
             filled += len(out)
         return found
 

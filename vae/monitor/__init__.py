@@ -1,1 +1,1 @@
-"""The monitor of a training loop: dead classes, collapsed output, non-finite losses."""
+"""Monitor of a training loop: warnings about classes, output collapse and the loss."""

@@ -1,4 +1,4 @@
-"""A watch over normal training: classes that die or are never learned, output that ignores the input, broken losses."""
+"""Monitor of a training loop: classes that die or are never learned, output collapse, losses that are not finite."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .warnings import NonFiniteLoss, TrainingWarning
 _log = logging.getLogger("vaefit")
 
 MOST_GRIDS = 32
-"""Grids of a batch that are looked at."""
+"""Most grids of a batch that are checked."""
 LEAST_GRIDS, MOST_CELLS = 8, 1 << 17
-"""Of large grids fewer are, down to 8: each is compared with each."""
+"""Fewer large grids are checked, down to 8, because every pair of grids is compared."""
 MOST_STEPS = 1 << 20
 
 
 class CollapseMonitor:
-    """Watches the steps of a training loop and warns of what an average over all cells hides.
+    """Monitor of the steps of a training loop, which warns of failures that an average over all cells hides.
 
         monitor = CollapseMonitor(num_classes=10)
         for grids in batches:
@@ -38,30 +38,30 @@ class CollapseMonitor:
             ...
             monitor.update(counts, logits, grids, loss=loss)
 
-    Counts and losses are kept on their device and read at every `every`-th step alone, for a read waits for the device.
-    At such a look the monitor warns, by the logger `vaefit`, of
+    Counts and losses stay on their device. A check at every `every`-th step reads them, since a read waits for the
+    device. It warns, through the logger `vaefit`, of
 
-    - a class that died: predicted steadily over 4 windows or more, and then nearly never. It is found within 20 steps
-      of its death with `every` and `window` at 10, where a window holds a hundred cells of it, and enough independent
-      ones that chance is out of the question. Else, and where it faded slowly or came and went before, it is judged on
-      spans of up to 8 windows. While a network learns by small batches, classes do go away for a while: that is said.
-    - a class that is not learned: of its cells in the last `patience` steps, a thousand or more, nearly none was right;
-    - collapse, at two looks in a row: the batch has a skill of at most 0.05 and a retrieval of at most max(1/8, 1/B),
-      on at most 32 of its grids; or one class covers 99 % of the predictions since the last look, but not of the
-      targets, which hold a hundred cells or more of others. Not before `warmup` steps: most runs begin with a plateau
-      at which every grid is answered alike.
+    - a class that died: it was predicted steadily over 4 windows or more, and then nearly never. With `every` and
+      `window` at 10 the warning comes within 20 steps of the death, if a window holds a hundred cells of the class and
+      enough independent cells to exclude chance. Otherwise, and for a class that faded slowly or came and went before,
+      spans of up to 8 windows are judged. With small batches a class may go away for a while; this is a warning too.
+    - a class that is not learned: nearly none of its cells in the last `patience` steps (at least 1,000) is right.
+    - collapse in two consecutive checks: the batch has a skill of at most 0.05 and a retrieval of at most
+      max(1/8, 1/B), on at most 32 of its grids; or one class covers 99 % of the predictions since the last check, but
+      not of the targets, which hold a hundred or more cells of other classes. The warning comes from step `warmup` on,
+      because most runs begin with a plateau of equal outputs for all grids.
     - a loss that is not finite.
 
-    Each is said once, and again only after it was over in between. With several ranks, the counts of one rank are of
-    the grids of that rank: add them up first (`torch.distributed.all_reduce`), or watch one rank.
+    Each warning comes once, and again only after the failure was over in between. With several ranks, the counts of a
+    rank are those of its own grids: add them first (`torch.distributed.all_reduce`), or monitor one rank.
 
     Args:
         num_classes: C.
-        every: steps from look to look.
-        window: steps of the shortest span that a class is judged on.
+        every: steps between two checks.
+        window: steps of the shortest span on which a class is judged.
         patience: steps without a class before it counts as not learned.
-        warmup: steps before collapse is looked for.
-        ignore_index: cells with this label count nowhere; the counts leave them out already.
+        warmup: steps before the first warning of a collapse.
+        ignore_index: label of cells that are not counted; the counts leave them out already.
         on_warning: called with each warning, instead of the logger.
 
     Raises SettingError for a number out of range.
@@ -88,7 +88,7 @@ class CollapseMonitor:
         self._classes = ClassRecall(num_classes, window, patience)
         self._collapse = OutputCollapse(num_classes, warmup, ignore_index)
         self._not_finite = False
-        # of the steps since the last look, on the device of what comes
+        # of the steps since the last check, on the device of the counts
         self._counts = torch.zeros(every, num_classes, num_classes, dtype=torch.int64)
         self._losses = torch.zeros(every, dtype=torch.float64)
 
@@ -101,13 +101,13 @@ class CollapseMonitor:
         *,
         loss: Tensor | float | None = None,
     ) -> tuple[TrainingWarning, ...]:
-        """Take in one step, and return the warnings that are new; waits for the device at a look alone.
+        """Add one step, and return the new warnings; waits for the device only at a check.
 
         Args:
             counts: (C, C) confusion counts of the step, row = target, as `focal_loss_with_counts` gives them.
             output: the step's logits (B, C, H, W) in any float type, or predictions (B, H, W) in any integer type; left
-                out, collapse is told from the counts alone.
-            targets: (B, H, W) labels, needed with `output` and only there.
+                out, collapse is detected from the counts alone.
+            targets: (B, H, W) labels, required with `output` and only then.
             loss: the step's loss, one number.
 
         Raises SettingError where shapes do not fit.
@@ -116,16 +116,16 @@ class CollapseMonitor:
             do = f"Pass confusion counts ({self.num_classes}, {self.num_classes})."
             raise SettingError("the counts do not fit the classes", "counts", f"shape {tuple(counts.shape)}", do)
         if output is not None or targets is not None:
-            self._check(output, targets)
+            self._check_shapes(output, targets)
         place = self.step % self.every
         self._counts = self._counts.to(counts.device)
-        self._counts[place].copy_(counts)  # a CUDA graph writes the next step's over them
+        self._counts[place].copy_(counts)  # a CUDA graph overwrites them at the next step
         if loss is not None:
-            self._keep_loss(place, loss, counts.device)
+            self._store_loss(place, loss, counts.device)
         self.step += 1
         if place + 1 < self.every:
             return ()
-        found = self._look(output, targets)
+        found = self._check(output, targets)
         for warning in found:
             if self._on_warning is None:
                 _log.warning(str(warning))
@@ -133,7 +133,7 @@ class CollapseMonitor:
                 self._on_warning(warning)
         return found
 
-    def _keep_loss(self, place: int, loss: Tensor | float, device: torch.device) -> None:
+    def _store_loss(self, place: int, loss: Tensor | float, device: torch.device) -> None:
         self._losses = self._losses.to(device)
         if isinstance(loss, Tensor):
             require(loss.numel() == 1, "loss", f"shape {tuple(loss.shape)}", "one number")
@@ -141,30 +141,30 @@ class CollapseMonitor:
         else:
             self._losses[place] = loss
 
-    def _check(self, output: Tensor | None, targets: Tensor | None) -> None:
-        """SettingError unless these are logits or predictions and their targets; looks at shapes alone."""
+    def _check_shapes(self, output: Tensor | None, targets: Tensor | None) -> None:
+        """Raise SettingError unless the shapes are those of logits or predictions and their targets."""
         shape = None if output is None else tuple(output.shape)
-        answered = None if targets is None else tuple(targets.shape)
-        if shape is not None and answered is not None and len(answered) == 3:
-            batch, height, width = answered
+        expected = None if targets is None else tuple(targets.shape)
+        if shape is not None and expected is not None and len(expected) == 3:
+            batch, height, width = expected
             floats = output is not None and output.is_floating_point()
-            if shape == ((batch, self.num_classes, height, width) if floats else answered):
+            if shape == ((batch, self.num_classes, height, width) if floats else expected):
                 return
         raise SettingError(
             "the output and the targets do not fit together",
             "update",
-            f"output {shape}, targets {answered}",
+            f"output {shape}, targets {expected}",
             f"Pass logits (B, {self.num_classes}, H, W) or integer predictions (B, H, W), with targets (B, H, W).",
         )
 
-    def _look(self, output: Tensor | None, targets: Tensor | None) -> tuple[TrainingWarning, ...]:
+    def _check(self, output: Tensor | None, targets: Tensor | None) -> tuple[TrainingWarning, ...]:
         rows = ClassRows(*_sums(self._counts).cpu().numpy())
         batch = None if output is None or targets is None else _sample(output, targets)
-        found = [*self._broken(), *self._classes.look(self.step, rows), *self._collapse.look(self.step, rows, batch)]
-        return tuple(found)
+        classes, collapse = self._classes.check(self.step, rows), self._collapse.check(self.step, rows, batch)
+        return (*self._check_losses(), *classes, *collapse)
 
-    def _broken(self) -> list[TrainingWarning]:
-        """The warning of a loss that is not finite, if it was before the last look."""
+    def _check_losses(self) -> list[TrainingWarning]:
+        """Return the warning of a loss that is not finite, unless the last check found one too."""
         losses = self._losses.tolist()
         self._losses.zero_()
         bad = [place for place, loss in enumerate(losses) if not math.isfinite(loss)]
@@ -174,7 +174,7 @@ class CollapseMonitor:
         return [NonFiniteLoss(self.step, None, losses[bad[0]], self.step - self.every + bad[0] + 1)]
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the monitor knows, as numbers and CPU tensors; waits for the device."""
+        """Return the state of the monitor as numbers and CPU tensors; waits for the device."""
         classes, collapse = self._classes, self._collapse
         arrays = {
             "rows": classes.rows, "dead": classes.dead, "shortest": classes.shortest, "missing": classes.missing,
@@ -187,22 +187,22 @@ class CollapseMonitor:
             "counts": self._counts.cpu().clone(),
             "losses": self._losses.cpu().clone(),
             "not_finite": self._not_finite,
-            "blind": collapse.blind,
+            "blind": collapse.collapsed_checks,
             "collapsed": collapse.collapsed,
             **{name: torch.tensor(np.asarray(values)) for name, values in arrays.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken: the warnings that follow are those of a run that never stopped.
+        """Restore a state of `state_dict`; the following warnings are those of an uninterrupted run.
 
-        Raises SettingError where `num_classes` or `every` is not what it was.
+        Raises SettingError where `num_classes` or `every` differs from the saved one.
         """
         for name in ("num_classes", "every"):
             wanted = f"{state[name]}, as in the run that is resumed"
             require(getattr(self, name) == state[name], name, getattr(self, name), wanted)
         classes, collapse = self._classes, self._collapse
         self.step, self._not_finite = state["step"], state["not_finite"]
-        collapse.blind, collapse.collapsed = state["blind"], state["collapsed"]
+        collapse.collapsed_checks, collapse.collapsed = state["blind"], state["collapsed"]
         classes.rows = ClassRows(*state["rows"].cpu().numpy().copy())
         for name in ("dead", "shortest", "missing", "last_alive", "missed"):
             setattr(classes, name, state[name].cpu().numpy().copy())
@@ -210,7 +210,7 @@ class CollapseMonitor:
 
 
 def _sums(counts: Tensor) -> Tensor:
-    """(4, T, C), the parts of ClassRows, of counts (T, C, C), where they are: of 256 classes 64 times less to copy."""
+    """Return the parts of ClassRows (4, T, C) of counts (T, C, C), on their device to copy less from there."""
     held, right, predicted = counts.sum(2), counts.diagonal(dim1=1, dim2=2), counts.sum(1)
     most = held.sum(0).argmax()
     wrong = predicted - right
@@ -220,7 +220,7 @@ def _sums(counts: Tensor) -> Tensor:
 
 
 def _sample(output: Tensor, targets: Tensor) -> tuple[Labels, Labels]:
-    """Predictions and targets (B, H, W) int64 of some grids, evenly spread over the batch; waits for the device."""
+    """Return predictions and targets (b, H, W) int64 of b grids evenly spread over the batch; waits for the device."""
     batch, height, width = targets.shape
     most = min(MOST_GRIDS, max(LEAST_GRIDS, MOST_CELLS // (height * width)))
     some = slice(None, None, -(-batch // most))

@@ -1,4 +1,4 @@
-"""The monitor as a callback of PyTorch Lightning, under either of its names; imported only when it is asked for."""
+"""Monitor as a callback of PyTorch Lightning, under either package name; `vaefit.vae` imports it on first use."""
 
 from __future__ import annotations
 
@@ -24,35 +24,37 @@ if TYPE_CHECKING:
 else:
 
     def _callback_class() -> type:
-        """`Callback` of the package that the caller has imported, else of the first that is installed."""
+        """Return `Callback` of the package that the caller imported, else of the first installed one."""
         for name in sorted(NAMES, key=lambda name: name not in sys.modules):
             try:
                 return importlib.import_module(name).Callback
             except ModuleNotFoundError as error:
                 if error.name not in (name, name.partition(".")[0]):
-                    raise  # it is there, and something that it needs is not
-        raise ImportError("CollapseCallback needs PyTorch Lightning, which is not there. Run: pip install lightning")
+                    raise  # the package is installed, but one of its requirements is not
+        raise ImportError(
+            "CollapseCallback needs PyTorch Lightning, which is not installed. Run: pip install lightning"
+        )
 
     Callback = _callback_class()
 
 
 class CollapseCallback(Callback):
-    """A `CollapseMonitor` that is fed what `training_step` returns: a dict with the keys named here.
+    """Lightning callback that passes the dict which `training_step` returns to a `CollapseMonitor`.
 
-    It takes `counts` (C, C) where they are there, else counts the classes of `logits` (B, C, H, W) or `predictions`
-    (B, H, W) against `targets` (B, H, W). Whether the output depends on the input is looked at only where one of these
-    two and the targets are returned. The loss is watched too. Warnings go to the logger `vaefit`. The monitor's state
-    is saved in checkpoints. With several devices, each rank watches the grids of its own batches.
+    It takes `counts` (C, C) if they are returned, else counts `logits` (B, C, H, W) or `predictions` (B, H, W) against
+    `targets` (B, H, W). Collapse by skill and retrieval is checked only if one of these two and the targets are
+    returned. The loss is checked too. Warnings go to the logger `vaefit`. The state of the monitor is saved in
+    checkpoints. With several devices, each rank monitors the grids of its own batches.
 
     Args:
         num_classes: C; None takes it from the counts or the logits.
         stop: end the training at the first warning.
         counts, logits, predictions, targets: keys of the dict.
-        ignore_index: cells with this label count nowhere.
+        ignore_index: label of cells that are not counted.
         on_warning: called with each warning, instead of the logger.
         settings: `every`, `window`, `patience` and `warmup` of the monitor.
 
-    Raises RunError at the first batch where none of the keys is there.
+    Raises RunError at the first batch without any of the keys.
     """
 
     def __init__(
@@ -74,13 +76,13 @@ class CollapseCallback(Callback):
         self._ignore_index = ignore_index
         self._options: dict[str, Any] = {"ignore_index": ignore_index, "on_warning": on_warning, **settings}
         self._saved: dict[str, Any] | None = None
-        # a wrong setting is said now, not at the first batch
+        # raises for a wrong setting now, not at the first batch
         monitor = CollapseMonitor(2 if num_classes is None else num_classes, **self._options)
         self.monitor: CollapseMonitor | None = None if num_classes is None else monitor
         """None until the number of classes is known."""
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Feed the monitor; a step that Lightning skipped is none."""
+        """Update the monitor; a step that Lightning skipped does not count."""
         if outputs is None or (isinstance(outputs, Mapping) and not outputs):
             return
         found: Mapping[str, Any] = outputs if isinstance(outputs, Mapping) else {"loss": outputs}
@@ -90,23 +92,23 @@ class CollapseCallback(Callback):
         if targets is None or output is None:
             output = targets = None
         if self.monitor is None and (counts is not None or output is not None):
-            self.monitor = self._started(pl_module, counts, output)
+            self.monitor = self._start_monitor(pl_module, counts, output)
         if counts is None and output is not None and targets is not None and self.monitor is not None:
             ignored = NO_LABEL if self._ignore_index is None else self._ignore_index
             counts = confusion_counts(output.detach(), targets, ignored, num_classes=self.monitor.num_classes)
         if counts is None or self.monitor is None:
-            raise self._nothing(pl_module, found)
+            raise self._nothing_to_monitor(pl_module, found)
         if self.monitor.update(counts, output, targets, loss=found.get("loss")) and self.stop:
             trainer.should_stop = True
 
-    def _started(self, pl_module: Any, counts: Tensor | None, output: Tensor | None) -> CollapseMonitor:
+    def _start_monitor(self, pl_module: Any, counts: Tensor | None, output: Tensor | None) -> CollapseMonitor:
         if counts is not None:
             classes = counts.shape[0]
         elif output is not None and output.is_floating_point():
             classes = output.shape[1]
         else:
             raise RunError(
-                "predictions do not tell how many classes there are",
+                "the number of classes is not known from predictions",
                 f"{type(pl_module).__name__}.training_step",
                 do="Pass num_classes to CollapseCallback.",
             )
@@ -115,9 +117,9 @@ class CollapseCallback(Callback):
             monitor.load_state_dict(self._saved)
         return monitor
 
-    def _nothing(self, pl_module: Any, found: Mapping[str, Any]) -> RunError:
+    def _nothing_to_monitor(self, pl_module: Any, found: Mapping[str, Any]) -> RunError:
         return RunError(
-            "training_step returned nothing that CollapseCallback can watch",
+            "training_step returned nothing that CollapseCallback can monitor",
             f"{type(pl_module).__name__}.training_step",
             got=", ".join(f"{name}: {type(value).__name__}" for name, value in found.items()),
             do=f"Return a dict with `{self._counts}`, or with `{self._logits}` or `{self._predictions}` and "
@@ -125,11 +127,11 @@ class CollapseCallback(Callback):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The monitor's state, for a checkpoint; empty before the first batch."""
+        """Return the state of the monitor for a checkpoint; empty before the first batch."""
         return (self._saved or {}) if self.monitor is None else self.monitor.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the checkpoint was taken."""
+        """Restore the state of a checkpoint."""
         if not state_dict:
             return
         if self.monitor is None:

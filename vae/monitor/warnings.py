@@ -1,4 +1,4 @@
-"""What the monitor of a training run warns of."""
+"""Warnings of the monitor of a training run."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ WarningKind = Literal["class_died", "class_not_learned", "collapsed", "non_finit
 
 @dataclass(frozen=True)
 class TrainingWarning:
-    """One warning; `str()` says in one sentence what was found, when, in numbers, and what to do."""
+    """One warning; `str()` gives in one sentence the step, the finding with numbers, and the advice."""
 
     kind: ClassVar[WarningKind]
 
     step: int
-    """The step at which it was found; the first one is 1."""
+    """Step of the check that found it; the first step is 1."""
     label: int | None = None
-    """The class that it is about."""
+    """Class of the warning, if any."""
 
 
 @dataclass(frozen=True)
 class ClassDied(TrainingWarning):
-    """A class that was predicted rightly is not any more."""
+    """A class that was predicted correctly is no longer predicted correctly."""
 
     kind: ClassVar[WarningKind] = "class_died"
 
     recall: float = 0.0
-    """Over the last `steps` steps."""
+    """Recall over the last `steps` steps."""
     before: float = 0.0
-    """Its recall in the steps before these."""
+    """Recall in the steps before these."""
     cells: int = 0
-    """How many of its cells the targets of these steps held."""
+    """Cells of the class in the targets of these steps."""
     steps: int = 0
 
     def __str__(self) -> str:
@@ -44,14 +44,14 @@ class ClassDied(TrainingWarning):
 
 @dataclass(frozen=True)
 class ClassNotLearned(TrainingWarning):
-    """A class that the targets hold has hardly been predicted rightly for long."""
+    """A class of the targets has almost no correct cells over many steps."""
 
     kind: ClassVar[WarningKind] = "class_not_learned"
 
     right: int = 0
-    """How many of its cells were predicted rightly."""
+    """Cells of the class that were predicted correctly."""
     cells: int = 0
-    """How many of its cells the targets of these steps held."""
+    """Cells of the class in the targets of these steps."""
     steps: int = 0
 
     def __str__(self) -> str:
@@ -64,17 +64,17 @@ class ClassNotLearned(TrainingWarning):
 
 @dataclass(frozen=True)
 class Collapsed(TrainingWarning):
-    """The output does not depend on the input; `label` is the class that covers it, if one does."""
+    """The output does not depend on the input; `label` is the class that covers the output, if one does."""
 
     kind: ClassVar[WarningKind] = "collapsed"
 
     skill: float | None = None
-    """Of the batch that was looked at; None, as the next, where only counts were."""
+    """Skill of the checked batch; None, as `retrieval`, where the monitor has counts only."""
     retrieval: float | None = None
     share: float | None = None
-    """Of the predictions that are `label`; None where no class covers them."""
+    """Share of the predictions that are `label`; None where no class covers them."""
     accuracy: float = 0.0
-    """Pixel accuracy of what was looked at."""
+    """Pixel accuracy of the checked predictions."""
 
     def __str__(self) -> str:
         found = "one picture for all inputs" if self.label is None else f"class {self.label} nearly everywhere"
@@ -96,10 +96,10 @@ class NonFiniteLoss(TrainingWarning):
 
     loss: float = float("nan")
     first: int = 0
-    """The first step at which it was."""
+    """First step with such a loss."""
 
     def __str__(self) -> str:
         return (
-            f"step {self.step}: the loss is {self.loss} since step {self.first}; go back to a checkpoint from before, "
-            f"and lower the learning rate or clip the gradient."
+            f"step {self.step}: the loss has been {self.loss} since step {self.first}; go back to a checkpoint from "
+            f"before, and lower the learning rate or clip the gradient."
         )

@@ -26,15 +26,14 @@ from ..environment.device import choose_device, cpu_threads, fitting_memory, pre
 from ..data.counting import counted
 from ..errors import RunError
 from ..loader.loader import open_loader
-from ..loader.named_splits import find_named_splits
-from ..loader.split import ROLES, NamedSplit, Role, Split, named_split
+from ..loader.split import ROLES, NamedSplit, Role, Split, find_named_splits, named_split
 from ..objective.objective import Objective
-from ..recipe import one_of
+from ..recipe import MAX_BATCH, one_of
 from ..results.evaluation_summary import EvaluatedOn, EvaluationSummary
 from ..run_folder.evaluation_folder import EvaluationFolder
 from ..results.overfit_summary import DatasetSummary
 from ..environment.seeds import seeded
-from ..settings import MAX_BATCH, MAX_THREADS
+from ..settings import MAX_THREADS
 from ..environment.device import known_backend, known_device
 from ..optim.train_step import Step
 from .past_run import PastRun

@@ -24,7 +24,7 @@ from ..environment.device import choose_device, cpu_threads, fitting_memory, pre
 from ..diagnosis.reruns import OnControl
 from ..data.counting import counted
 from ..fitting.cuda_graph import choose_steps
-from ..loader.named_splits import find_named_splits
+from ..loader.split import find_named_splits
 from ..model.user_model import LoadedModel
 from ..model.factory import build_network
 from ..overfitting import overfit

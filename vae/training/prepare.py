@@ -21,8 +21,7 @@ from vaefit.kernels import BackendChoice
 from ..data.class_weights import ClassWeights
 from ..data.counting import counted
 from ..loader.augment import Augmentation
-from ..loader.named_splits import find_named_splits
-from ..loader.split import SeededSplit, Split, named_split
+from ..loader.split import SeededSplit, Split, find_named_splits, named_split
 from ..recipe import STEPS_PER_EPOCH, BetaCycles, BetaRamp, Recipe
 from .settings import TrainSettings
 

@@ -1,23 +1,31 @@
-"""The fixed batch: uniform, distinct, and showing every class with the fewest swaps."""
+"""Tests of the fixed batch: uniform, distinct, and swapped greedily until no swap shows one more class."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vaefit.cache import DataError, Location
 from vaefit.cache.hdf5.grids import Grids
-from vaefit.vae.data.batch import Batch, batch_at, choose_batch
-from vaefit.vae.data.set_cover import fewest_covering, swap_in
+from vaefit.vae.data.batch import Batch, _greedy_swaps, batch_at, choose_batch
 
 Write = Callable[..., Path]
+
+MOST_CLASSES = 20
+NO_COUNTS = np.zeros(256, dtype=np.int64)
+"""Counts of a dataset that holds no class: the sample stays as it is drawn."""
+seeds = st.integers(0, 2**32)
 
 
 def _counts(grids: NDArray[np.uint8], classes: int = 10) -> NDArray[np.int64]:
@@ -85,7 +93,7 @@ def test_every_grid_is_drawn_equally_often(dataset: Path, grids: NDArray[np.uint
     assert drawn.max() < 10 + 5 * 3
 
 
-def test_rare_classes_are_swapped_in_with_the_fewest_swaps(tmp_path: Path, write_dataset: Write) -> None:
+def test_rare_classes_are_swapped_in_by_the_grid_that_shows_most(tmp_path: Path, write_dataset: Write) -> None:
     grids = np.zeros((300, 4, 4), dtype=np.uint8)
     grids.reshape(300, -1)[:, 0] = np.arange(300) % 2
     grids.reshape(300, -1)[:, 1:9] = (np.arange(300)[:, None] >> np.arange(8)) & 1  # all distinct
@@ -104,27 +112,6 @@ def test_a_batch_too_small_for_all_classes_shows_as_many_as_it_can(tmp_path: Pat
     file = write_dataset(tmp_path / "eight.h5", grids=grids)
     batch = choose_batch(Location(file), _counts(grids), size=3)
     assert len(_shown(batch)) == 3
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_all_classes_are_shown_wherever_some_batch_shows_them(seed: int, tmp_path: Path, write_dataset: Write) -> None:
-    rng = np.random.default_rng(seed)
-    grids = np.zeros((24, 3, 3), dtype=np.uint8)
-    for grid in grids:
-        grid.reshape(-1)[: rng.integers(1, 5)] = 1 + rng.integers(0, 7)
-        grid.reshape(-1)[:4] = rng.integers(0, 8, 4)
-    grids = np.unique(grids, axis=0)
-    file = write_dataset(tmp_path / "few.h5", grids=grids)
-    rows = np.stack([[(grid == c).any() for c in range(8)] for grid in grids])
-    held = rows.any(axis=0)
-    for size in (2, 3, 4):
-        coverable = any(
-            (rows[list(chosen)].any(axis=0) == held).all() for chosen in itertools.combinations(range(len(grids)), size)
-        )
-        batch = choose_batch(Location(file), _counts(grids, 8), size=size, seed=seed)
-        assert len(set(batch.indices)) == size
-        np.testing.assert_array_equal(batch.grids, grids[list(batch.indices)])
-        assert (len(_shown(batch)) == held.sum()) == coverable
 
 
 def test_too_few_distinct_grids_is_an_error_that_duplicates_mend(tmp_path: Path, write_dataset: Write) -> None:
@@ -168,31 +155,165 @@ def test_the_digest_covers_shape_and_cells() -> None:
     assert Batch(cells.reshape(1, 4, 3), ()).digest != expected
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_the_cover_is_as_small_as_any(seed: int) -> None:
+@st.composite
+def datasets(draw) -> NDArray[np.integer]:
+    """Up to ten small grids, some of them equal; most classes lie in few of them."""
+    rng = np.random.default_rng(draw(seeds))
+    classes = draw(st.sampled_from([2, 5, 7, 8, 9, 16, MOST_CLASSES]))
+    grids = draw(st.sampled_from([1, 5, 7, 8, 9, 10]))
+    height, width = draw(st.sampled_from([(1, 1), (1, 2), (2, 1), (1, 3), (2, 2), (2, 3)]))
+    cells = rng.integers(0, classes, (grids, height, width))
+    cells[rng.random(cells.shape) < draw(st.sampled_from([0.0, 0.0, 0.4]))] = 0
+    if draw(st.booleans()):
+        cells[rng.integers(grids)] = cells[0]
+    return cells.astype(draw(st.sampled_from(["u1", "<i2", ">i4", "i8"])))
+
+
+@contextmanager
+def stored(cells: NDArray[np.integer]) -> Iterator[Location]:
+    with tempfile.TemporaryDirectory() as folder:
+        with h5py.File(Path(folder) / "grids.h5", "w") as handle:
+            handle["grids"] = cells
+        yield Location(Path(folder) / "grids.h5")
+
+
+def class_sets(cells: NDArray[np.integer], ignore: int | None) -> list[frozenset[int]]:
+    """The classes that each grid shows."""
+    return [frozenset(grid.reshape(-1).tolist()) - {ignore} for grid in cells]
+
+
+def counted(cells: NDArray[np.integer], ignore: int | None) -> NDArray[np.int64]:
+    flat = [label for label in cells.reshape(-1).tolist() if label != ignore]
+    return np.array([flat.count(c) for c in range(MOST_CLASSES)])
+
+
+def distinct_choices(cells: NDArray[np.integer], size: int) -> Iterator[tuple[int, ...]]:
+    """Every choice of `size` grids of which no two are equal."""
+    for choice in itertools.combinations(range(len(cells)), size):
+        if len({cells[i].tobytes() for i in choice}) == size:
+            yield choice
+
+
+@settings(max_examples=500)
+@given(datasets(), st.sampled_from([1, 2, 3, 4, 5, 6]), seeds, st.sampled_from([None, 0, 2, -1]))
+def test_swaps_show_every_class_that_one_swap_can_show_and_hide_none(cells, size, seed, ignore):
+    different = len({grid.tobytes() for grid in cells})
+    with stored(cells) as location:
+        if different < size:
+            with pytest.raises(DataError, match=rf"{different} distinct grids.*--batch-size {different}, or"):
+                choose_batch(location, counted(cells, ignore), size, seed, ignore)
+            return
+        drawn = choose_batch(location, NO_COUNTS, size, seed, ignore)
+        batch = choose_batch(location, counted(cells, ignore), size, seed, ignore)
+        again = choose_batch(location, counted(cells, ignore), size, seed, ignore)
+
+    assert again.indices == batch.indices
+    for found in (drawn, batch):
+        np.testing.assert_array_equal(found.grids, cells[list(found.indices)])
+        assert len({grid.tobytes() for grid in found.grids}) == size == len(found.indices)
+    assert batch.swapped == sum(old != new for old, new in zip(drawn.indices, batch.indices, strict=True))
+
+    sets = class_sets(cells, ignore)
+
+    def shown(indices) -> frozenset[int]:
+        return frozenset().union(*(sets[i] for i in indices))
+
+    before, after = shown(drawn.indices), shown(batch.indices)
+    assert before <= after
+    assert batch.swapped <= len(after - before)
+    for place, index in itertools.product(range(size), range(len(cells))):
+        kept = shown(i for p, i in enumerate(batch.indices) if p != place)
+        assert not after < kept | sets[index], "one more swap would show one more class"
+    by_one_swap = [
+        shown([*(i for p, i in enumerate(drawn.indices) if p != place), index])
+        for place, index in itertools.product(range(size), range(len(cells)))
+    ]
+    choices = {choice: len(shown(choice)) for choice in distinct_choices(cells, size)}
+    assert len(after) <= max(choices.values())
+    if before != shown(range(len(cells))) in by_one_swap:
+        assert batch.swapped == 1
+        assert after == shown(range(len(cells)))
+    if len(after - before) == 0:
+        assert batch.indices == drawn.indices
+    event(f"{max(choices.values()) - len(after)} classes fewer than the best choice")
+
+
+@settings(max_examples=60)
+@given(datasets(), st.integers(1, 12), seeds)
+def test_duplicates_where_they_are_allowed(cells, size, seed):
+    with stored(cells) as location:
+        batch = choose_batch(location, counted(cells, None), size, seed, allow_duplicates=True)
+    assert len(batch.indices) == size
+    assert all(0 <= index < len(cells) for index in batch.indices)
+    np.testing.assert_array_equal(batch.grids, cells[list(batch.indices)])
+    if size <= len(cells):
+        assert len(set(batch.indices)) == size
+
+
+@settings(max_examples=60)
+@given(datasets(), st.lists(st.integers(-2, 10), min_size=1, max_size=5), st.booleans())
+def test_the_grids_at_your_own_indices(cells, indices, duplicates):
+    with stored(cells) as location:
+        beyond = [i for i in indices if not 0 <= i < len(cells)]
+        if beyond:
+            with pytest.raises(DataError, match=rf"index {beyond[0]}\)\. Use indices 0 to {len(cells) - 1}\."):
+                batch_at(location, indices, duplicates)
+        elif not duplicates and len({cells[i].tobytes() for i in indices}) < len(indices):
+            with pytest.raises(DataError, match=r"are equal.*--allow-duplicates"):
+                batch_at(location, indices)
+        else:
+            batch = batch_at(location, indices, duplicates)
+            assert batch.indices == tuple(indices)
+            assert batch.grids.tolist() == [cells[i].tolist() for i in indices]
+
+
+@settings(max_examples=60)
+@given(datasets(), st.sampled_from([None, 0, 2, -1]))
+def test_digest_and_counts_of_a_batch(cells, ignore):
+    grids = cells.astype(np.int64)
+    for layout in (grids, np.asfortranarray(grids), grids[::-1][::-1]):
+        batch = Batch(layout, ())
+        text = "(" + ", ".join(str(side) for side in cells.shape) + ")"
+        row_major = bytes(label for grid in cells.tolist() for row in grid for label in row)
+        assert batch.digest == hashlib.sha256(text.encode() + row_major).hexdigest()
+        assert batch.counts(MOST_CLASSES, ignore).tolist() == counted(cells, ignore).tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_many_missing_classes_are_swapped_in_by_few_grids(seed: int, tmp_path: Path, write_dataset: Write) -> None:
+    """Greedy set cover takes at most ln M + 1 times the fewest grids (10 here), for M missing classes."""
     rng = np.random.default_rng(seed)
-    table = rng.random((7, 5)) < 0.35
-    goal = table.any(axis=0)
-    fewest = next(
-        size
-        for size in range(8)
-        if any((table[list(rows)].any(axis=0) == goal).all() for rows in itertools.combinations(range(7), size))
-    )
-    chosen = fewest_covering(list(table))
-    assert len(chosen) == fewest
-    assert (table[chosen].any(axis=0) == goal).all()
+    grids = np.zeros((4000, 2, 4), dtype=np.uint8)
+    grids[:, 0] = (np.arange(4000)[:, None] >> np.arange(0, 12, 3)) & 7  # all distinct
+    for number, index in enumerate(rng.choice(4000, 10, replace=False)):
+        grids[index, 1] = 8 + 4 * number + np.arange(4)
+    for index in rng.choice(4000, 60, replace=False):
+        grids[index, 1, 0] = 8 + rng.integers(40)
+    file = write_dataset(tmp_path / "many.h5", grids=grids)
+    batch = choose_batch(Location(file), _counts(grids, 48), size=40, seed=seed)
+    held = set(np.unique(grids).tolist())
+    assert _shown(batch) == held
+    assert batch.swapped <= 10 * (np.log(40) + 1)
 
 
-def test_many_missing_classes_are_covered_greedily() -> None:
-    table = np.random.default_rng(0).random((60, 40)) < 0.1
-    chosen = fewest_covering(list(table))
-    assert (table[chosen].any(axis=0) == table.any(axis=0)).all()
-    assert len(chosen) == len(set(chosen)) < 40
+def test_the_number_of_candidates_is_bounded_but_no_class_is_overlooked(
+    tmp_path: Path, write_dataset: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaefit.vae.data.batch.MAX_CANDIDATES", 1)
+    grids = np.arange(300, dtype=np.uint8).repeat(4).reshape(300, 2, 2) % 2
+    grids.reshape(300, -1)[:, :3] = 0
+    grids[:5, 0, 0] = 2, 3, 4, 5, 6
+    file = write_dataset(tmp_path / "bounded.h5", grids=grids)
+    batch = choose_batch(Location(file), _counts(grids), size=30, seed=0, allow_duplicates=True)
+    assert _shown(batch) == set(range(7))
 
 
-def test_a_swap_gives_up_the_grid_that_is_missed_least() -> None:
-    shown = np.array([[True, True, False], [True, False, False], [True, False, False]])
-    assert swap_in(shown, [np.array([True, False, True])]) == [(1, 0)]
-    # the only place that would be free of loss is taken; nothing is hidden for nothing
+def test_a_swap_replaces_a_grid_whose_classes_are_shown_by_others() -> None:
+    rows = np.array([[True, True, False], [True, False, False], [True, False, False]])
+    assert _greedy_swaps(rows, {7: np.array([True, False, True])}) == {1: 7}
+    assert rows.tolist() == [[True, True, False], [True, False, True], [True, False, False]]
+    # every place shows a class that no other grid shows
     full = np.array([[True, False, False], [False, True, False]])
-    assert swap_in(full, [np.array([False, False, True])]) == []
+    assert _greedy_swaps(full, {7: np.array([False, False, True])}) == {}
+    # a grid that shows the class of a place as well can take that place
+    assert _greedy_swaps(full, {7: np.array([False, False, True]), 9: np.array([False, True, True])}) == {1: 9}

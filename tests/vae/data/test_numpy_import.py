@@ -1,4 +1,4 @@
-"""`vaefit-cli data import npz`: every array that holds grids, in bounded memory, and nothing half-written."""
+"""Tests of `vaefit-cli data import npz`: every array of grids, bounded memory, no partial file, plain errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import h5py
@@ -14,7 +15,10 @@ import numpy as np
 import pytest
 
 import vaefit.vae.data.hdf5_writer as write
-from vaefit.vae.data.hdf5_writer import RetryingFile
+from vaefit.cache import DataError
+from vaefit.cache.errors import SettingError
+from vaefit.vae.data.hdf5_writer import DeferredErrorFile
+from vaefit.vae.data.numpy_import import NumpyGrids
 
 
 @pytest.fixture
@@ -172,7 +176,7 @@ def test_a_full_disk_leaves_the_old_file(importing, tmp_path, labels, monkeypatc
     class Small(io.FileIO):
         write = limited
 
-    monkeypatch.setattr(write, "RetryingFile", type("Full", (RetryingFile, Small), {}))
+    monkeypatch.setattr(write, "DeferredErrorFile", type("Full", (DeferredErrorFile, Small), {}))
     outcome = importing(tmp_path / "in.npy", "--overwrite")
     assert outcome.code == 3
     assert outcome.json["error"]["got"] == "No space left on device"
@@ -202,3 +206,79 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         unit = 1 if sys.platform == "darwin" else 1024
         peaks.append(int(done.stdout.split()[-1]) * unit)
     assert peaks[1] - peaks[0] < 64 << 20
+
+
+def saved(**arrays):
+    """A `.npz` as bytes; a `.npy` where the array has no name."""
+    stream = io.BytesIO()
+    if "npy" in arrays:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy warns of version 3 of its format
+            np.save(stream, arrays["npy"])
+    else:
+        np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+ZEROS = np.zeros((2, 3, 4), dtype=np.uint8)
+STRUCTURED = np.zeros(2, dtype=[("\u0142", "u1")])  # the name of the field asks for version 3 of the format
+NO_NUMPY = "the file is not a numpy file, or it is damaged"
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "what", "got", "do"),
+    [
+        (saved(npy=ZEROS), "a", "a .npy file holds one array without a name", "a", "Leave --key out."),
+        (
+            saved(a=ZEROS, b=ZEROS),
+            None,
+            "2 arrays could be the grids",
+            "a (2, 3, 4) uint8, b (",
+            "Name one with --key.",
+        ),
+        (
+            saved(a=ZEROS[0], b=ZEROS[1]),
+            None,
+            "no array of integers (N, H, W) is in the file",
+            "a (3, 4) uint8, b (",
+            "Name one with --key.",
+        ),
+        (
+            saved(npy=STRUCTURED),
+            None,
+            NO_NUMPY,
+            "version (3, 0) of the npy format holds structured arrays",
+            "Pass an array saved by numpy.save, or arrays saved by numpy.savez.",
+        ),
+        (
+            saved(npy=np.array(["0", "1"])),
+            None,
+            "the labels are not integers",
+            "dtype <U1, shape (2,)",
+            "Store them as an integer dtype.",
+        ),
+    ],
+)
+def test_numpy_files(tmp_path, content, key, what, got, do):
+    file = tmp_path / "grids.npz"
+    file.write_bytes(content)
+    with pytest.raises((DataError, SettingError)) as caught:
+        NumpyGrids.find(file, key)
+    found = caught.value
+    assert (found.what, found.do) == (what, do)
+    assert got in found.got
+    assert found.where == ("--key" if isinstance(found, SettingError) else str(file))
+
+
+def test_a_numpy_file_without_the_right_to_read_it(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    file = tmp_path / "grids.npy"
+    np.save(file, ZEROS)
+    monkeypatch.setattr("vaefit.vae.data.numpy_import._read_header", refuse)
+    with pytest.raises(DataError) as caught:
+        NumpyGrids.find(file)
+    error = caught.value
+    assert (error.what, error.where) == ("the file cannot be read", str(file))
+    assert (error.got, error.do) == ("Permission denied", "Check its permissions.")

@@ -1,4 +1,4 @@
-"""Training by several processes is training by one."""
+"""Tests that training with several processes gives the results of one process."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def numbered(tmp_path_factory):
 
 @pytest.mark.parametrize(("ranks", "more"), [(2, []), (3, MORE)])
 def test_losses_and_weights_are_those_of_one_process_on_the_same_batches(vaefit_cli, numbered, tmp_path, ranks, more):
-    told = ["train", numbered, *KNOBS, *more, "--epochs", "2", "--json"]
-    one = vaefit_cli(*told, "--out", tmp_path / "one").json
-    outcomes = run_job(ranks, *told, "--out", tmp_path / "more")
+    command = ["train", numbered, *KNOBS, *more, "--epochs", "2", "--json"]
+    one = vaefit_cli(*command, "--out", tmp_path / "one").json
+    outcomes = run_job(ranks, *command, "--out", tmp_path / "more")
     assert [outcome.code for outcome in outcomes] == [0] * ranks
     assert [outcome.out for outcome in outcomes[1:]] == [""] * (ranks - 1)
     found = outcomes[0].json
@@ -84,30 +84,30 @@ def test_losses_and_weights_are_those_of_one_process_on_the_same_batches(vaefit_
 
 
 def test_ranks_that_stream_go_on_as_if_they_had_not_been_stopped(numbered, tmp_path):
-    told = ["train", numbered, *KNOBS, "--epochs", "2", "--loader", "stream", "--window", "10"]
-    for outcome in run_job(2, *told, "--out", tmp_path / "whole"):
+    command = ["train", numbered, *KNOBS, "--epochs", "2", "--loader", "stream", "--window", "10"]
+    for outcome in run_job(2, *command, "--out", tmp_path / "whole"):
         assert outcome.code == 0
-    stopped = run_job(2, *told, "--out", tmp_path / "run", before=rank_faults.asked_to_stop)
+    stopped = run_job(2, *command, "--out", tmp_path / "run", before=rank_faults.asked_to_stop)
     assert [outcome.code for outcome in stopped] == [130, 130]
     assert all("train --resume" in outcome.err for outcome in stopped)
     (refused, *_) = run_job(3, "train", "--resume", tmp_path / "run")
     assert refused.code == 3
     assert "goes on with as many processes as it began with (got 3, begun with 2)" in refused.err
-    # torchrun begins the job anew, by the same command; another job's run is none of its business
+    # torchrun restarts the job with the same command; a restart must not continue the run of another job
     config = (tmp_path / "run" / "config.json").read_text()
     (tmp_path / "run" / "config.json").write_text(config.replace('"job": "', '"job": "other '))
-    (refused, *_) = run_job(2, *told, "--out", tmp_path / "run", restarts=1)
+    (refused, *_) = run_job(2, *command, "--out", tmp_path / "run", restarts=1)
     assert "the run folder is not empty" in refused.err
     (tmp_path / "run" / "config.json").write_text(config)
-    assert [outcome.code for outcome in run_job(2, *told, "--out", tmp_path / "run", restarts=1)] == [0, 0]
+    assert [outcome.code for outcome in run_job(2, *command, "--out", tmp_path / "run", restarts=1)] == [0, 0]
     for name in ("metrics.csv", "steps.csv", "model.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_from_memory_another_number_of_ranks_goes_on_with_the_same_batches(vaefit_cli, numbered, tmp_path):
-    told = ["train", numbered, *KNOBS, "--epochs", "2"]
-    assert vaefit_cli(*told, "--out", tmp_path / "whole").code == 0
-    stopped = run_job(2, *told, "--out", tmp_path / "run", before=rank_faults.asked_to_stop)
+    command = ["train", numbered, *KNOBS, "--epochs", "2"]
+    assert vaefit_cli(*command, "--out", tmp_path / "whole").code == 0
+    stopped = run_job(2, *command, "--out", tmp_path / "run", before=rank_faults.asked_to_stop)
     assert [outcome.code for outcome in stopped] == [130, 130]
     found = vaefit_cli("train", "--resume", tmp_path / "run")
     assert found.code == 0
@@ -116,7 +116,7 @@ def test_from_memory_another_number_of_ranks_goes_on_with_the_same_batches(vaefi
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "expected"),
     [
         (
             rank_faults.unreadable,
@@ -126,14 +126,14 @@ def test_from_memory_another_number_of_ranks_goes_on_with_the_same_batches(vaefi
         (rank_faults.killed, "error: another process of the job is gone"),
     ],
 )
-def test_a_rank_that_fails_is_the_one_error_of_all(numbered, tmp_path, fault, told):
+def test_a_rank_that_fails_is_the_one_error_of_all(numbered, tmp_path, fault, expected):
     out = tmp_path / "run"
     outcomes = run_job(2, "train", numbered, *KNOBS, "--out", out, "--json", before=fault)
     alive = outcomes if fault is not rank_faults.killed else outcomes[:1]
     assert [outcome.code for outcome in alive] == [3] * len(alive)
     for outcome in alive:
         (line,) = errors(outcome) if outcome is not outcomes[0] else [json.dumps(outcome.json)]
-        for word in told.removeprefix("error: rank 1, x.h5:/grids: ").removeprefix("error: ").split(" (got ")[:1]:
+        for word in expected.removeprefix("error: rank 1, x.h5:/grids: ").removeprefix("error: ").split(" (got ")[:1]:
             assert word in line
     assert run_job(2, "train", "--resume", out)[0].code == 0
 
@@ -158,12 +158,12 @@ def test_wrong_calls_are_one_error_on_every_rank(numbered, tmp_path):
         assert "doctor runs in one process" in outcome.err
 
 
-def test_without_torchrun_nothing_of_it_is_imported(numbered, tmp_path):
+def test_a_single_process_imports_only_what_detects_a_job(numbered, tmp_path):
     script = """
 import sys
 from vaefit.cli import run
 code = run(sys.argv[1:])
-print(code, [name for name in sys.modules if "vaefit.vae.distributed" in name])
+print(code, [name for name in sys.modules if "vaefit.vae.distributed." in name])
 """
     call = [
         sys.executable,
@@ -178,4 +178,4 @@ print(code, [name for name in sys.modules if "vaefit.vae.distributed" in name])
         str(tmp_path / "run"),
     ]
     done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.splitlines()[-1] == "0 []"
+    assert done.stdout.splitlines()[-1] == "0 ['vaefit.vae.distributed.launch']"

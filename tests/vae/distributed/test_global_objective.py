@@ -1,4 +1,4 @@
-"""The objective of a batch on several ranks is that of the batch on one, and so is its gradient."""
+"""Tests that the objective of a batch on several ranks, and its gradient, are those of one process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a process finds out that it is one of several."""
+"""Tests of how a process detects that it is one rank of a job."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import pytest
 
 from vaefit.vae.distributed.launch import Launch
 
-TOLD = {"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+VARIABLES = {"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 
 
-def test_what_torchrun_says_is_read():
+def test_the_variables_of_torchrun_are_read():
     more = {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RESTART_COUNT": "5"}
-    assert Launch.from_environment({**TOLD, **more}) == Launch(3, 4, 1, 2, 5)
+    assert Launch.from_environment({**VARIABLES, **more}) == Launch(3, 4, 1, 2, 5)
 
 
 def test_without_the_local_numbers_each_rank_has_a_machine_of_its_own():
-    assert Launch.from_environment(TOLD) == Launch(3, 4, 0, 1, 0)
+    assert Launch.from_environment(VARIABLES) == Launch(3, 4, 0, 1, 0)
 
 
 @pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "LOCAL_RANK"])
-def test_what_is_no_number_is_told(name, vaefit_cli, monkeypatch):
-    for key, value in {**TOLD, name: "x"}.items():
+def test_a_variable_that_is_no_number_is_an_error(name, vaefit_cli, monkeypatch):
+    for key, value in {**VARIABLES, name: "x"}.items():
         monkeypatch.setenv(key, value)
     found = vaefit_cli("weights", "absent.h5", "--json")
     assert found.code == 2
@@ -29,6 +29,6 @@ def test_what_is_no_number_is_told(name, vaefit_cli, monkeypatch):
 
 def test_a_process_by_itself_is_no_job():
     assert Launch.from_environment({}) is None
-    assert Launch.from_environment({**TOLD, "WORLD_SIZE": "1", "RANK": "0"}) is None
-    for name in TOLD:
-        assert Launch.from_environment({key: value for key, value in TOLD.items() if key != name}) is None
+    assert Launch.from_environment({**VARIABLES, "WORLD_SIZE": "1", "RANK": "0"}) is None
+    for name in VARIABLES:
+        assert Launch.from_environment({key: value for key, value in VARIABLES.items() if key != name}) is None

@@ -17,7 +17,7 @@ from vaefit.cache.errors import SettingError
 from vaefit.cache.hdf5.grids import Grids
 from vaefit.vae.loader import SeededSplit, find_named_splits, named_split, open_loader
 from vaefit.vae.loader.read_ahead import ReadAhead
-from vaefit.vae.loader.split_reader import Source
+from vaefit.vae.loader.split_reader import SplitReader
 
 N = 3000
 MODES = ("memory", "stream")
@@ -350,7 +350,7 @@ def test_so_many_windows_are_in_memory(stored, monkeypatch):
     """Those of the workers, and the one that batches are cut from."""
     held, most = 0, 0
     lock = threading.Lock()
-    whole = Source.read
+    whole = SplitReader.read
 
     class Counted(np.ndarray):
         def __array_finalize__(self, source):
@@ -362,16 +362,16 @@ def test_so_many_windows_are_in_memory(stored, monkeypatch):
                 with lock:
                     held -= 1
 
-    def read(self, grids, blocks, goes):
+    def read(self, grids, blocks, keep_reading):
         nonlocal held, most
         with lock:
             held += 1
             most = max(most, held)
-        found = whole(self, grids, blocks, goes).view(Counted)
+        found = whole(self, grids, blocks, keep_reading).view(Counted)
         found.window = True
         return found
 
-    monkeypatch.setattr(Source, "read", read)
+    monkeypatch.setattr(SplitReader, "read", read)
     with loader(stored["contiguous"], mode="stream", workers=2, window=100) as found:
         for batch in found.epoch(0):
             assert len(batch) == 32
@@ -383,7 +383,7 @@ def test_so_many_windows_are_in_memory(stored, monkeypatch):
 def test_what_a_worker_raises_comes_as_it_is():
     wrong = KeyError("odd")
 
-    def read(key, goes):
+    def read(key, keep_reading):
         if key == 3:
             raise wrong
         return key

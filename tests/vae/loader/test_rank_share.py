@@ -16,7 +16,7 @@ import vaefit.cache.hdf5.grids
 from vaefit.cache.communicator import portion
 from vaefit.cache.errors import SettingError
 from vaefit.vae.loader import Augmentation, SeededSplit, open_loader
-from vaefit.vae.loader.split_reader import Source
+from vaefit.vae.loader.split_reader import SplitReader
 
 N, BATCH = 1000, 37
 
@@ -96,14 +96,14 @@ def test_from_memory_the_batches_are_those_of_one_process(stored, ranks):
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_each_rank_reads_blocks_of_its_own(stored, ranks, monkeypatch):
-    read = Source.read
+    read = SplitReader.read
     blocks: list[list[int]] = []
 
     def noted(self, grids, some, *others):
         blocks[-1].extend(some.tolist())
         return read(self, grids, some, *others)
 
-    monkeypatch.setattr(Source, "read", noted)
+    monkeypatch.setattr(SplitReader, "read", noted)
     for loader in opened(stored, ranks, "stream"):
         blocks.append([])
         with loader as one:

@@ -1,6 +1,6 @@
-"""The monitor of normal training: classes that die or are not learned, broken losses, and what noise is not.
+"""Tests of the monitor: classes that die or are not learned, losses that are not finite, no warning from noise.
 
-Collapse is in test_collapse.py.
+Collapse is in test_output_collapse.py.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def test_a_loss_that_is_not_finite():
     assert [(w.kind, w.step, w.first) for w in found] == [("non_finite", 20, 13), ("non_finite", 50, 47)]
     assert isinstance(found[0], NonFiniteLoss)
     assert math.isinf(found[0].loss)
-    assert "step 20: the loss is inf since step 13" in str(found[0])
+    assert "step 20: the loss has been inf since step 13" in str(found[0])
 
 
 def test_warnings_go_to_the_logger_unless_they_are_taken(caplog):
@@ -229,7 +229,7 @@ class Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_nothing_is_read_between_looks():
+def test_nothing_is_read_between_checks():
     monitor, counts, loss = CollapseMonitor(num_classes=2), torch.ones(2, 2, dtype=torch.int64), torch.tensor(1.0)
     logits, targets = torch.zeros(4, 2, 3, 3), torch.zeros(4, 3, 3, dtype=torch.int64)
     for step in range(1, 31):
@@ -257,7 +257,7 @@ def test_counts_on_a_gpu_and_a_state_from_there():
     for step in range(100):
         training.recall[1] = 0.6 if step < 60 else 0.0
         counts, loss = training.step().cuda(), logits.mean()
-        # a look waits for the device, and so does the first step, which moves the monitor there
+        # a check waits for the device, and so does the first step, which moves the monitor there
         torch.cuda.set_sync_debug_mode("default" if fresh or monitor.step % 10 == 9 else "error")
         try:
             found += monitor.update(counts, logits, targets, loss=loss)

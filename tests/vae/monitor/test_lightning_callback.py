@@ -1,4 +1,4 @@
-"""The monitor as a callback of Lightning."""
+"""Tests of the monitor as a callback of Lightning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLASSES = 3
 
 
 class Network(lightning.LightningModule):
-    """Answers every grid rightly, and from step `broken` on nothing but class 0; returns what it is told to."""
+    """Network with the correct grid as output, and from step `broken` on class 0; `returns` names its results."""
 
     def __init__(self, returns, broken=10**6):
         super().__init__()
@@ -105,21 +105,21 @@ def test_the_training_is_stopped_where_asked_for(train, caplog):
         (returning(counts="confusion"), "loss: Tensor, confusion: Tensor"),
     ],
 )
-def test_nothing_to_watch(train, returns, got):
+def test_nothing_to_monitor(train, returns, got):
     with pytest.raises(RunError) as caught:
         train(CollapseCallback(), Network(returns), 3)
     error = caught.value
-    assert error.what == "training_step returned nothing that CollapseCallback can watch"
+    assert error.what == "training_step returned nothing that CollapseCallback can monitor"
     assert (error.where, error.got) == ("Network.training_step", got)
     assert "Return a dict with `counts`, or with `logits` or `predictions` and `targets`" in error.do
 
 
-def test_predictions_alone_do_not_tell_the_classes(train):
-    with pytest.raises(RunError, match="Pass num_classes to CollapseCallback"):
+def test_predictions_alone_do_not_give_the_classes(train):
+    with pytest.raises(RunError, match=r"not known from predictions.*Pass num_classes to CollapseCallback"):
         train(CollapseCallback(), Network(returning("predictions", "targets")), 3)
 
 
-def test_a_wrong_setting_is_told_at_once():
+def test_a_wrong_setting_is_an_error_at_once():
     with pytest.raises(ValueError, match="every: the value cannot be used"):
         CollapseCallback(every=0)
 
@@ -148,7 +148,7 @@ def test_without_lightning():
         MISSING + "from vaefit.vae import *\nfrom vaefit.vae import CollapseCallback", "lightning", "pytorch_lightning"
     )
     assert done.returncode == 1
-    last = "ImportError: CollapseCallback needs PyTorch Lightning, which is not there. Run: pip install lightning"
+    last = "ImportError: CollapseCallback needs PyTorch Lightning, which is not installed. Run: pip install lightning"
     assert done.stderr.splitlines()[-1] == last
 
 

@@ -1,4 +1,4 @@
-"""The monitor of normal training: output that does not depend on the input."""
+"""Tests of the monitor: output that does not depend on the input."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_nothing_is_said_of_a_plateau_at_the_start():
     assert "100.0 % of the predictions" in str(found[0])
 
 
-def test_one_class_everywhere_is_told_from_counts_alone_and_again_after_it_was_over():
+def test_one_class_everywhere_is_detected_from_counts_alone_and_again_after_it_was_over():
     held = torch.tensor([9000, 500, 500])
     collapsed, learned = torch.zeros(3, 3, dtype=torch.int64), torch.diag(held)
     collapsed[:, 0] = held
@@ -75,7 +75,7 @@ def test_a_network_that_answers_well_has_not_collapsed(number):
 
 
 def test_ignored_cells_do_not_count():
-    """Where the input is answered, all is ignored."""
+    """The output depends on the input only in ignored cells."""
     monitor = CollapseMonitor(num_classes=10, warmup=0, ignore_index=-1, every=1)
     found = []
     for step in range(4):
@@ -91,7 +91,7 @@ def test_ignored_cells_do_not_count():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_logits_are_looked_at_like_predictions(dtype):
+def test_logits_are_checked_like_predictions(dtype):
     found = []
     for as_logits in (False, True):
         monitor = CollapseMonitor(num_classes=10, warmup=0, every=2)
