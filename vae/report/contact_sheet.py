@@ -1,4 +1,4 @@
-"""Grids side by side as one picture, with the colours of the classes."""
+"""Contact sheet: many grids side by side in one picture."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .palette import palette
 from .reconstructions import FAINT, GAP, INK, PAGE, PAPER, RULE, coloured, draw_legend, enlarged, scale_of
 
 HEAD = 92
-"""Pixels over the grids."""
+"""Pixels above the grids."""
 MOST_COLUMNS = 12
 
 
 @dataclass(frozen=True)
 class ContactSheet:
-    """Grids, and what is written over them."""
+    """Grids, and the text above them."""
 
     grids: Labels
     """(n, H, W), at least one."""
@@ -27,15 +27,15 @@ class ContactSheet:
     title: str
     line: str
     small: str
-    """A second line, less important."""
+    """Second line, in a smaller font."""
 
 
 def draw_contact_sheet(sheet: ContactSheet, out: Path) -> None:
-    """Write the picture as PNG to `out`; equal sheets give equal bytes."""
+    """Write the sheet as PNG to `out`; equal sheets give equal bytes."""
     count, height, width = sheet.grids.shape
     scale = scale_of(height, width)
     pitch_x, pitch_y = width * scale + GAP, height * scale + GAP
-    # near to a square, where there are many
+    # many grids make nearly a square
     wanted = max(8, round(np.sqrt(count * pitch_y / pitch_x)))
     columns = max(1, min(count, wanted, MOST_COLUMNS, PAGE // pitch_x))
     rows = -(-count // columns)

@@ -1,4 +1,4 @@
-"""The colours of classes."""
+"""Colours of the classes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import colorsys
 
 Colour = tuple[int, int, int]
 
+MOST_CLASSES = 32
+"""Classes with a row in a chart or a table; of more, those with the most errors are shown."""
 # the colours in which ARC tasks are shown everywhere
 _ARC: tuple[Colour, ...] = (
     (0, 0, 0), (0, 116, 217), (255, 65, 54), (46, 204, 64), (255, 220, 0),
@@ -15,9 +17,14 @@ _GOLDEN = 0.618033988749895
 
 
 def palette(classes: int) -> list[Colour]:
-    """RGB (0..255) of each class: ARC's ten, then hues far from their neighbours, in three tones."""
+    """Return the RGB (0..255) of each class: ARC's ten, then hues far from their neighbours, in three tones."""
     colours = list(_ARC[:classes])
     for c in range(len(_ARC), classes):
         r, g, b = colorsys.hsv_to_rgb((c * _GOLDEN) % 1.0, (0.55, 0.85, 0.7)[c % 3], (0.95, 0.75, 0.55)[c // 3 % 3])
         colours.append((round(255 * r), round(255 * g), round(255 * b)))
     return colours
+
+
+def hex_colours(classes: int) -> tuple[str, ...]:
+    """Return the colour of each class as `#rrggbb`."""
+    return tuple("#{:02x}{:02x}{:02x}".format(*colour) for colour in palette(classes))

@@ -19,9 +19,9 @@ from vaefit.vae.data.synthetic import SyntheticSpec, synthesise
 from vaefit.vae.diagnosis import gradient_flow, model_probes
 from vaefit.vae.diagnosis.failed_run import FailedRun
 from vaefit.vae.diagnosis.find_cause import find_cause
+from vaefit.vae.diagnosis.reruns import TIMES
 from vaefit.vae.errors import RunError
 from vaefit.vae.metrics.diagnosis import Diagnosis
-from vaefit.vae.metrics.diagnosis.reruns import TIMES
 from vaefit.vae.model.adapter import find_adapter
 from vaefit.vae.model.state import Snapshot
 

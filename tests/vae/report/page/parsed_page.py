@@ -59,20 +59,24 @@ class Page(HTMLParser):
         return [found for name, found in self.tags if name == tag]
 
     @property
-    def film(self) -> dict[str, Any]:
+    def animation(self) -> dict[str, Any]:
         """What the page's script reads."""
 
         def refuse(constant: str) -> None:
             raise ValueError(f"{constant} is not JSON")
 
-        found: dict[str, Any] = json.loads(self.texts["film-data"], parse_constant=refuse)
+        found: dict[str, Any] = json.loads(self.texts["animation-data"], parse_constant=refuse)
         return found
 
     def pictures(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, NDArray[np.uint8]]:
         """Targets (G, H, W), ignored cells where there may be any, and frames (F, G, H, W)."""
-        film = self.film
-        shape = len(film["names"]), film["height"], film["width"]
-        blocks = np.frombuffer(zlib.decompress(base64.b64decode(film["packed"])), np.uint8).reshape(-1, *shape)
-        first = 2 if film["ignoring"] else 1
-        assert len(blocks) == first + len(film["frames"])
-        return blocks[0], blocks[1] if film["ignoring"] else None, np.bitwise_xor.accumulate(blocks[first:], axis=0)
+        animation = self.animation
+        shape = len(animation["names"]), animation["height"], animation["width"]
+        blocks = np.frombuffer(zlib.decompress(base64.b64decode(animation["packed"])), np.uint8).reshape(-1, *shape)
+        first = 2 if animation["ignoring"] else 1
+        assert len(blocks) == first + len(animation["frames"])
+        return (
+            blocks[0],
+            blocks[1] if animation["ignoring"] else None,
+            np.bitwise_xor.accumulate(blocks[first:], axis=0),
+        )

@@ -109,7 +109,7 @@ def opened(browser: Any, runs: Path) -> Callable[..., Any]:
     """Open the page of a run; afterwards nothing may have been said on the console, or asked of anyone."""
 
     @contextmanager
-    def open_page(name: str, script: bool = True, film: bool = True, **options: Any) -> Iterator[Any]:
+    def open_page(name: str, script: bool = True, animation: bool = True, **options: Any) -> Iterator[Any]:
         url = (runs / name / "report.html").as_uri()
         context = browser.new_context(**options, java_script_enabled=script)
         page = context.new_page()
@@ -119,7 +119,7 @@ def opened(browser: Any, runs: Path) -> Callable[..., Any]:
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.goto(url)
-        if script and film:
+        if script and animation:
             until(page, DRAWN)
         yield page
         assert said == []
@@ -129,9 +129,9 @@ def opened(browser: Any, runs: Path) -> Callable[..., Any]:
     return open_page
 
 
-def test_keys_and_mouse_move_the_film(opened: Callable[..., Any], runs: Path) -> None:
-    film = Page(runs / "learning" / "report.html").film
-    last = len(film["frames"]) - 1
+def test_keys_and_mouse_move_the_animation(opened: Callable[..., Any], runs: Path) -> None:
+    animation = Page(runs / "learning" / "report.html").animation
+    last = len(animation["frames"]) - 1
     with opened("learning") as page:
         end, label = page.evaluate(PICTURES), page.inner_text("#label")
         assert label.startswith("step 6: pixel accuracy 0.")
@@ -270,13 +270,13 @@ def test_the_page_fits_its_window(opened: Callable[..., Any], name: str, width: 
 
 
 @pytest.mark.parametrize("name", ["learning", "diverged", "untrained"])
-def test_without_script_all_but_the_film_is_there(opened: Callable[..., Any], runs: Path, name: str) -> None:
+def test_without_script_all_but_the_animation_is_there(opened: Callable[..., Any], runs: Path, name: str) -> None:
     result = json.loads((runs / name / "result.json").read_text())
     with opened(name, script=False) as page:
         assert page.inner_text("#verdict") == result["verdict"]
         assert page.inner_text("#reason") == result["reason"]
         assert page.inner_text("#next") == result["next"]
-        assert "needs JavaScript" in page.inner_text("#film")
+        assert "needs JavaScript" in page.inner_text("#animation")
         assert not page.is_visible("#play")
         for key in ("pixel_accuracy", "worst_class_accuracy", "background_share"):
             assert page.inner_text(f"data[data-key={key}]") == f"{result[key]:.4f}"
@@ -290,7 +290,7 @@ def test_without_script_all_but_the_film_is_there(opened: Callable[..., Any], ru
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_of_a_training_run(opened: Callable[..., Any], runs: Path, scheme: str, width: int) -> None:
     result = json.loads((runs / "trained" / "result.json").read_text())
-    with opened("trained", film=False, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:
+    with opened("trained", animation=False, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:
         assert page.inner_text("#outcome") == "Trained"
         for key in ("macro_accuracy", "worst_class_accuracy", "pixel_accuracy", "skill"):
             assert page.inner_text(f"#headline data[data-key={key}]") == f"{result[key]:.4f}"

@@ -113,7 +113,7 @@ def test_the_cases_are_what_they_are_called(make: Callable[..., Made]) -> None:
 
 def test_every_number_is_that_of_the_result(made: Made) -> None:
     result, numbers = made.result, made.page.numbers
-    shown = {key: value for key, value in numbers.items() if not key.startswith("film.")}
+    shown = {key: value for key, value in numbers.items() if not key.startswith("animation.")}
     assert shown == {key: look_up(result, key) for key in shown}
     wanted = {
         "iterations", "pixel_accuracy", "macro_accuracy", "worst_class_accuracy", "skill", "retrieval",
@@ -129,21 +129,21 @@ def test_every_number_is_that_of_the_result(made: Made) -> None:
     assert made.page.texts.get("next") == result["next"]
 
 
-def test_the_film_is_that_of_the_run(made: Made) -> None:
+def test_the_animation_is_that_of_the_run(made: Made) -> None:
     result = made.check.result
     targets, ignored, frames = made.page.pictures()
     shown = len(targets)
     np.testing.assert_array_equal(frames, result.film.frames[:, :shown])
-    assert [frame[0] for frame in made.page.film["frames"]] == list(result.film.steps)
+    assert [frame[0] for frame in made.page.animation["frames"]] == list(result.film.steps)
     kept = np.ones(targets.shape, bool)
     if ignored is not None:
         kept = ignored == 0
         np.testing.assert_array_equal(kept, result.batch.grids[:shown] != result.ignore_index)
     np.testing.assert_array_equal(targets[kept], result.batch.grids[:shown][kept])
     np.testing.assert_array_equal(frames[-1], result.predictions[:shown])
-    last = made.page.film["frames"][-1]
+    last = made.page.animation["frames"][-1]
     assert last[1:] == [made.result[key] for key in ("pixel_accuracy", "worst_class_accuracy", "worst_class")]
-    assert (made.page.numbers["film.grids"], made.page.numbers["film.steps"]) == (shown, len(frames))
+    assert (made.page.numbers["animation.grids"], made.page.numbers["animation.steps"]) == (shown, len(frames))
 
 
 def test_it_is_small_and_asks_for_nothing(made: Made) -> None:
@@ -246,7 +246,7 @@ def test_a_style_of_the_users_changes_nothing(make: Callable[..., Made]) -> None
         assert matplotlib.rcParams["font.size"] == 30
 
 
-def test_the_largest_film_is_thinned_until_it_fits(make: Callable[..., Made], tmp_path: Path) -> None:
+def test_the_largest_animation_is_thinned_until_it_fits(make: Callable[..., Made], tmp_path: Path) -> None:
     check = make("256 classes").check
     rng = np.random.default_rng(0)
     shape, steps = (32, 64, 64), 64
@@ -269,12 +269,12 @@ def test_the_largest_film_is_thinned_until_it_fits(make: Callable[..., Made], tm
     assert file.stat().st_size < MOST_BYTES
     page = Page(file)
     targets, _, shown = page.pictures()
-    places = [frame[0] // 8 for frame in page.film["frames"]]
+    places = [frame[0] // 8 for frame in page.animation["frames"]]
     assert (places[0], places[-1]) == (0, steps - 1)
     assert min(len(places), len(targets)) >= 6
     np.testing.assert_array_equal(targets, grids[: len(targets)])
     np.testing.assert_array_equal(shown, frames[places, : len(targets)])
-    words = " ".join(page.texts["film"].split())
+    words = " ".join(page.texts["animation"].split())
     assert f"The first {len(targets)} of 40 grids, at {len(places)} of the 501 steps" in words
 
 
@@ -288,7 +288,7 @@ def test_a_grid_too_large_for_the_page_is_said_to_be(make: Callable[..., Made], 
     file = tmp_path / "report.html"
     file.write_bytes(content_of(replace(check, result=result)).page())
     page = Page(file)
-    assert "too large" in page.texts["film"]
+    assert "too large" in page.texts["animation"]
     assert page.all("script") == []
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from tests.vae.report.page.parsed_page import Page
 from vaefit.vae.errors import RunError
-from vaefit.vae.report.page.training_charts import DIMENSIONS, latent_chart
+from vaefit.vae.report.curves import DIMENSIONS
+from vaefit.vae.report.page.training_page import LARGEST_PICTURE, TrainingPage, latent_chart
 from vaefit.vae.results import training_signals
 from vaefit.vae.results.training_signals import pixel_meaning, recall_trade
 from vaefit.vae.results.training_summary import TrainSummary
@@ -188,17 +189,12 @@ def test_a_run_that_diverged_says_so(make: Callable[..., Trained]) -> None:
     assert make("trained").page.texts["outcome"] == "Trained"
 
 
-def test_warnings_are_in_it(make: Callable[..., Trained], monkeypatch: pytest.MonkeyPatch) -> None:
-    from vaefit.vae.report.page import training_page
-
+def test_warnings_are_in_it(make: Callable[..., Trained]) -> None:
     trained = make("trained")
     assert "warnings" not in trained.page.texts
-    monkeypatch.setattr(training_page, "_latent", lambda found: None)
     run = replace(trained.summary, warnings=("class 3 <was> lost",))
-    found: Any = type("Found", (), {"shown": (0,)})
-    content = training_page.TrainingPage.from_run(
-        run, found, read_json(trained.folder, "config.json"), b"x" * (training_page.LARGEST_PICTURE + 1)
-    )
+    found: Any = type("Found", (), {"shown": (0,), "kl_dimensions": None, "active": None})
+    content = TrainingPage.from_run(run, found, read_json(trained.folder, "config.json"), b"x" * (LARGEST_PICTURE + 1))
     file = trained.folder.parent / "warned.html"
     file.write_bytes(content.page())
     page = Page(file)
@@ -208,15 +204,19 @@ def test_warnings_are_in_it(make: Callable[..., Trained], monkeypatch: pytest.Mo
     assert "too large" in page.texts["reconstructions"]
 
 
-def test_the_dimensions_with_most_divergence_are_drawn() -> None:
+def test_the_dimensions_with_most_divergence_are_drawn(make: Callable[..., Trained]) -> None:
     divergence = [0.001 * i for i in range(200)]
-    chart = latent_chart(divergence, [i % 2 == 0 for i in range(200)])
-    assert (chart.dimensions, chart.shown) == (200, DIMENSIONS)
-    assert "100 of 200 are active" in chart.svg
-    assert ">72<" in chart.svg
-    assert ">0<" not in chart.svg.partition("latent dimension")[0]
-    for active in ([True], [False]):
-        assert latent_chart([0.5], active).svg.count("active</text>") == 1
+    active = tuple(i % 2 == 0 for i in range(200))
+    chart = latent_chart(divergence, active)
+    assert "100 of 200 are active" in chart
+    assert ">72<" in chart
+    assert ">0<" not in chart.partition("latent dimension")[0]
+    for state in ([True], [False]):
+        assert latent_chart([0.5], state).count("active</text>") == 1
+    trained = make("trained")
+    found: Any = type("Found", (), {"shown": (0,), "kl_dimensions": tuple(divergence), "active": active})
+    page = TrainingPage.from_run(trained.summary, found, read_json(trained.folder, "config.json"), b"")
+    assert (page.dimensions, page.bars) == (200, DIMENSIONS)
 
 
 def test_it_is_written_before_the_result(
