@@ -9,7 +9,7 @@ import numpy as np
 
 from ..recipe import Recipe
 from .accuracy import Accuracies
-from .advice import NO_CLUES, AdviceContext, after_divergence, after_failure
+from .advice import NO_CONTEXT, AdviceContext, after_divergence, after_failure
 
 Verdict = Literal["MEMORISED", "LEARNING", "COLLAPSED", "DIVERGED"]
 
@@ -31,7 +31,7 @@ class Evidence:
     batch_size: int
     diverged: str | None = None
     """Names the value that is not finite, and its step; None if all values are finite."""
-    clues: AdviceContext = NO_CLUES
+    context: AdviceContext = NO_CONTEXT
     """Further measurements for the advice; they do not change the verdict."""
 
 
@@ -56,7 +56,7 @@ def judge(evidence: Evidence, recipe: Recipe) -> Judgement:
     Pixel accuracy alone decides nothing: if 93 % of the cells are background, an all-background model scores 93 %.
     """
     if evidence.diverged is not None:
-        return Judgement("DIVERGED", evidence.diverged, after_divergence(recipe, evidence.clues))
+        return Judgement("DIVERGED", evidence.diverged, after_divergence(recipe))
     missing = _missing(evidence, recipe.target)
     if not missing:
         a = evidence.accuracies
@@ -66,8 +66,8 @@ def judge(evidence: Evidence, recipe: Recipe) -> Judgement:
         one = _one_class(evidence.accuracies)
         what = "one picture for all inputs, or as good as one" if one is None else f"class {one} for nearly every cell"
         reason = f"{what}: {_numbers(evidence)}"
-        return Judgement("COLLAPSED", reason, after_failure(recipe, evidence.clues), one)
-    return Judgement("LEARNING", "not there yet: " + "; ".join(missing), after_failure(recipe, evidence.clues))
+        return Judgement("COLLAPSED", reason, after_failure(recipe, evidence.context), one)
+    return Judgement("LEARNING", "not there yet: " + "; ".join(missing), after_failure(recipe, evidence.context))
 
 
 def three_decimals(value: float | None) -> str:
