@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..metrics.accuracy import Labels
 from .palette import palette
-from .reconstructions import FAINT, GAP, INK, PAGE, PAPER, RULE, coloured, draw_legend, enlarged, scale_of
+from .reconstructions import GAP, HEAD, PAGE, PAPER, RULE, coloured, draw_header, enlarged, scale_of
 
-HEAD = 92
-"""Pixels above the grids."""
 MOST_COLUMNS = 12
 
 
@@ -41,11 +39,7 @@ def draw_contact_sheet(sheet: ContactSheet, out: Path) -> None:
     rows = -(-count // columns)
     page_w = max(columns * pitch_x + 3 * GAP, 640)
     image = Image.new("RGB", (page_w, HEAD + rows * pitch_y + GAP), PAPER)
-    draw = ImageDraw.Draw(image)
-    draw.text((2 * GAP, 8), sheet.title, fill=INK, font=ImageFont.load_default(22))
-    draw.text((2 * GAP, 38), sheet.line, fill=INK, font=ImageFont.load_default(14))
-    draw.text((2 * GAP, 60), sheet.small, fill=FAINT, font=ImageFont.load_default(12))
-    draw_legend(draw, palette(sheet.classes), page_w)
+    draw_header(ImageDraw.Draw(image), (sheet.title, sheet.line, sheet.small), palette(sheet.classes), page_w)
     colours = np.array(palette(sheet.classes), dtype=np.uint8)
     every = np.ones((height, width), bool)
     for place, grid in enumerate(sheet.grids):

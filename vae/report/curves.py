@@ -14,24 +14,17 @@ from matplotlib.ticker import MaxNLocator
 from ..fitting.result import OverfitResult
 from ..results.training_summary import TrainSummary
 from .figure import (
-    ACCENT,
-    AREA,
-    FAINT,
-    GOOD,
-    INK,
-    SECOND,
-    WRONG,
     Line,
     add_legend,
     default_style,
+    limit_steps,
     save_png,
     scale_losses,
     scale_shares,
-    set_step_limits,
     stacked_axes,
     thinned,
 )
-from .palette import MOST_CLASSES, palette
+from .palette import ACCENT, AREA, FAINT, GOOD, INK, MOST_CLASSES, SECOND, WRONG, palette
 
 DIMENSIONS = 128
 """Latent dimensions with a bar. If the model has more, those with the largest KL are drawn."""
@@ -88,7 +81,7 @@ def overfit_figure(result: OverfitResult, curves: bool = True, classes: bool = T
         if curves:
             name = "accuracy of each class; the line below runs from the first to the last step that predicts it"
             rows[-1].set_title(name, loc="left", fontsize=10, color=FAINT)
-    set_step_limits(rows[-1], steps)
+    limit_steps(rows[-1], steps)
     return figure
 
 
@@ -114,7 +107,7 @@ def training_figure(run: TrainSummary, title: str = "") -> Figure:
     for axes in rows:
         axes.axvline(run.best_step, color=FAINT, linewidth=1, linestyle=(0, (6, 3)), label="best weights")
     _draw_rows(rows, steps, losses, kl, accuracies, "on validation")
-    set_step_limits(rows[-1], steps)
+    limit_steps(rows[-1], steps)
     return figure
 
 

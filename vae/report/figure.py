@@ -20,6 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
+from .palette import ACCENT, AREA, FAINT, GOOD, INK, SECOND, WRONG
+
 POINTS = 240
 """Steps of a line. More steps cannot be distinguished on a screen, and make the page larger."""
 FAR = 5
@@ -30,9 +32,6 @@ TITLE_CHARACTERS = 118
 _WIDTH, _DPI, _LEFT, _RIGHT, _BOTTOM, _GAP = 10.0, 72, 0.095, 0.76, 0.5, 0.3
 """Width and space below and between the axes in inches; the left and right ends of the axes in shares of the width."""
 
-INK, FAINT, ACCENT, SECOND = "#1b1c1e", "#5c5f64", "#1d5fa8", "#a34d00"
-WRONG, GOOD, AREA = "#b3261e", "#1a6b3c", "#ccdaea"
-"""The light theme of `report.css`. In SVG each is a class, so that the page's style can change it in the dark theme."""
 _CLASSES = {
     INK: "ink", FAINT: "faint", ACCENT: "accent", SECOND: "second", WRONG: "wrong", GOOD: "good", AREA: "area",
 }  # fmt: skip
@@ -135,7 +134,7 @@ def scale_shares(axes: Axes, name: str) -> None:
     axes.set_ylabel(name)
 
 
-def set_step_limits(axes: Axes, steps: Sequence[int]) -> None:
+def limit_steps(axes: Axes, steps: Sequence[int]) -> None:
     """Set the ends of the step axis, apart from each other even for one step."""
     room = max(0.02 * (steps[-1] - steps[0]), 0.2)
     axes.set_xlim(steps[0] - room, steps[-1] + room)

@@ -1,4 +1,4 @@
-"""Colours of the classes."""
+"""Colours of the classes and of the charts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import colorsys
 
 Colour = tuple[int, int, int]
 
+INK, FAINT, ACCENT, SECOND = "#1b1c1e", "#5c5f64", "#1d5fa8", "#a34d00"
+WRONG, GOOD, AREA = "#b3261e", "#1a6b3c", "#ccdaea"
+"""The light theme of `report.css`. In SVG each is a CSS class, which the page changes in the dark theme."""
 MOST_CLASSES = 32
 """Classes with a row in a chart or a table; of more, those with the most errors are shown."""
 # the colours in which ARC tasks are shown everywhere

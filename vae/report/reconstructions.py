@@ -27,6 +27,8 @@ LEGIBLE = 6
 LARGEST = 240
 PAGE = 1500
 COLUMNS = 4
+HEAD = 92
+"""Pixels above the grids."""
 GAP = 6
 PAPER, INK, FAINT = (255, 255, 255), (32, 32, 32), (110, 110, 110)
 RULE, _FAINT_RULE = (70, 70, 70), (205, 205, 205)
@@ -101,17 +103,19 @@ def draw_panels(panels: Panels, out: Path) -> None:
     cell_w, cell_h = 3 * (panel_w + GAP) + 3 * GAP, panel_h + 20 + GAP
     columns = max(1, min(COLUMNS, len(shown), PAGE // cell_w))
     rows = -(-len(shown) // columns)
-    head = 92
     page_w = max(columns * cell_w + 2 * GAP, 640)
-    image = Image.new("RGB", (page_w, head + rows * cell_h + GAP), PAPER)
+    image = Image.new("RGB", (page_w, HEAD + rows * cell_h + GAP), PAPER)
     draw = ImageDraw.Draw(image)
-    _header(draw, panels, len(shown), page_w)
+    total = len(panels.targets)
+    which = panels.all_drawn if len(shown) == total else f"{len(shown)} of {total} grids, most errors first chosen"
+    small_line = f"{which}: target | reconstruction | error (red: wrong cell)"
+    draw_header(draw, (panels.title, panels.line, small_line), palette(panels.classes), page_w)
 
     colours = np.array(palette(panels.classes), dtype=np.uint8)
     small = ImageFont.load_default(12)
     for place, i in enumerate(shown.tolist()):
         x = 2 * GAP + (place % columns) * cell_w
-        y = head + (place // columns) * cell_h
+        y = HEAD + (place // columns) * cell_h
         draw.text((x, y), _caption(panels.names[i], int(errors[i])), fill=FAINT, font=small)
         pictures = (
             coloured(targets[i], kept[i], colours),
@@ -130,17 +134,14 @@ def scale_of(height: int, width: int) -> int:
     return max(PANEL // side, min(LEGIBLE, LARGEST // side), 1)
 
 
-def _header(draw: ImageDraw.ImageDraw, panels: Panels, shown: int, width: int) -> None:
-    draw.text((2 * GAP, 8), panels.title, fill=INK, font=ImageFont.load_default(22))
-    draw.text((2 * GAP, 38), panels.line, fill=INK, font=ImageFont.load_default(14))
-    total = len(panels.targets)
-    which = panels.all_drawn if shown == total else f"{shown} of {total} grids, most errors first chosen"
-    font = ImageFont.load_default(12)
-    draw.text((2 * GAP, 60), f"{which}: target | reconstruction | error (red: wrong cell)", fill=FAINT, font=font)
-    draw_legend(draw, palette(panels.classes), width)
+def draw_header(draw: ImageDraw.ImageDraw, lines: tuple[str, str, str], colours: list[Colour], width: int) -> None:
+    """Write title, line and small line, and draw the legend of the classes."""
+    for text, y, size, ink in zip(lines, (8, 38, 60), (22, 14, 12), (INK, INK, FAINT), strict=True):
+        draw.text((2 * GAP, y), text, fill=ink, font=ImageFont.load_default(size))
+    _draw_legend(draw, colours, width)
 
 
-def draw_legend(draw: ImageDraw.ImageDraw, colours: list[Colour], width: int) -> None:
+def _draw_legend(draw: ImageDraw.ImageDraw, colours: list[Colour], width: int) -> None:
     """Draw the classes from left to right, with their numbers if there is room."""
     pitch = max(1, min(26, (width - 4 * GAP) // len(colours)))
     numbered = pitch >= 20

@@ -19,16 +19,8 @@ LIMIT = 1_100_000
 """Characters of the compressed frames. With everything else the page stays below 2 MB."""
 FEW_FRAMES, FEW_GRIDS = 12, 8
 """Frames are dropped down to the first number, then grids down to the second, then frames again."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Numbers that the page shows beside one frame."""
-
-    step: int
-    pixel_accuracy: float | None
-    worst_class_accuracy: float | None
-    worst_class: int | None
+Frame = tuple[int, float | None, float | None, int | None]
+"""Step, pixel accuracy, accuracy and label of the worst class; None for a step without a record."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +68,7 @@ class Animation:
             "width": self.width,
             "names": list(names[: self.grids]),
             "colours": list(colours),
-            "frames": [[f.step, f.pixel_accuracy, f.worst_class_accuracy, f.worst_class] for f in self.frames],
+            "frames": list(map(list, self.frames)),
             "ignoring": self.ignoring,
             "packed": self.packed,
         }
@@ -105,14 +97,10 @@ def _halved(places: list[int]) -> list[int]:
 
 
 def _frames(steps: list[int], history: Sequence[Record], run: RunSummary) -> tuple[Frame, ...]:
-    measured = {record.step: record.accuracies for record in history}
+    records = {record.step: record.accuracies for record in history}
+    found: list[Frame] = []
+    for step in steps[:-1]:
+        a = records.get(step)
+        found.append((step, None, None, None) if a is None else (step, a.pixel, a.worst, a.worst_class))
     # the last frame is the reconstruction of the verdict; if a run diverged, the last record is another one
-    last = Frame(steps[-1], run.pixel_accuracy, run.worst_class_accuracy, run.worst_class)
-    found = (measured.get(step) for step in steps[:-1])
-    return (
-        *(
-            Frame(step, None, None, None) if a is None else Frame(step, a.pixel, a.worst, a.worst_class)
-            for step, a in zip(steps[:-1], found, strict=True)
-        ),
-        last,
-    )
+    return (*found, (steps[-1], run.pixel_accuracy, run.worst_class_accuracy, run.worst_class))

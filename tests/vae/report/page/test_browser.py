@@ -60,7 +60,7 @@ OVERFLOWS = "() => document.documentElement.scrollWidth - document.documentEleme
 
 
 def until(page: Any, holds: str) -> None:
-    """Wait for what playwright's own wait asks by `eval`, which the page's policy forbids."""
+    """Wait until a script returns true; playwright's own wait uses `eval`, which the page's policy forbids."""
     patience = time.monotonic() + 30
     while not page.evaluate(holds):
         assert time.monotonic() < patience, holds
@@ -86,8 +86,8 @@ def runs(vaefit_cli: Callable[..., Any], tmp_path_factory: pytest.TempPathFactor
     }
     for name, arguments in commands.items():
         assert vaefit_cli("overfit", *arguments, *common, "--out", folder / name).code in (0, 1)
-    told = ("--batch-size", "16", "--epochs", "1", "--validate-every", "2", *common)
-    assert vaefit_cli("train", data, *told, "--out", folder / "trained").code == 0
+    options = ("--batch-size", "16", "--epochs", "1", "--validate-every", "2", *common)
+    assert vaefit_cli("train", data, *options, "--out", folder / "trained").code == 0
     return folder
 
 
@@ -106,7 +106,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def opened(browser: Any, runs: Path) -> Callable[..., Any]:
-    """Open the page of a run; afterwards nothing may have been said on the console, or asked of anyone."""
+    """Open the page of a run; then check that it wrote nothing to the console and made no request."""
 
     @contextmanager
     def open_page(name: str, script: bool = True, animation: bool = True, **options: Any) -> Iterator[Any]:
@@ -114,16 +114,16 @@ def opened(browser: Any, runs: Path) -> Callable[..., Any]:
         context = browser.new_context(**options, java_script_enabled=script)
         page = context.new_page()
         said: list[str] = []
-        asked: list[str] = []
+        requests: list[str] = []
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requests.append(request.url))
         page.goto(url)
         if script and animation:
             until(page, DRAWN)
         yield page
         assert said == []
-        assert [found for found in asked if not found.startswith((url, "data:"))] == []
+        assert [found for found in requests if not found.startswith((url, "data:"))] == []
         context.close()
 
     return open_page
@@ -309,8 +309,9 @@ def test_the_page_of_a_training_run(opened: Callable[..., Any], runs: Path, sche
         assert min(ground for _, _, ground in printed) > 0.4
 
 
-def test_what_the_policy_of_a_training_page_forbids_does_not_run(browser: Any, runs: Path, tmp_path: Path) -> None:
-    source = (runs / "trained" / "report.html").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("name", "title"), [("learning", "LEARNING"), ("trained", "Trained")])
+def test_what_the_policy_forbids_does_not_run(browser: Any, runs: Path, tmp_path: Path, name: str, title: str) -> None:
+    source = (runs / name / "report.html").read_text(encoding="utf-8")
     injected = "<script>document.title = 'taken'</script><img src='https://example.org/x.png' onerror='alert(1)'>"
     file = tmp_path / "injected.html"
     file.write_text(source.replace("<main>", f"<main>{injected}"), encoding="utf-8")
@@ -318,21 +319,8 @@ def test_what_the_policy_of_a_training_page_forbids_does_not_run(browser: Any, r
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.goto(file.as_uri())
-    assert page.title().startswith("Trained")
-    assert sum("Content Security Policy" in text for text in said) >= 2
-    page.close()
-
-
-def test_what_the_policy_forbids_does_not_run(browser: Any, runs: Path, tmp_path: Path) -> None:
-    source = (runs / "learning" / "report.html").read_text(encoding="utf-8")
-    injected = "<script>document.title = 'taken'</script><img src='https://example.org/x.png' onerror='alert(1)'>"
-    file = tmp_path / "injected.html"
-    file.write_text(source.replace("<main>", f"<main>{injected}"), encoding="utf-8")
-    page = browser.new_page()
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.goto(file.as_uri())
-    until(page, DRAWN)
-    assert page.title().startswith("LEARNING")
+    if name == "learning":
+        until(page, DRAWN)
+    assert page.title().startswith(title)
     assert sum("Content Security Policy" in text for text in said) >= 2
     page.close()
