@@ -79,7 +79,7 @@ def test_a_case_fails_and_its_fix_memorises(name):
     ],
 )
 def test_the_cause_is_named(name):
-    """One or two of each cause, the quick ones; `python -m tests.diagnosis_cases` runs them all."""
+    """Quick cases of each cause; `python -m tests.diagnosis_cases` runs them all."""
     outcome = diagnose(by_name(name))
     assert outcome.named == outcome.known
     assert outcome.right

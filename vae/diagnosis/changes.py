@@ -33,7 +33,7 @@ SCHEDULE = ("warmup", "clip", "betas", "lr_decay", "decay_steps")
 
 @dataclass(frozen=True)
 class Change:
-    """One difference of a rerun from the failed run; a rerun can have several."""
+    """Difference of a rerun from the failed run; a rerun can have several."""
 
     name: str
     option: str

@@ -24,7 +24,7 @@ Cause = Literal[
 
 @dataclass(frozen=True)
 class Finding:
-    """One measurement of the failed model, without training."""
+    """Measurement of the failed model, without training."""
 
     name: str
     """Such as `use of the latent`."""
@@ -80,6 +80,6 @@ class Diagnosis:
         return f"Try {self.fix}." if self.fix.startswith("--") else self.fix
 
     def __str__(self) -> str:
-        """One line: cause and evidence."""
+        """Return one line: cause and evidence."""
         where = f" in {self.where}" if self.where else ""
         return f"{self.cause}{where}: {self.evidence}"

@@ -1,4 +1,4 @@
-"""Figures of a run: theme colours, rows of axes, and one figure as a PNG file or as SVG inside a page."""
+"""Figures of a run: rows of axes, lines and scales, and output as a PNG file or as SVG inside a page."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def default_style(name: str = "") -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart; None and values that are not finite are gaps."""
+    """Line of a chart; None and values that are not finite are gaps."""
 
     name: str
     values: Sequence[float | None]

@@ -30,7 +30,7 @@ SHORT = Recipe(iterations=3)
 
 
 class Tiny(nn.Module):
-    """One dense layer each way; `between` acts on the hidden units."""
+    """A dense layer each way; `between` acts on the hidden units."""
 
     def __init__(self, between: Callable[[Tensor], Tensor] = torch.relu) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def test_the_fix_is_the_next_step_and_fixes_the_run() -> None:
     assert overfit(BetaVAE(4, 8, 8), GRIDS, recipe=Recipe(iterations=100)).passed
 
 
-def test_several_wrong_settings_are_told_apart_from_the_harmless_ones() -> None:
+def test_several_wrong_settings_are_separated_from_the_harmless_ones() -> None:
     """The rate and the clip each suffice to fail; the initialisation does not matter beside them."""
     recipe = replace(RECIPES["adam"], lr=1e-8, clip=1e-12, init="kaiming", iterations=120)
     found = _failed(recipe)[1].diagnosis
@@ -283,7 +283,7 @@ def test_a_model_that_raises_in_a_rerun_costs_no_result(said: Callable[[], str])
     assert "cache exhausted" in said()
 
 
-def test_logits_without_any_gradient_are_told_before_the_first_step() -> None:
+def test_logits_without_any_gradient_are_reported_before_the_first_step() -> None:
     class Hard(Tiny):
         def forward(self, x: Tensor) -> Tensor:
             return nn.functional.one_hot(super().forward(x).argmax(1), 4).permute(0, 3, 1, 2).float()
@@ -292,7 +292,7 @@ def test_logits_without_any_gradient_are_told_before_the_first_step() -> None:
         overfit(Hard(), GRIDS)
 
 
-def test_a_batch_of_one_class_is_told_aloud(said: Callable[[], str]) -> None:
+def test_a_batch_of_one_class_gives_a_warning(said: Callable[[], str]) -> None:
     overfit(BetaVAE(4, 8, 8), np.zeros((3, 8, 8), dtype=int), recipe=SHORT)
     assert "every cell that counts holds class 0: whatever the verdict, it shows nothing" in said()
 

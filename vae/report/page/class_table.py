@@ -27,7 +27,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class that occurs in the dataset, in the measured grids or among the predictions."""
+    """Row of one class that occurs in the dataset, in the measured grids or among the predictions."""
 
     label: int
     colour: str

@@ -77,12 +77,12 @@ def make(tmp_path_factory: pytest.TempPathFactory, write_dataset: Callable[..., 
     def call(name: str, file: str = "grids.h5") -> Made:
         if name not in made:
             folder = tmp_path_factory.mktemp("report")
-            told = dict(CASES.get(name, {}))
+            options = dict(CASES.get(name, {}))
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            data = write_dataset(folder / file, grids=grids_of(*told.pop("shape", (40, 8, 8, 10))))
+            data = write_dataset(folder / file, grids=grids_of(*options.pop("shape", (40, 8, 8, 10))))
             known = {f for f in CheckSettings.__dataclass_fields__ if f != "recipe"}
-            settings = {key: told.pop(key) for key in list(told) if key in known}
-            recipe = recipe_with("default", **{"iterations": 3, **told})
+            settings = {key: options.pop(key) for key in list(options) if key in known}
+            recipe = recipe_with("default", **{"iterations": 3, **options})
             check = run_overfit(
                 CheckSettings(data, recipe, **{"batch_size": 8, "out": folder / "run", "threads": 1, **settings})
             )
@@ -251,7 +251,7 @@ def test_the_largest_animation_is_thinned_until_it_fits(make: Callable[..., Made
     np.testing.assert_array_equal(targets, grids[: len(targets)])
     np.testing.assert_array_equal(shown, frames[places, : len(targets)])
     words = " ".join(page.texts["animation"].split())
-    assert f"The first {len(targets)} of 40 grids, at {len(places)} of the 501 steps" in words
+    assert f"The first {len(targets)} of 40 grids, at {len(places)} of the 501 measured steps" in words
 
 
 def test_a_grid_too_large_for_the_page_is_said_to_be(make: Callable[..., Made], tmp_path: Path) -> None:

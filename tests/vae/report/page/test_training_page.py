@@ -147,7 +147,7 @@ def test_it_says_what_pixel_accuracy_means(make: Callable[..., Trained], monkeyp
     assert "trade" not in make("no weights").page.texts
 
 
-def test_the_trade_is_told_in_the_page_as_on_the_terminal(
+def test_the_trade_is_written_in_the_page_as_on_the_terminal(
     make: Callable[..., Trained], vaefit_cli: Callable[..., Any]
 ) -> None:
     trained = make("trained")
