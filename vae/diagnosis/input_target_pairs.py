@@ -71,7 +71,7 @@ def alignment_finding(batch: Batch, ignore_index: int | None) -> Finding | None:
     inputs, targets = batch.grids, batch.targets
     cells = len(inputs[0].reshape(-1))
     kept = np.ones(targets.shape, dtype=bool) if ignore_index is None else targets != ignore_index
-    own = _agreement(inputs, targets, kept)
+    own = float((inputs == targets)[kept].mean())
     flat = [grid.tobytes() for grid in inputs]
     elsewhere = [t.tobytes() != flat[i] and t.tobytes() in flat for i, t in enumerate(targets)]
     if np.mean(elsewhere) >= MOST:
@@ -87,7 +87,3 @@ def alignment_finding(batch: Batch, ignore_index: int | None) -> Finding | None:
             words = f"{int((whole & different).sum())} of {len(targets)} targets are their input {name}"
             return Finding("inputs and targets", words, suspicious=True)
     return Finding("inputs and targets", f"they agree in {100 * own:.1f} % of the cells", suspicious=False)
-
-
-def _agreement(inputs: Labels, targets: Labels, kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> float:
-    return float((inputs == targets)[kept].mean())
