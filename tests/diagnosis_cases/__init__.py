@@ -1,1 +1,1 @@
-"""Runs that fail for a known cause, and healthy ones: what the diagnosis is held against."""
+"""Test of the diagnosis: runs that fail for a known cause, and runs that pass."""

@@ -1,12 +1,12 @@
-"""Is the cause named, where it is known? Runs that are sick in one way each, and healthy ones.
+"""Test whether the diagnosis names the cause of runs that fail for one known cause, and leaves passing runs alone.
 
-    python -m tests.diagnosis_cases                    each sick case with its diagnosis, and the tally
-    python -m tests.diagnosis_cases --healthy          the healthy runs as well, none of which may be called sick
-    python -m tests.diagnosis_cases --only beta --only rate --json sick.json
-    python -m tests.diagnosis_cases --mends            no diagnosis: each case fails, and without its cause memorises
+    python -m tests.diagnosis_cases                    diagnose each failing case, and count the right causes
+    python -m tests.diagnosis_cases --passing          also the passing runs, which must not get a cause
+    python -m tests.diagnosis_cases --only beta --only rate --json failing.json
+    python -m tests.diagnosis_cases --fixes            no diagnosis: each case must fail, and memorise without its cause
 
-From a checkout, as some of the networks are those of examples/. Exit 1 if fewer than 12 of 14 causes are named or a
-healthy run is called sick; with --mends, if a case does not fail or its mend does not memorise.
+Run it from the root of a checkout, because some of the networks are in examples/. The exit code is 1 if fewer than 12
+of 14 causes are right or a passing run gets a cause; with --fixes, if a case passes or its fix does not memorise.
 """
 
 from __future__ import annotations
@@ -19,52 +19,50 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.diagnosis_cases.case import Case, HealthyRun
-from tests.diagnosis_cases.cases import SICK
-from tests.diagnosis_cases.good_runs import HEALTHY
-from tests.diagnosis_cases.outcome import diagnose, plain
-from tests.diagnosis_cases.tally import as_json, good_enough, show, show_mends
+from tests.diagnosis_cases.case import Case, PassingRun
+from tests.diagnosis_cases.cases import FAILING, PASSING
+from tests.diagnosis_cases.outcome import as_json, diagnose, good_enough, plain, show, show_fixes
 
 WIDTH = 200
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what was asked for; 1 where it is not good enough."""
+    """Run the chosen cases; return 1 if the diagnosis is not good enough."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--only", action="append", metavar="TEXT", help="cases whose name or cause holds it; repeatable"
+        "--only", action="append", metavar="TEXT", help="only cases whose name or cause contains TEXT; repeatable"
     )
-    parser.add_argument("--healthy", action="store_true", help="the healthy runs as well")
-    parser.add_argument("--mends", action="store_true", help="show that each cause is the cause")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every outcome there")
-    asked = parser.parse_args(arguments)
-    if asked.mends and (asked.healthy or asked.json):
-        parser.error("--mends goes with --only alone: it diagnoses nothing")
+    parser.add_argument("--passing", action="store_true", help="also the passing runs")
+    parser.add_argument("--fixes", action="store_true", help="run each case with and without its cause; no diagnosis")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every outcome to FILE")
+    options = parser.parse_args(arguments)
+    if options.fixes and (options.passing or options.json):
+        parser.error("--fixes can be combined with --only alone, because it makes no diagnosis")
 
-    runs = _chosen((*SICK, *HEALTHY) if asked.healthy else SICK, asked.only)
+    runs = _chosen((*FAILING, *PASSING) if options.passing else FAILING, options.only)
     if not runs:
-        parser.error(f"no case holds {' or '.join(asked.only)}")
+        parser.error(f"no case contains {' or '.join(options.only)}")
     console, progress = Console(width=WIDTH), Console(stderr=True)
-    if asked.mends:
+    if options.fixes:
         pairs = []
         for case in runs:
             progress.print(case.name)
             assert isinstance(case, Case)
-            pairs.append((case, plain(case.build), plain(case.mend)))
-        show_mends(pairs, console)
-        return 0 if all(mended.passed and not sick.passed for _, sick, mended in pairs) else 1
+            pairs.append((case, plain(case.build), plain(case.fixed)))
+        show_fixes(pairs, console)
+        return 0 if all(fixed.passed and not failing.passed for _, failing, fixed in pairs) else 1
 
     outcomes = []
     for case in runs:
         progress.print(case.name)
         outcomes.append(diagnose(case))
     show(outcomes, console)
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(as_json(outcomes), indent=1) + "\n")
+    if options.json is not None:
+        options.json.write_text(json.dumps(as_json(outcomes), indent=1) + "\n")
     return 0 if good_enough(outcomes) else 1
 
 
-def _chosen(cases: Sequence[Case | HealthyRun], only: list[str] | None) -> list[Case | HealthyRun]:
+def _chosen(cases: Sequence[Case | PassingRun], only: list[str] | None) -> list[Case | PassingRun]:
     if only is None:
         return list(cases)
     words = [word.lower() for word in only]

@@ -1,4 +1,4 @@
-"""Sick cases of good settings: a network with a fault in it."""
+"""Failing cases with good settings: a network with one fault."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from tests.diagnosis_cases.bad_settings import GOOD, OWN_INIT, vae
-from tests.diagnosis_cases.case import Build, Case, subject
+from tests.diagnosis_cases.case import Build, Case, seeded_build
 from tests.diagnosis_cases.grids import shared
 from tests.diagnosis_cases.mlp import (
     Bottleneck,
@@ -25,8 +25,8 @@ from vaefit.vae.model.beta_vae import BetaVAE
 
 
 def foreign(make: Callable[[], nn.Module]) -> Build:
-    """A foreign network, as it was initialised, under the default recipe."""
-    return subject(make, shared, OWN_INIT)
+    """Build a foreign network with its own initialisation and the default recipe."""
+    return seeded_build(make, shared, OWN_INIT)
 
 
 def _freeze_decoder(model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Sick cases of a good network, our own or a foreign one: a setting that is wrong."""
+"""Failing cases with a good network, built-in or foreign: one wrong setting."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from tests.diagnosis_cases.case import Build, Case, subject
+from tests.diagnosis_cases.case import Build, Case, seeded_build
 from tests.diagnosis_cases.examples import transformer
 from tests.diagnosis_cases.grids import CLASSES, SIDE, shared
 from tests.diagnosis_cases.mlp import Mlp, SampledMlp
@@ -30,36 +30,36 @@ def vae(
     weights: NDArray[np.float64] | None = None,
     prepare: Callable[[nn.Module], None] = lambda _: None,
 ) -> Build:
-    """Our own network under a recipe; `prepare` changes it in place."""
+    """Build the built-in network with a recipe; `prepare` changes the network in place."""
 
     def make() -> nn.Module:
         model = BetaVAE(CLASSES, SIDE, SIDE, latent_dim)
         prepare(model)
         return model
 
-    return subject(make, shared, recipe, weights)
+    return seeded_build(make, shared, recipe, weights)
 
 
 def mlp(
     recipe: Recipe, latent: int = 32, hidden: int = 128, prepare: Callable[[nn.Module], None] = lambda _: None
 ) -> Build:
-    """The network of dense layers under a recipe."""
+    """Build the network of dense layers with a recipe."""
 
     def make() -> nn.Module:
         model = Mlp(latent, hidden)
         prepare(model)
         return model
 
-    return subject(make, shared, recipe)
+    return seeded_build(make, shared, recipe)
 
 
 def patches(recipe: Recipe) -> Build:
-    """The transformer of the examples under a recipe."""
-    return subject(lambda: transformer(CLASSES, SIDE, SIDE), shared, recipe)
+    """Build the transformer of the examples with a recipe."""
+    return seeded_build(lambda: transformer(CLASSES, SIDE, SIDE), shared, recipe)
 
 
 def normal(std: float) -> Callable[[nn.Module], None]:
-    """Overwrite every parameter with normal numbers of this standard deviation; 0 makes them zeros."""
+    """Return a function that sets every parameter to normal numbers of this standard deviation, which may be 0."""
 
     def prepare(model: nn.Module) -> None:
         for parameter in model.parameters():
@@ -69,7 +69,7 @@ def normal(std: float) -> Callable[[nn.Module], None]:
 
 
 def dead_units(model: nn.Module) -> None:
-    """Shift the biases of the first layer so far down that its units are 0 for every grid."""
+    """Lower the biases of the first layer until its units are 0 for every grid."""
     first = next(m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d)))
     assert first.bias is not None
     nn.init.constant_(first.bias, -10.0)
@@ -105,8 +105,8 @@ CASES = (
         "foreign network with beta 30",
         "KL too strong",
         "beta",
-        subject(SampledMlp, shared, replace(OWN_INIT, beta=30)),
-        subject(SampledMlp, shared, OWN_INIT),
+        seeded_build(SampledMlp, shared, replace(OWN_INIT, beta=30)),
+        seeded_build(SampledMlp, shared, OWN_INIT),
     ),
     Case("rate 0.5", "learning rate", "lr", vae(replace(GOOD, lr=0.5)), vae(GOOD)),
     Case("rate 1e-7", "learning rate", "lr", vae(replace(GOOD, lr=1e-7)), vae(GOOD)),

@@ -1,4 +1,4 @@
-"""A run whose cause of failure is known, as data."""
+"""Case: a run with a known outcome, as data."""
 
 from __future__ import annotations
 
@@ -18,62 +18,62 @@ Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Subject:
-    """Everything that one call of `overfit` needs."""
+class OverfitCall:
+    """Arguments of one call of `overfit`."""
 
     model: nn.Module
     batch: Labels
-    """(B, H, W): what the model is fed, and without `targets` what it has to give back."""
+    """(B, H, W) inputs, which are also the targets if `targets` is None."""
     recipe: Recipe
     weights: NDArray[np.float64] | None = None
-    """(C,); None leaves them to be derived from the batch."""
+    """(C,); None derives them from the batch."""
     targets: Labels | None = None
-    """(B, H, W), where they are not the batch itself."""
+    """(B, H, W), if they are not the batch itself."""
 
     def keywords(self) -> dict[str, Any]:
-        """The keyword arguments of `overfit`; `targets` only where there are any."""
+        """Return the keyword arguments of `overfit`; `targets` only if it is set."""
         found: dict[str, Any] = {"recipe": self.recipe, "weights": self.weights}
         return found if self.targets is None else {**found, "targets": self.targets}
 
 
-Build = Callable[[], Subject]
-"""Makes the subject anew, with the same parameters each time: a run trains its model in place."""
+Build = Callable[[], OverfitCall]
+"""Function that makes the call with a new model and the same parameters each time, as a run changes its model."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A run that does not end MEMORISED, and why."""
+    """A run that does not end MEMORISED, and its cause."""
 
     name: str
     cause: Cause
     where: str | None
-    """The layer or the setting that is at fault; None where the cause says all."""
+    """The layer or the setting of the cause; None if the cause names all."""
     build: Build
-    mend: Build
-    """The same run without the cause, which ends MEMORISED: that is what makes the cause known."""
+    fixed: Build
+    """The same run without the cause, which ends MEMORISED and so proves the cause."""
 
 
 @dataclass(frozen=True)
-class HealthyRun:
-    """A run that ends MEMORISED, which no diagnosis may call sick."""
+class PassingRun:
+    """A run that ends MEMORISED and must get no cause."""
 
     name: str
     build: Build
 
 
-def subject(
+def seeded_build(
     make: Callable[[], nn.Module],
     batch: Callable[[], Labels],
     recipe: Recipe,
     weights: NDArray[np.float64] | None = None,
     targets: Callable[[], Labels] | None = None,
 ) -> Build:
-    """A build whose model is made from the same random numbers each time."""
+    """Return a build whose model has the same random parameters each time."""
 
-    def build() -> Subject:
+    def build() -> OverfitCall:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = make()
-        return Subject(model, batch(), recipe, weights, None if targets is None else targets())
+        return OverfitCall(model, batch(), recipe, weights, None if targets is None else targets())
 
     return build

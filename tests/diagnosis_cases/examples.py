@@ -1,4 +1,4 @@
-"""The foreign networks of the checkout's `examples/`, loaded by path as a user's would be."""
+"""Foreign networks of the checkout's `examples/`, loaded by path like a user's model."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ def _module(name: str) -> ModuleType:
 
 
 def transformer(num_classes: int, height: int, width: int) -> nn.Module:
-    """A `GridTransformer` as it comes."""
+    """Return a `GridTransformer`."""
     model: nn.Module = _module("transformer").GridTransformer(num_classes, height, width)
     return model
 
 
 def unet(num_classes: int) -> nn.Module:
-    """A `UNet` as it comes, fed with labels."""
+    """Return a `UNet` that takes labels."""
     return FromLabels(_module("unet").UNet(num_classes), num_classes)
 
 
 class FromLabels(nn.Module):
-    """Feeds a model of one-hot floats (B, C, H, W) with labels (B, H, W)."""
+    """Wrapper that gives labels (B, H, W) to a model of one-hot floats (B, C, H, W)."""
 
     def __init__(self, model: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.model, self.num_classes = model, num_classes
 
     def forward(self, grids: Tensor) -> Tensor:
-        """What the model gives for the labels' one-hot form."""
+        """Return the model's output for the labels' one-hot form."""
         one_hot = nn.functional.one_hot(grids, self.num_classes).permute(0, 3, 1, 2)
         found: Tensor = self.model(one_hot.to(torch.float32))
         return found

@@ -1,4 +1,4 @@
-"""The label maps of the cases: made up, small, and the same every time."""
+"""Grids of the cases: synthetic, small, and the same in every run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vaefit.cache import class_weights
 from vaefit.vae.data.synthetic import SyntheticSpec, synthesise
 
 SIDE, CLASSES, SIZE = 12, 6, 16
-"""Of the batch that the sick cases share."""
+"""Shape of the batch that the failing cases share: side, classes, grids."""
 
 
 @cache
@@ -22,16 +22,16 @@ def _corpus(height: int, width: int, classes: int) -> Labels:
 
 
 def grids(size: int, height: int, width: int, classes: int) -> Labels:
-    """The first `size` grids (B, H, W) of a synthetic corpus of 64."""
+    """Return the first `size` grids (B, H, W) of a synthetic corpus of 64."""
     found: Labels = _corpus(height, width, classes)[:size].copy()
     return found
 
 
 def weights(height: int, width: int, classes: int) -> NDArray[np.float64]:
-    """The class weights (C,) of the whole corpus."""
+    """Return the class weights (C,) of the whole corpus."""
     return class_weights(np.bincount(_corpus(height, width, classes).reshape(-1), minlength=classes))
 
 
 def shared() -> Labels:
-    """The batch (16, 12, 12) of 6 classes."""
+    """Return the batch (16, 12, 12) of 6 classes."""
     return grids(SIZE, SIDE, SIDE, CLASSES)

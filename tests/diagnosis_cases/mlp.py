@@ -1,4 +1,4 @@
-"""A plain autoencoder of dense layers, and what people break in one: each class has one fault."""
+"""Autoencoder of dense layers, and variants with one common fault each."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ HUGE_SIGMA = 30.0
 WEAK = 1e-5
 CODES = 64
 STEP = 8.0
-"""Far from what any initialisation gives mu."""
+"""Larger than mu under any initialisation."""
 
 
 class Mlp(nn.Module):
-    """Labels (B, H, W) to (logits (B, C, H, W), mu, logvar), through `hidden` units, `latent` numbers and back."""
+    """Autoencoder: labels (B, H, W) to (logits (B, C, H, W), mu, logvar), with `hidden` units and `latent` numbers."""
 
     def __init__(
         self, latent: int = 32, hidden: int = 128, side: int = SIDE, width: int | None = None, classes: int = CLASSES
@@ -29,25 +29,25 @@ class Mlp(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, cells))
 
     def one_hot(self, grids: Tensor) -> Tensor:
-        """(B, C, H, W) floats."""
+        """Return the labels as floats (B, C, H, W)."""
         return nn.functional.one_hot(grids, self.num_classes).permute(0, 3, 1, 2).float()
 
     def encode(self, grids: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance (B, latent)."""
+        """Return mean and log-variance (B, latent)."""
         hidden = self.encoder(self.one_hot(grids).flatten(1))
         return self.mu(hidden), self.logvar(hidden)
 
     def latent(self, mu: Tensor) -> Tensor:
-        """What the decoder is given, (B, latent)."""
+        """Return the input of the decoder, (B, latent)."""
         return mu
 
     def decode(self, z: Tensor) -> Tensor:
-        """Logits (B, C, H, W)."""
+        """Return logits (B, C, H, W)."""
         logits: Tensor = self.decoder(z)
         return logits.reshape(-1, *self.shape)
 
     def forward(self, grids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """z is what `latent` makes of mu."""
+        """Return logits, mu and logvar; z is `latent(mu)`."""
         mu, logvar = self.encode(grids)
         return self.decode(self.latent(mu)), mu, logvar
 
@@ -62,7 +62,7 @@ class SampledMlp(Mlp):
 
 
 class MeanOverBatch(Mlp):
-    """Pools over dimension 0, which is the batch, where the tokens were meant."""
+    """Averages over dimension 0, the batch, instead of the tokens."""
 
     def latent(self, mu: Tensor) -> Tensor:
         return mu.mean(dim=0, keepdim=True).expand_as(mu)
@@ -77,7 +77,7 @@ class DrownedMean(Mlp):
 
 
 class WeakConditioning(Mlp):
-    """Adds z to a learned start vector, as good as not at all."""
+    """Adds z, scaled to almost nothing, to a learned start vector."""
 
     def __init__(self, scale: float = WEAK) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class WeakConditioning(Mlp):
 
 
 class DetachedGate(Mlp):
-    """Lets mu in through a gain that starts at zero, and detaches it there: every grid has the same z for ever."""
+    """Multiplies mu by a gain of zero and detaches the product: every grid keeps the same z."""
 
     def __init__(self, detach: bool = True) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The sick cases as data: they build, they are told apart, and the tally counts what it says."""
+"""The cases build, the diagnosis names their causes, and the counts of right causes are correct."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ import torch
 
 from tests.diagnosis_cases import __main__ as command
 from tests.diagnosis_cases.case import Case
-from tests.diagnosis_cases.cases import SICK
-from tests.diagnosis_cases.good_runs import DATA, HEALTHY
-from tests.diagnosis_cases.outcome import Outcome, diagnose, plain
-from tests.diagnosis_cases.tally import good_enough
+from tests.diagnosis_cases.cases import DATA, FAILING, PASSING
+from tests.diagnosis_cases.outcome import Outcome, diagnose, good_enough, plain
 from vaefit.vae.metrics.diagnosis import Cause
 
-RUNS = (*SICK, *HEALTHY)
+RUNS = (*FAILING, *PASSING)
 RIGHT = Outcome("a", "learning rate", "lr", "COLLAPSED", "learning rate", None, "e", "--lr 0.002", 150, 300, 1.0, 2.0)
-HEALTHY_RUN = replace(RIGHT, known=None, where=None, verdict="MEMORISED", named=None, control_updates=0)
+PASSING_RUN = replace(RIGHT, known=None, where=None, verdict="MEMORISED", named=None, control_updates=0)
 
 
 def by_name(name):
@@ -28,11 +26,11 @@ def by_name(name):
 
 
 def test_there_are_enough_of_each_kind():
-    causes = [case.cause for case in SICK]
-    assert len(SICK) >= 18
+    causes = [case.cause for case in FAILING]
+    assert len(FAILING) >= 18
     assert set(causes) == set(get_args(Cause)) - {"unknown"}
-    assert len(HEALTHY) == 20
-    assert {run.name.partition(", ")[0] for run in HEALTHY} == {"BetaVAE", "transformer", "U-Net", "dense"}
+    assert len(PASSING) == 20
+    assert {run.name.partition(", ")[0] for run in PASSING} == {"BetaVAE", "transformer", "U-Net", "dense"}
     assert len(DATA) == 4
 
 
@@ -42,7 +40,7 @@ def test_names_are_unique():
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 def test_it_builds_the_same_each_time(run):
-    for build in (run.build, run.mend) if isinstance(run, Case) else (run.build,):
+    for build in (run.build, run.fixed) if isinstance(run, Case) else (run.build,):
         one, two = build(), build()
         assert one.model is not two.model
         assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True))
@@ -57,10 +55,10 @@ def test_it_builds_the_same_each_time(run):
 
 
 @pytest.mark.parametrize("name", ["8 steps", "transformer, 8 steps"])
-def test_a_case_fails_and_its_mend_memorises(name):
+def test_a_case_fails_and_its_fix_memorises(name):
     case = by_name(name)
     assert not plain(case.build).passed
-    assert plain(case.mend).passed
+    assert plain(case.fixed).passed
 
 
 @pytest.mark.parametrize(
@@ -81,13 +79,13 @@ def test_a_case_fails_and_its_mend_memorises(name):
     ],
 )
 def test_the_cause_is_named(name):
-    """One or two of each cause, the quick ones; `python -m tests.diagnosis_cases` takes them all."""
+    """Quick cases of each cause; `python -m tests.diagnosis_cases` runs them all."""
     outcome = diagnose(by_name(name))
     assert outcome.named == outcome.known
     assert outcome.right
 
 
-def test_a_healthy_run_memorises():
+def test_a_passing_run_memorises():
     assert plain(by_name("transformer, 8 x 8, 2 classes").build).passed
 
 
@@ -108,22 +106,22 @@ def test_an_outcome_is_right_where_the_known_cause_is_named(change, right):
     ("change", "right"),
     [({}, True), ({"named": "unknown"}, False), ({"verdict": "LEARNING"}, False)],
 )
-def test_a_healthy_outcome_is_right_where_no_cause_is_named(change, right):
-    assert replace(HEALTHY_RUN, **change).right is right
+def test_a_passing_outcome_is_right_where_no_cause_is_named(change, right):
+    assert replace(PASSING_RUN, **change).right is right
 
 
-def test_twelve_of_fourteen_are_enough_and_no_healthy_run_may_be_called_sick():
+def test_twelve_of_fourteen_are_enough_and_no_passing_run_may_have_a_cause():
     wrong = replace(RIGHT, named="unknown")
-    assert good_enough([RIGHT] * 12 + [wrong] * 2 + [HEALTHY_RUN])
-    assert not good_enough([RIGHT] * 11 + [wrong] * 3 + [HEALTHY_RUN])
-    assert not good_enough([RIGHT] * 14 + [replace(HEALTHY_RUN, named="unknown")])
+    assert good_enough([RIGHT] * 12 + [wrong] * 2 + [PASSING_RUN])
+    assert not good_enough([RIGHT] * 11 + [wrong] * 3 + [PASSING_RUN])
+    assert not good_enough([RIGHT] * 14 + [replace(PASSING_RUN, named="unknown")])
 
 
 def test_the_command_prints_a_row_a_case_and_writes_json(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(command, "diagnose", lambda case: replace(RIGHT, name=case.name, known=case.cause))
-    assert command.main(["--only", "rate 0.5", "--json", str(tmp_path / "sick.json")]) == 0
-    found = json.loads((tmp_path / "sick.json").read_text())
-    assert (found["passed"], found["sick"], found["right"], found["healthy"]) == (True, 1, 1, 0)
+    assert command.main(["--only", "rate 0.5", "--json", str(tmp_path / "failing.json")]) == 0
+    found = json.loads((tmp_path / "failing.json").read_text())
+    assert (found["passed"], found["failing"], found["right"], found["passing"]) == (True, 1, 1, 0)
     assert found["runs"][0]["times"] == 2.0
     out = capsys.readouterr().out
     assert "rate 0.5" in out
@@ -132,11 +130,11 @@ def test_the_command_prints_a_row_a_case_and_writes_json(monkeypatch, tmp_path, 
 
 
 def test_the_command_shows_that_the_cause_is_the_cause(capsys):
-    assert command.main(["--mends", "--only", "transformer, 8 steps"]) == 0
+    assert command.main(["--fixes", "--only", "transformer, 8 steps"]) == 0
     assert "MEMORISED" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("options", [["--only", "no such thing"], ["--mends", "--healthy"]])
+@pytest.mark.parametrize("options", [["--only", "no such thing"], ["--fixes", "--passing"]])
 def test_the_command_refuses_what_it_cannot_do(options):
     with pytest.raises(SystemExit) as stopped:
         command.main(options)

@@ -1,1 +1,1 @@
-"""Why a run failed: what is measured on the failed model, and short reruns that change one thing each."""
+"""Diagnosis of a failed run: probes of the model, then short reruns with one change each."""

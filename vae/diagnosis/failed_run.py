@@ -1,4 +1,4 @@
-"""A run that failed, with all that is needed to look at it and to run it again."""
+"""Failed run: the model, the batch and the settings of one run, for probes and reruns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..recipe import Init, Recipe
 
 @dataclass(frozen=True)
 class FailedRun:
-    """A failed run. Its model is taken to other states; who looks at it puts the final one back."""
+    """A failed run. Probes and reruns change the parameters of the model; callers must restore them."""
 
     model: nn.Module
     adapter: Adapter
@@ -32,24 +32,24 @@ class FailedRun:
     seed: int
     backend: Backend
     before: Snapshot
-    """The model as it came, before any initialisation."""
+    """State of the model before any initialisation."""
     result: OverfitResult
 
     @property
     def device(self) -> torch.device:
-        """Of the parameters."""
+        """Device of the parameters."""
         return device_of(self.model)
 
     def inputs(self) -> Tensor:
-        """What the model is fed."""
+        """Return the inputs of the model, on its device."""
         return self.adapter.inputs(torch.from_numpy(self.batch.grids).to(self.device), self.model)
 
     def targets(self) -> Tensor:
-        """(B, H, W) labels int64 on the model's device."""
+        """Return the labels (B, H, W) int64 on the model's device."""
         return torch.from_numpy(self.batch.targets).to(self.device)
 
     def start(self, init: Init | None) -> None:
-        """Take the model to its start under an initialisation; None is the model as it came."""
+        """Put the model into the state of the first step under an initialisation; None keeps its own parameters."""
         self.before.restore(self.model)
         if init is None:
             return

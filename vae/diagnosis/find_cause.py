@@ -1,10 +1,12 @@
-"""From a failed run to its cause: first what can be measured on the model, then reruns, cheapest first."""
+"""Search for the cause of a failed run: probes of the model first, then reruns, the cheapest first."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ..metrics.advice import STILL_FALLING
 from ..metrics.diagnosis import Cause, Control, Diagnosis, Finding
+from ..metrics.verdict import three_decimals
 from ..model.state import Snapshot
 from . import gradient_flow, input_target_pairs, model_probes
 from .changes import Change, deviations, faster, longer, one_grid, variations, whole_recipe
@@ -13,96 +15,93 @@ from .model_probes import SAME, Spread
 from .reruns import SHORT, OnControl, Overfit, Reruns
 
 GOOD_PART = 0.05
-"""Share of the parameters."""
+"""Least share of the parameters for a cause."""
 WORTH_MORE = 0.1
-"""A change that lifts the worst class by so much in a short rerun is worth a longer one."""
+"""A change that raises the worst class by at least this much in a short rerun gets a longer one."""
 HELPED = 0.3
-"""A change that lifts the worst class by so much alone has to do with the cause."""
-FALLING = 0.9
-"""A loss that fell below this share of itself over the last quarter of the steps was not done."""
+"""A change that alone raises the worst class by at least this much is part of the cause."""
 
 
-def find_cause(patient: FailedRun, overfit: Overfit, on_control: OnControl | None = None) -> Diagnosis:
-    """Name the cause of a failed run, with two numbers and the change that mended it.
+def find_cause(failed: FailedRun, overfit: Overfit, on_control: OnControl | None = None) -> Diagnosis:
+    """Return the cause of a failed run, with two numbers as evidence and the change that fixes it.
 
-    In this order: pairs that no model can learn; a setting that mends the run when it alone is put back; logits that
-    are no numbers or squashed, an input or a latent that is never read, layers that a gradient should reach; the fewest
-    settings that mend it together; other settings than the recipe's that do; layers that are frozen or not called; too
-    little capacity. The model is left as the run left it.
+    The order: contradictory pairs; one setting whose default fixes the run; logits that are not finite or squashed,
+    an input or a latent without effect, layers without a gradient; the fewest settings that fix it together; settings
+    beside the recipe's; frozen or unused layers; too little capacity. The model keeps the parameters of the run.
 
     Args:
-        overfit: runs the model again; `vaefit.vae.overfit`.
-        on_control: called with what is changed in a rerun and the record of its step.
+        overfit: `vaefit.vae.overfit`, which makes the reruns.
+        on_control: called with the name of a rerun's changes and each record of it.
     """
-    final = Snapshot.from_model(patient.model)
+    final = Snapshot.from_model(failed.model)
     try:
-        return _Search.begin(patient, overfit, on_control).diagnosis()
+        return _Search.begin(failed, overfit, on_control).diagnosis()
     finally:
-        final.restore(patient.model)
+        final.restore(failed.model)
 
 
 @dataclass
 class _Search:
-    """The state of one diagnosis."""
+    """State of one diagnosis."""
 
-    patient: FailedRun
+    failed: FailedRun
     reruns: Reruns
     wrong: tuple[Change, ...]
-    """The settings that are not the default recipe's, put back."""
+    """The defaults of the settings that differ from the default recipe."""
     findings: tuple[Finding, ...]
     blocked: tuple[str, ...]
-    """Parameters that no gradient reaches under any initialisation."""
+    """Parameters without a gradient under both initialisations."""
     cut: bool
-    """Some of them should have one: they are not frozen, and their layer is called."""
+    """True if one of them should have a gradient: it is not frozen, and its layer is called."""
     starts: tuple[Spread, Spread]
-    """What tells the grids apart at the start, and after another initialisation."""
+    """Variation over the grids at the start, and after another initialisation."""
     broken: str | None
-    """The first layer whose output is not finite under any initialisation."""
+    """The first layer whose output is not finite under both initialisations."""
     decoder_reads: bool | None
-    """Other z give other logits; None where that cannot be tried."""
+    """True if different z give different logits; None if z cannot be set."""
     samples: bool
-    """The model draws something in training."""
+    """True if the model draws random numbers in training."""
     always: tuple[Change, ...] = ()
-    """What every rerun changes: a run that was too short to show anything is run for longer."""
+    """Changes of every rerun: a run that was too short is rerun for longer."""
 
     @classmethod
-    def begin(cls, patient: FailedRun, overfit: Overfit, on_control: OnControl | None) -> _Search:
-        """Measure all that needs no training."""
+    def begin(cls, failed: FailedRun, overfit: Overfit, on_control: OnControl | None) -> _Search:
+        """Return the search after all probes, which need no training."""
         found = [
-            model_probes.latent_finding(patient),
-            model_probes.dead_units_finding(patient),
-            model_probes.saturation_finding(patient),
-            model_probes.logits_finding(patient),
-            model_probes.absent_finding(patient),
+            model_probes.latent_finding(failed),
+            model_probes.dead_units_finding(failed),
+            model_probes.saturation_finding(failed),
+            model_probes.logits_finding(failed),
+            model_probes.absent_finding(failed),
             input_target_pairs.contradiction_finding(
-                patient.batch, patient.adapter.classes, patient.ignore_index, patient.recipe.target
+                failed.batch, failed.adapter.classes, failed.ignore_index, failed.recipe.target
             ),
-            input_target_pairs.alignment_finding(patient.batch, patient.ignore_index),
+            input_target_pairs.alignment_finding(failed.batch, failed.ignore_index),
         ]
-        patient.start(patient.recipe.init)
-        first, samples = model_probes.spread(patient), model_probes.samples_in_training(patient)
-        reads = model_probes.decoder_reads(patient)
-        broken = model_probes.first_not_finite(patient)
-        blocked = gradient_flow.blocked_parameters(patient)
-        cut = bool(blocked) and bool(gradient_flow.cut_off(patient, blocked))
-        patient.start("rescaled")
-        second = model_probes.spread(patient)
-        broken = broken and model_probes.first_not_finite(patient)
+        failed.start(failed.recipe.init)
+        first, samples = model_probes.spread(failed), model_probes.samples_in_training(failed)
+        reads = model_probes.decoder_reads(failed)
+        broken = model_probes.first_not_finite(failed)
+        blocked = gradient_flow.blocked_parameters(failed)
+        cut = bool(blocked) and bool(gradient_flow.cut_off(failed, blocked))
+        failed.start("rescaled")
+        second = model_probes.spread(failed)
+        broken = broken and model_probes.first_not_finite(failed)
         if broken is not None:
             words = f"{broken}, before the first update and under two initialisations"
             found.insert(0, Finding("first output that is not finite", words, suspicious=True))
         if blocked:
-            layers = gradient_flow.layers_of(blocked, patient.model)
-            total = sum(1 for _ in patient.model.parameters())
+            layers = gradient_flow.layers_of(blocked, failed.model)
+            total = sum(1 for _ in failed.model.parameters())
             words = f"none in {layers} ({len(blocked)} of {total} parameters), under two initialisations"
             found.insert(0, Finding("gradient", words, suspicious=True))
         else:
             found.insert(0, Finding("gradient", "it reaches every parameter", suspicious=False))
-        wrong = tuple(deviations(patient))
-        planned = len(wrong) + len(list(variations(patient, samples)))
+        wrong = tuple(deviations(failed))
+        planned = len(wrong) + len(list(variations(failed, samples)))
         return cls(
-            patient=patient,
-            reruns=Reruns(patient, overfit, planned, on_control),
+            failed=failed,
+            reruns=Reruns(failed, overfit, planned, on_control),
             wrong=wrong,
             findings=tuple(f for f in found if f is not None),
             blocked=blocked,
@@ -114,24 +113,19 @@ class _Search:
         )
 
     def diagnosis(self) -> Diagnosis:
-        """Search in the documented order."""
+        """Return the diagnosis, in the order that `find_cause` documents."""
         for finding in self.findings:
             if finding.name == "contradictions" and finding.suspicious:
                 return self._named("data problem", finding.found, "Remove the pairs that contradict one another.")
-        more = longer(self.patient)
+        more = longer(self.failed)
         if more is not None:
             control = self.reruns.run(more, share=SHORT)
             if control is not None and control.mended:
-                return self._mended((more,), control)
-            self.always = (more,)  # in a few steps nothing else could mend it either
-        for change in self.wrong:
-            if change.cause == "initialisation" and self.blocked:
-                continue  # a random encoder without a gradient may do for 32 grids, and hides that it cannot learn
-            control = self._run(change)
-            if control is not None and control.mended:
-                return self._mended((change,), control)
+                return self._fixed((more,), control)
+            self.always = (more,)  # no other change could fix it in a few steps either
         return (
-            self._structural()
+            self._first_fix(self.wrong)
+            or self._structural()
             or self._most_helpful(self.wrong)
             or self._several()
             or self._varied()
@@ -142,52 +136,60 @@ class _Search:
     def _run(self, *changes: Change) -> Control | None:
         return self.reruns.run(*self.always, *changes)
 
+    def _first_fix(self, changes: tuple[Change, ...]) -> Diagnosis | None:
+        """Rerun with each change alone; return the diagnosis of the first one that fixes the run."""
+        for change in changes:
+            if change.cause == "initialisation" and self.blocked:
+                continue  # a random encoder without a gradient may fit 32 grids, and hides that it cannot learn
+            control = self._run(change)
+            if control is not None and control.mended:
+                return self._fixed((change,), control)
+        return None
+
     def _most_helpful(self, tried: tuple[Change, ...]) -> Diagnosis | None:
-        """The change that helped most, for as long as the run itself was: a shorter rerun may have ended too soon."""
+        """Rerun with the most helpful change for as many updates as the run: a shorter rerun may end too soon."""
         helped = max(tried, key=self._gain, default=None)
         if helped is None or self._gain(helped) < WORTH_MORE or self.always:
             return None
         control = self.reruns.run_on(helped)
-        return self._mended((helped,), control) if control is not None and control.mended else None
+        return self._fixed((helped,), control) if control is not None and control.mended else None
 
     def _varied(self) -> Diagnosis | None:
-        """Other settings than the default recipe's, one by one, and the best of them together with those put back."""
-        hidden = "initialisation" if self.blocked else None  # see `diagnosis`
-        tried = tuple(change for change in variations(self.patient, self.samples) if change.cause != hidden)
-        for change in tried:
-            control = self._run(change)
-            if control is not None and control.mended:
-                return self._mended((change,), control)
+        """Rerun with settings beside the default recipe's, one by one, then the best of them with all the defaults."""
+        tried = tuple(variations(self.failed, self.samples))
+        found = self._first_fix(tried)
+        if found is not None:
+            return found
         best = max(tried, key=self._gain, default=None)
         if best is not None and self.wrong and self._gain(best) >= WORTH_MORE:
             control = self._run(*self.wrong, best)
             if control is not None and control.mended:
-                return self._mended((best, *self.wrong), control)
+                return self._fixed((best, *self.wrong), control)
         return self._most_helpful(tried)
 
     def _structural(self) -> Diagnosis | None:
-        """What no setting can mend, for it is the model's own."""
+        """Return a cause in the model itself, which no setting can fix."""
         if self.broken is not None:
-            evidence = "the logits are not finite before the first update, 0 of two initialisations mend that"
+            evidence = "the logits are not finite before the first update, 0 of two initialisations fix that"
             return self._named("unknown", evidence, "Look for a division, a logarithm or a root there.", self.broken)
         squashed = next((f for f in self.findings if f.name == "logits" and f.suspicious and "?" in f.found), None)
         if squashed is not None:
             fix = "Return the logits as they are: the loss takes the softmax itself."
             return self._named("loss or weights wrong", f"of the logits, {squashed.found.rstrip('?')}", fix)
-        if len(self.patient.batch.grids) > 1 and not any(start.follows for start in self.starts):
+        if len(self.failed.batch.grids) > 1 and not any(start.follows for start in self.starts):
             ignored = self._latent_ignored()
             if ignored is not None:
                 return ignored
             if (self.starts[0].mu or 0.0) > SAME and self.blocked:
                 return self._no_gradient()
-            evidence = f"{len(self.patient.batch.grids)} inputs give 1 picture, under two initialisations as well"
+            evidence = f"{len(self.failed.batch.grids)} inputs give 1 picture, under two initialisations as well"
             return self._named("output collapse", evidence, "Let the output depend on the input.")
-        # what is frozen or not called may be meant so, and something else the cause
+        # a layer may be frozen or unused on purpose, and the cause another one
         return self._no_gradient() if self.cut else None
 
     def _no_gradient(self) -> Diagnosis | None:
-        """A good part of the model has no gradient under any initialisation; a table that is frozen is none."""
-        model, blocked = self.patient.model, self.blocked
+        """Return the cause if at least `GOOD_PART` of the parameters have no gradient under both initialisations."""
+        model, blocked = self.failed.model, self.blocked
         sizes = {name: p.numel() for name, p in model.named_parameters()}
         if sum(sizes[name] for name in blocked) < GOOD_PART * sum(sizes.values()):
             return None
@@ -198,7 +200,7 @@ class _Search:
         return self._named("no gradient", evidence, fix, gradient_flow.layers_of(blocked, model))
 
     def _latent_ignored(self) -> Diagnosis | None:
-        """mu tells the grids apart at the start, the logits do not, and it is not that the way from mu is cut."""
+        """Return the cause if mu differs between the grids at the start, the logits do not, and no gradient is cut."""
         start = self.starts[0]
         if start.mu is None or start.mu <= SAME or start.follows:
             return None
@@ -210,17 +212,22 @@ class _Search:
         return self._named("latent ignored", evidence, "Let the decoder read the z of each grid.")
 
     def _several(self) -> Diagnosis | None:
-        """Where no single setting mends it: the fewest that do together, found by taking each out of all of them.
+        """Return the fewest settings that fix the run together: each is taken out of all of them in turn.
 
-        What was measured to matter least is taken out first. The cause is the first of those without which the run
-        ends worst.
+        The setting with the smallest measured effect is taken out first. The cause is the first of those without which
+        the verdict is worst.
         """
         wrong = list(self.wrong)
         control = self._run(*wrong) if len(wrong) > 1 else None
         if control is None or not control.mended:
-            healthy = whole_recipe(self.patient)
-            control = self._run(healthy) if wrong else None
-            return self._recipe_mends(healthy, control) if control is not None and control.mended else None
+            recipe = whole_recipe(self.failed)
+            control = self._run(recipe) if wrong else None
+            if control is None or not control.mended:
+                return None
+            # the recipe as a whole fixes it, its settings alone do not: the cause is the most helpful one
+            helped = max(wrong, key=self._gain)
+            cause = helped.cause if self._gain(helped) >= HELPED else recipe.cause
+            return replace(self._fixed((recipe,), control), cause=cause)
         needed, lost = wrong, dict.fromkeys((change.name for change in wrong), "LEARNING")
         for change in reversed(wrong):
             fewer = [c for c in needed if c is not change]
@@ -230,52 +237,46 @@ class _Search:
             elif without is not None:
                 lost[change.name] = without.verdict
         first = next((c for c in needed if lost[c.name] != "LEARNING"), needed[0])
-        return self._mended((first, *(c for c in needed if c is not first)), control)
-
-    def _recipe_mends(self, healthy: Change, control: Control) -> Diagnosis:
-        """The default recipe as a whole mends it, what was told apart does not: the cause is what helped most."""
-        helped = max(self.wrong, key=self._gain)
-        cause = helped.cause if self._gain(helped) >= HELPED else healthy.cause
-        return replace(self._mended((healthy,), control), cause=cause)
+        return self._fixed((first, *(c for c in needed if c is not first)), control)
 
     def _gain(self, change: Change) -> float:
-        """How far the change alone lifted the worst class; 0 where it was not tried."""
+        """Return how far the change alone raised the accuracy of the worst class; 0 without a rerun."""
         control = self.reruns.known(*self.always, change)
-        return 0.0 if control is None else control.worst_class - self.patient.result.accuracies.worst
+        return 0.0 if control is None else control.worst_class - self.failed.result.accuracies.worst
 
     def _left_over(self) -> Diagnosis:
-        """Nothing mended it."""
+        """Return the most likely cause if no rerun fixed the run."""
         ignored = self._latent_ignored()
         if ignored is not None:
             return ignored
-        result, target = self.patient.result, self.patient.recipe.target
+        result, target = self.failed.result, self.failed.recipe.target
         faint = next((f for f in self.findings if f.name == "logits" and f.suspicious), None)
         if faint is not None:
-            fix = "Scale them up: all classes are as good as equally likely."
+            fix = "Scale them up: all classes are nearly equally likely."
             return self._named("loss or weights wrong", f"the logits go {faint.found}", fix)
         helped = max(self.wrong, key=self._gain, default=None)
         if helped is not None and self._gain(helped) >= HELPED:
             after = result.accuracies.worst + self._gain(helped)
             evidence = f"worst class {result.accuracies.worst:.3f} as it was, {after:.3f} with {helped.name}"
             return self._named(helped.cause, f"{evidence}, which helped most and does not suffice", helped.option)
-        alone = one_grid(self.patient)
+        alone = one_grid(self.failed)
         control = None if alone is None else self.reruns.run_last(*self.always, alone)
         if alone is not None and control is not None and not control.mended:
-            control = self.reruns.run_last(*self.always, alone, faster(self.patient))
+            control = self.reruns.run_last(*self.always, alone, faster(self.failed))
         if control is not None and control.mended and result.verdict != "DIVERGED":
             evidence = (
                 f"one grid alone reaches worst class {control.worst_class:.3f}, "
-                f"{len(self.patient.batch.grids)} grids {result.accuracies.worst:.3f}"
+                f"{len(self.failed.batch.grids)} grids {result.accuracies.worst:.3f}"
             )
             return self._named("too little capacity", evidence, "Widen the model, its latent first.")
         losses = [record.loss for record in result.history]
         before = losses[-1 - len(losses) // 4]
-        if before > 0 and losses[-1] < FALLING * before:
+        if before > 0 and losses[-1] < STILL_FALLING * before:
             evidence = f"the loss was {before:.4g} after three quarters of the steps and {losses[-1]:.4g} at their end"
-            return self._named("too few steps", evidence, f"--iterations {4 * self.patient.recipe.iterations}")
+            return self._named("too few steps", evidence, f"--iterations {4 * self.failed.recipe.iterations}")
         if result.verdict == "COLLAPSED":
-            evidence = f"skill {_number(result.skill)}, retrieval {_number(result.retrieval)}; no control mended it"
-            return self._named("output collapse", evidence, None)
+            skill, retrieval = three_decimals(result.skill), three_decimals(result.retrieval)
+            return self._named("output collapse", f"skill {skill}, retrieval {retrieval}; no control fixed it", None)
         if control is not None and result.verdict == "LEARNING":
             evidence = f"one grid alone reaches worst class {control.worst_class:.3f}, {target:g} is needed"
             return self._named("too little capacity", evidence, "Widen the model, its last layers first.")
@@ -284,14 +285,14 @@ class _Search:
 
     def _best(self) -> float:
         found = [c.worst_class for c in self.reruns.controls if not c.name.startswith("one grid")]
-        return max(found, default=self.patient.result.accuracies.worst)
+        return max(found, default=self.failed.result.accuracies.worst)
 
-    def _mended(self, changes: tuple[Change, ...], control: Control) -> Diagnosis:
-        """The changes mended it; the first names the cause."""
-        result = self.patient.result
+    def _fixed(self, changes: tuple[Change, ...], control: Control) -> Diagnosis:
+        """Return the diagnosis of changes that fixed the run; the first one names the cause."""
+        result = self.failed.result
         before, after = result.accuracies.worst, control.worst_class
         name = "worst class"
-        if before >= self.patient.recipe.target and result.skill is not None and control.skill is not None:
+        if before >= self.failed.recipe.target and result.skill is not None and control.skill is not None:
             name, before, after = "skill", result.skill, control.skill
         evidence = f"{name} {before:.3f} as it was, {after:.3f} after {control.updates} updates with {control.name}"
         return self._named(changes[0].cause, evidence, control.option)
@@ -300,7 +301,3 @@ class _Search:
         return Diagnosis(
             cause, where, evidence, fix, self.findings, tuple(self.reruns.controls), tuple(self.reruns.skipped)
         )
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""Whether the inputs and targets of a batch can belong together."""
+"""Checks of the inputs and targets of a batch: contradictions, and targets in another order or place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..metrics.diagnosis import Finding
 from ..metrics.verdict import Evidence, memorised
 
 MOST = 0.5
-"""Share of the grids for which a rule must hold to be the rule."""
+"""Least share of the grids that must follow a rule."""
 
 Move = Callable[[Labels], Labels]
 _MOVES: dict[str, Move] = {
@@ -28,26 +28,26 @@ _MOVES: dict[str, Move] = {
 
 
 def contradiction_finding(batch: Batch, classes: int, ignore_index: int | None, target: float) -> Finding | None:
-    """How well any model can do where equal inputs have different targets; None where no inputs do.
+    """Return the best possible accuracies if equal inputs have different targets; None if they have not.
 
-    The best answer to equal inputs is, for each cell, the class that most of their targets hold. It is suspicious where
-    even that is not memorising.
+    The best answer to equal inputs is, for each cell, the most frequent class of their targets. The finding is
+    suspicious if this answer does not memorise the batch.
     """
     flat = batch.grids.reshape(len(batch.grids), -1)
     _, group = np.unique(flat, axis=0, return_inverse=True)
     group = group.reshape(-1)
     best = batch.targets.copy()
-    torn = 0
+    contradicted = 0
     for g in range(int(group.max()) + 1):
         rows = np.flatnonzero(group == g)
         wanted = batch.targets[rows]
         if (wanted == wanted[:1]).all():
             continue
-        torn += len(rows)
+        contradicted += len(rows)
         kept = np.ones(wanted.shape, dtype=bool) if ignore_index is None else wanted != ignore_index
         held = np.stack([((wanted == c) & kept).sum(axis=0) for c in range(classes)])
         best[rows] = held.argmax(axis=0)
-    if not torn:
+    if not contradicted:
         return None
     kept = np.ones(best.shape, dtype=bool) if ignore_index is None else batch.targets != ignore_index
     pairs = batch.targets[kept] * classes + best[kept]
@@ -55,20 +55,23 @@ def contradiction_finding(batch: Batch, classes: int, ignore_index: int | None, 
     skill = BaselineShares.from_targets(batch.targets, classes, ignore_index).skill(accuracies.pixel)
     evidence = Evidence(accuracies, skill, retrieval(best, batch.targets, ignore_index), len(best))
     words = (
-        f"{torn} of {len(best)} grids have equals with another target; the best answer to them reaches pixel accuracy "
-        f"{accuracies.pixel:.3f}, worst class {accuracies.worst:.3f}"
+        f"{contradicted} of {len(best)} grids have equals with another target; the best answer to them reaches "
+        f"pixel accuracy {accuracies.pixel:.3f}, worst class {accuracies.worst:.3f}"
     )
     return Finding("contradictions", words, suspicious=not memorised(evidence, target))
 
 
 def alignment_finding(batch: Batch, ignore_index: int | None) -> Finding | None:
-    """Whether the targets are the inputs in another order or place; None where they are the batch itself."""
+    """Return the rule by which the targets are the inputs in another order or place, or their agreement.
+
+    None if the targets are the batch itself. Suspicious if at least `MOST` of the grids follow one rule.
+    """
     if batch.other_targets is None:
         return None
     inputs, targets = batch.grids, batch.targets
     cells = len(inputs[0].reshape(-1))
     kept = np.ones(targets.shape, dtype=bool) if ignore_index is None else targets != ignore_index
-    own = _agreement(inputs, targets, kept)
+    own = float((inputs == targets)[kept].mean())
     flat = [grid.tobytes() for grid in inputs]
     elsewhere = [t.tobytes() != flat[i] and t.tobytes() in flat for i, t in enumerate(targets)]
     if np.mean(elsewhere) >= MOST:
@@ -84,7 +87,3 @@ def alignment_finding(batch: Batch, ignore_index: int | None) -> Finding | None:
             words = f"{int((whole & different).sum())} of {len(targets)} targets are their input {name}"
             return Finding("inputs and targets", words, suspicious=True)
     return Finding("inputs and targets", f"they agree in {100 * own:.1f} % of the cells", suspicious=False)
-
-
-def _agreement(inputs: Labels, targets: Labels, kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> float:
-    return float((inputs == targets)[kept].mean())

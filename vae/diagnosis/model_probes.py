@@ -1,8 +1,8 @@
-"""What is measured on the failed model itself: its latent, its units, the classes and the pairs of the batch."""
+"""Probes of a failed model without training: its latent, its units and its logits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,53 +10,46 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..metrics.accuracy import Labels
 from ..metrics.diagnosis import Finding
 from ..model.beta_vae import MU_LIMIT, BetaVAE
 from ..model.state import evaluating
 from .failed_run import FailedRun
 
 SAME = 1e-6
-"""Logits that differ by less than this share of their size are the same."""
+"""Logits are equal if they differ by less than this share of their size."""
 TRACE = 1e-3
-"""Logits that follow mu by less than this are fed something else."""
+"""Logits that vary less than this share of what mu varies do not depend on mu."""
 SUM_TO_1 = 1e-4
 FAINT = 1e-2
-"""Logits of this size tell nothing apart: every class has the same probability."""
+"""Logits of this size give every class nearly the same probability."""
 SATURATED = 0.5
 DEAD = 0.5
-"""Shares of units from which on they are suspicious."""
+"""Shares of units that are suspicious, or more."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How much differs from grid to grid: root mean square of the deviation from the batch mean, over that of all."""
+    """Variation from grid to grid: root mean square of the deviation from the batch mean, divided by that of all."""
 
     mu: float | None
-    """None where the model gives no mu."""
+    """None if the model gives no mu."""
     logits: float
 
     @property
     def follows(self) -> bool:
-        """The logits differ from grid to grid, and not just by a trace of what mu does."""
-        return not self.logits <= max(SAME, TRACE * (self.mu or 0.0))  # what is not a number shows nothing
+        """True if the logits differ from grid to grid by more than a trace of the variation of mu."""
+        return not self.logits <= max(SAME, TRACE * (self.mu or 0.0))  # logits that are nan show nothing
 
 
-def spread(patient: FailedRun) -> Spread:
-    """How far mu and the logits of the model as it is tell the grids of the batch apart."""
-    with evaluating(patient.model), torch.no_grad():
-        logits, mu, _ = patient.adapter.outputs(patient.model, patient.inputs())
+def spread(failed: FailedRun) -> Spread:
+    """Return the variation of mu and of the logits over the grids of the batch."""
+    logits, mu = _outputs(failed)
     return Spread(None if mu is None else _relative_spread(mu), _relative_spread(logits))
 
 
-def _relative_spread(values: Tensor) -> float:
-    values = values.double()
-    return float((values - values.mean(dim=0)).square().mean().sqrt() / values.square().mean().sqrt().clamp_min(1e-300))
-
-
-def latent_finding(patient: FailedRun) -> Finding | None:
-    """What zeroing z and shuffling it across the batch does to the reconstruction; None where no latent can be set."""
-    changed = latent_use(patient)
+def latent_finding(failed: FailedRun) -> Finding | None:
+    """Return the effect of zeroing and shuffling z on the reconstruction; None if z cannot be set."""
+    changed = latent_use(failed)
     if changed is None:
         return None
     zeroed, shuffled = changed
@@ -64,78 +57,68 @@ def latent_finding(patient: FailedRun) -> Finding | None:
     return Finding("use of the latent", words, suspicious=shuffled == 0)
 
 
-def latent_use(patient: FailedRun) -> tuple[float, float] | None:
-    """Share of predicted cells that change when z = mu is zeroed, and when it is shuffled across the batch.
+def latent_use(failed: FailedRun) -> tuple[float, float] | None:
+    """Return the shares of predicted cells that change if z = mu is zeroed, and if z is shuffled across the batch.
 
-    For a model with `decode`, which gives the logits of z = mu back; None for others, and for a batch of one.
+    None if the model has no `decode` that maps mu to its logits, and for a batch of one grid.
     """
-    decode = getattr(patient.model, "decode", None)
-    if not callable(decode) or not patient.adapter.gives.latent or len(patient.batch.grids) < 2:
+    logits, mu = _outputs(failed)
+    if mu is None or len(logits) < 2:
         return None
-    with evaluating(patient.model), torch.no_grad():
-        logits, mu, _ = patient.adapter.outputs(patient.model, patient.inputs())
-        assert mu is not None  # the form has a latent
-        try:
-            tries = [decode(z) for z in (mu, torch.zeros_like(mu), mu.roll(1, dims=0))]
-        except Exception:  # a `decode` that takes something else than z may raise anything, and shows nothing
-            return None
-    if not all(isinstance(t, Tensor) and t.shape == logits.shape for t in tries):
+    tries = [_decoded(failed, z) for z in (mu, torch.zeros_like(mu), mu.roll(1, dims=0))]
+    found = [t for t in tries if t is not None and t.shape == logits.shape]
+    if len(found) < len(tries):
         return None
-    if not torch.allclose(tries[0], logits, rtol=1e-4, atol=1e-4 * float(logits.abs().max())):
+    if not torch.allclose(found[0], logits, rtol=1e-4, atol=1e-4 * float(logits.abs().max())):
         return None
-    # logits, not their argmax: before the first step one class may win everywhere whatever z is
-    moved = [(t - logits).abs().amax(dim=1) > SAME * logits.abs().max() for t in tries[1:]]
-    guesses = logits.argmax(dim=1)
-    return tuple(  # type: ignore[return-value]
-        float((t.argmax(dim=1) != guesses).float().mean()) if bool(m.any()) else 0.0
-        for t, m in zip(tries[1:], moved, strict=True)
-    )
+
+    def changed(other: Tensor) -> float:
+        # logits, not their argmax: before the first step one class may win everywhere for any z
+        if not bool(((other - logits).abs().amax(dim=1) > SAME * logits.abs().max()).any()):
+            return 0.0
+        return float((other.argmax(dim=1) != logits.argmax(dim=1)).float().mean())
+
+    return changed(found[1]), changed(found[2])
 
 
-def decoder_reads(patient: FailedRun) -> bool | None:
-    """True where `decode` gives other logits for other z; None for a model without a latent or without `decode`."""
-    decode = getattr(patient.model, "decode", None)
-    if not callable(decode) or not patient.adapter.gives.latent:
+def decoder_reads(failed: FailedRun) -> bool | None:
+    """Return True if `decode` gives different logits for different z; None if z cannot be set."""
+    _, mu = _outputs(failed)
+    if mu is None or not callable(getattr(failed.model, "decode", None)):
         return None
-    with evaluating(patient.model), torch.no_grad():
-        _, mu, _ = patient.adapter.outputs(patient.model, patient.inputs())
-        assert mu is not None  # the form has a latent
-        try:
-            found = decode(torch.randn(mu.shape, generator=torch.Generator().manual_seed(0)).to(mu))
-        except Exception:  # a `decode` that takes something else than z may raise anything, and shows nothing
-            return None
-    return isinstance(found, Tensor) and _relative_spread(found) > SAME
+    logits = _decoded(failed, torch.randn(mu.shape, generator=torch.Generator().manual_seed(0)).to(mu))
+    return None if logits is None else _relative_spread(logits) > SAME
 
 
-def samples_in_training(patient: FailedRun) -> bool:
-    """True where the logits of one batch differ from call to call in training, but not in evaluation."""
+def samples_in_training(failed: FailedRun) -> bool:
+    """Return True if the logits of one batch differ from call to call in training mode, but not in evaluation mode."""
 
-    def twice() -> bool:
+    def differs() -> bool:
         with torch.no_grad():
-            first, second = (patient.adapter.outputs(patient.model, inputs)[0] for _ in range(2))
+            first, second = (failed.adapter.outputs(failed.model, inputs)[0] for _ in range(2))
         return not torch.equal(first, second)
 
-    inputs = patient.inputs()
-    with evaluating(patient.model):
-        if not twice():
-            patient.model.train()
-            return twice()
+    inputs = failed.inputs()
+    with evaluating(failed.model):
+        if not differs():
+            failed.model.train()
+            return differs()
     return False
 
 
-def saturation_finding(patient: FailedRun) -> Finding | None:
-    """How much of mu stands at its limits, where our own network clamps it."""
-    if not isinstance(patient.model, BetaVAE):
+def saturation_finding(failed: FailedRun) -> Finding | None:
+    """Return the share of mu at the limits of the built-in network; None for other models."""
+    if not isinstance(failed.model, BetaVAE):
         return None
-    with evaluating(patient.model), torch.no_grad():
-        mu, _ = patient.model.encode(patient.inputs())
+    _, mu = _outputs(failed)
+    assert mu is not None  # a BetaVAE gives it
     share = float((mu.abs() >= MU_LIMIT).float().mean())
     return Finding("saturated mu", f"{100 * share:.1f} % of mu is at its limit of {MU_LIMIT:g}", share > SATURATED)
 
 
-def logits_finding(patient: FailedRun) -> Finding:
-    """Whether the logits look like something else: probabilities, what a ReLU left, or next to nothing."""
-    logits = _logits(patient).double()
+def logits_finding(failed: FailedRun) -> Finding:
+    """Return the range of the logits; suspicious if they look like probabilities, ReLU outputs or nearly zero."""
+    logits = _outputs(failed)[0].double()
     name, size = "logits", float(logits.square().mean().sqrt())
     low, high = float(logits.min()), float(logits.max())
     if low >= 0 and bool(((logits.sum(dim=1) - 1).abs() < SUM_TO_1).all()):
@@ -148,67 +131,78 @@ def logits_finding(patient: FailedRun) -> Finding:
     return Finding(name, f"from {low:.3g} to {high:.3g}, root mean square {size:.2g}", size < FAINT)
 
 
-def dead_units_finding(patient: FailedRun) -> Finding | None:
-    """The layer with most units that no grid of the batch wakes; sees `nn.ReLU` modules."""
+def dead_units_finding(failed: FailedRun) -> Finding | None:
+    """Return the `nn.ReLU` layer with the largest share of units that are 0 for the whole batch; None without one."""
     counts: dict[str, tuple[int, int]] = {}
 
-    def look(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def count(_: nn.Module, __: Any, output: Tensor) -> None:
-            alive = (output > 0).flatten(2).any(dim=2) if output.dim() > 2 else output > 0
-            units = alive.any(dim=0)
-            counts[name] = (int((~units).sum()), units.numel())
+    def count(name: str, output: Tensor) -> None:
+        alive = (output > 0).flatten(2).any(dim=2) if output.dim() > 2 else output > 0
+        units = alive.any(dim=0)
+        counts[name] = (int((~units).sum()), units.numel())
 
-        return count
-
-    hooks = [m.register_forward_hook(look(n)) for n, m in patient.model.named_modules() if isinstance(m, nn.ReLU)]
-    try:
-        _logits(patient)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    logits_with_hooks(failed, ((n, m) for n, m in failed.model.named_modules() if isinstance(m, nn.ReLU)), count)
     if not counts:
         return None
-    layer, (dead, of) = max(counts.items(), key=lambda item: item[1][0] / item[1][1])
-    return Finding("dead units", f"{dead} of {of} units of {layer} answer no grid of the batch", dead / of > DEAD)
+    layer, (dead, units) = max(counts.items(), key=lambda item: item[1][0] / item[1][1])
+    return Finding("dead units", f"{dead} of {units} units of {layer} answer no grid of the batch", dead / units > DEAD)
 
 
-def first_not_finite(patient: FailedRun) -> str | None:
-    """The first layer, in the order of the calls, whose output on the batch is not finite; None where all is."""
+def first_not_finite(failed: FailedRun) -> str | None:
+    """Return the first called layer whose output on the batch is not finite; None if the logits are finite."""
     found: list[str] = []
 
-    def look(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def check(_: nn.Module, __: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
-                found.append(name)
+    def check(name: str, output: Any) -> None:
+        if isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
+            found.append(name)
 
-        return check
-
-    leaves = [(n, m) for n, m in patient.model.named_modules() if not any(m.children())]
-    hooks = [m.register_forward_hook(look(n or type(m).__name__)) for n, m in leaves]
-    try:
-        logits = _logits(patient)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    leaves = ((n or type(m).__name__, m) for n, m in failed.model.named_modules() if not any(m.children()))
+    logits = logits_with_hooks(failed, leaves, check)
     if bool(torch.isfinite(logits).all()):
-        return None  # a mask may be infinite on the way
+        return None  # a mask inside the model may be infinite
     return found[0] if found else "forward"
 
 
-def predictions(patient: FailedRun) -> Labels:
-    """(B, H, W), what the model as it is answers."""
-    return _logits(patient).argmax(dim=1).cpu().numpy()
-
-
-def absent_finding(patient: FailedRun) -> Finding:
-    """Which classes the targets of the batch do not hold."""
-    counts = patient.batch.counts(patient.adapter.classes, patient.ignore_index)
+def absent_finding(failed: FailedRun) -> Finding:
+    """Return the classes that the targets of the batch do not hold."""
+    counts = failed.batch.counts(failed.adapter.classes, failed.ignore_index)
     absent = np.flatnonzero(counts == 0)
     held = f"{len(counts) - len(absent)} of {len(counts)} classes"
     words = f"{held} occur" + (f"; not class {', '.join(map(str, absent[:10].tolist()))}" if absent.size else "")
     return Finding("classes in the batch", words, suspicious=False)
 
 
-def _logits(patient: FailedRun) -> Tensor:
-    with evaluating(patient.model), torch.no_grad():
-        return patient.adapter.outputs(patient.model, patient.inputs())[0]
+def logits_with_hooks(
+    failed: FailedRun, modules: Iterable[tuple[str, nn.Module]], hook: Callable[[str, Any], None]
+) -> Tensor:
+    """Return the logits of the batch; `hook` gets the name and the output of each of the modules that is called."""
+    hooks = [m.register_forward_hook(lambda *call, name=name: hook(name, call[2])) for name, m in modules]
+    try:
+        return _outputs(failed)[0]
+    finally:
+        for registered in hooks:
+            registered.remove()
+
+
+def _outputs(failed: FailedRun) -> tuple[Tensor, Tensor | None]:
+    """Return logits and mu of the batch in evaluation mode."""
+    with evaluating(failed.model), torch.no_grad():
+        logits, mu, _ = failed.adapter.outputs(failed.model, failed.inputs())
+    return logits, mu
+
+
+def _decoded(failed: FailedRun, z: Tensor) -> Tensor | None:
+    """Return the logits of `model.decode(z)`; None if the model has no such method, or it fails."""
+    decode = getattr(failed.model, "decode", None)
+    if not callable(decode):
+        return None
+    with evaluating(failed.model), torch.no_grad():
+        try:
+            found = decode(z)
+        except Exception:  # a user's `decode` with other arguments may raise anything
+            return None
+    return found if isinstance(found, Tensor) else None
+
+
+def _relative_spread(values: Tensor) -> float:
+    values = values.double()
+    return float((values - values.mean(dim=0)).square().mean().sqrt() / values.square().mean().sqrt().clamp_min(1e-300))

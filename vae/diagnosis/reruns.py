@@ -1,4 +1,4 @@
-"""The failed run again with something changed, within a budget of updates."""
+"""Reruns of the failed run with changes, within a budget of updates."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 TIMES = 4.5
-"""All controls together make at most so many times the updates of the check itself, if that was not a short one. With
-what is measured beside them, a check and its diagnosis stay below six checks."""
+"""Updates of all reruns together, in multiples of the check's updates. With the probes a check and its diagnosis then
+take less time than six checks."""
 SHORT = 200
-"""The budget of a shorter check is that of one of so many updates."""
+"""A check with fewer updates has the budget of one with this number."""
 LEAST = 40
-"""Fewer updates say nothing: the default recipe needs some 20 to 60."""
+"""Least updates of a rerun: the default recipe needs 20 to 60."""
 OVERHEAD = 10
-"""What a rerun costs beside its updates, in updates: initialisation, preflight, the last look."""
+"""Cost of initialisation, preflight and final measurement of a rerun, in updates."""
 RESERVED = 2
-"""Shares of the budget that are kept for the reruns on one grid, which come last and are cheap."""
+"""Shares of the budget for the reruns on one grid, which come last and are cheap."""
 
 Overfit = Callable[..., OverfitResult]
 OnControl = Callable[[str, Record], None]
@@ -42,7 +42,7 @@ def _key(changes: tuple[Change, ...]) -> tuple[str, ...]:
 
 
 class _AsEvaluated(nn.Module):
-    """A model that learns in the mode of evaluation."""
+    """A model that stays in evaluation mode during training."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -59,42 +59,42 @@ class _AsEvaluated(nn.Module):
 
 @dataclass
 class Reruns:
-    """Runs changes, and remembers what came of them and what the budget did not reach."""
+    """Reruns with changes: their results, and the changes that the budget did not allow."""
 
-    patient: FailedRun
+    failed: FailedRun
     overfit: Overfit
     planned: int
-    """How many changes there may be; each has an equal share of the budget."""
+    """Largest number of changes. Each has an equal share of the budget."""
     on_control: OnControl | None = None
     controls: list[Control] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        left = int(TIMES * max(self.patient.recipe.iterations, SHORT))
+        left = int(TIMES * max(self.failed.recipe.iterations, SHORT))
         self._share = max(LEAST, left // (max(self.planned, 1) + RESERVED))
-        self._kept = RESERVED * self._share
-        self._left = left - self._kept
+        self._reserved = RESERVED * self._share
+        self._left = left - self._reserved
         self._known: dict[tuple[str, ...], Control] = {}
 
     def known(self, *changes: Change) -> Control | None:
-        """How the changes ran together; None where they have not."""
+        """Return the result of these changes together; None if they were not run."""
         return self._known.get(_key(changes))
 
     def run_last(self, *changes: Change) -> Control | None:
-        """As `run`, with what was kept of the budget as well."""
-        self._left, self._kept = self._left + self._kept, 0
+        """Run the changes with the reserved budget too."""
+        self._left, self._reserved = self._left + self._reserved, 0
         return self.run(*changes)
 
     def run_on(self, *changes: Change) -> Control | None:
-        """Run changes, which a shorter rerun has shown to help, for as long as the run itself was."""
+        """Run changes for as many updates as the failed run, after a shorter rerun has shown that they help."""
         shorter = self._known.pop(_key(changes), None)
-        control = self.run(*changes, share=max(self._share, self.patient.recipe.iterations))
+        control = self.run(*changes, share=max(self._share, self.failed.recipe.iterations))
         if control is None and shorter is not None:
-            self._known[_key(changes)] = shorter  # what it showed stays true
+            self._known[_key(changes)] = shorter  # the shorter rerun stays valid
         return control
 
     def run(self, *changes: Change, share: int | None = None) -> Control | None:
-        """Run the changes together, or remember how they ran; None where the budget is spent or they cannot run."""
+        """Return the result of the changes together, cached; None if the budget is spent or they cannot run."""
         key = _key(changes)
         if key not in self._known:
             control = self._run(changes, share or self._share)
@@ -106,19 +106,19 @@ class Reruns:
         return self._known[key]
 
     def _run(self, changes: tuple[Change, ...], share: int) -> Control | None:
-        patient, name = self.patient, ", ".join(change.name for change in changes)
-        knobs = {name: value for change in changes for name, value in change.knobs.items()}
-        recipe = replace(patient.recipe, **knobs)
+        failed, name = self.failed, ", ".join(change.name for change in changes)
+        settings = {name: value for change in changes for name, value in change.settings.items()}
+        recipe = replace(failed.recipe, **settings)
         overhead = OVERHEAD + (len(RATES) * STEPS if recipe.lr == "auto" else 0)
         limit = min(recipe.iterations, share, self._left)
         if limit < min(LEAST, recipe.iterations):
             return None
-        patient.before.restore(patient.model)
-        model: nn.Module = patient.model
+        failed.before.restore(failed.model)
+        model: nn.Module = failed.model
         latent = next((change.latent_dim for change in changes if change.latent_dim is not None), None)
         if latent is not None:
-            assert isinstance(model, BetaVAE)  # the only one whose latent can be made larger
-            model = BetaVAE(model.num_classes, model.height, model.width, latent).to(patient.device)
+            assert isinstance(model, BetaVAE)  # the only model whose latent can be made larger
+            model = BetaVAE(model.num_classes, model.height, model.width, latent).to(failed.device)
             recipe = replace(recipe, init=recipe.init or "default")
         if any(change.as_evaluated for change in changes):
             model = _AsEvaluated(model)
@@ -128,26 +128,26 @@ class Reruns:
             try:
                 if self.on_control is not None:
                     self.on_control(name, record)
-            except Exception as error:  # the caller's own, not the model's: it goes on to the caller
+            except Exception as error:  # an error of the caller, not of the model, must reach the caller
                 raised.append(error)
                 raise
 
         try:
             result = self.overfit(
                 model,
-                next((change.batch for change in changes if change.batch is not None), patient.batch),
-                classes=patient.adapter.classes,
-                weights=next((change.weights for change in changes if change.weights is not None), patient.weights),
+                next((change.batch for change in changes if change.batch is not None), failed.batch),
+                classes=failed.adapter.classes,
+                weights=next((change.weights for change in changes if change.weights is not None), failed.weights),
                 recipe=replace(recipe, iterations=limit, stop_when="target"),
-                ignore_index=patient.ignore_index,
-                seed=patient.seed,
-                backend=patient.backend,
+                ignore_index=failed.ignore_index,
+                seed=failed.seed,
+                backend=failed.backend,
                 on_step=on_step,
             )
-        except Exception as error:  # a model of one's own may raise anything; the run itself must not be lost by it
-            if raised or (patient.adapter.ours and not isinstance(error, RunError)):
+        except Exception as error:  # a user's model may raise anything; the failed run must keep its result
+            if raised or (failed.adapter.ours and not isinstance(error, RunError)):
                 raise
-            _log.warning(f"the rerun with {name} could not be made: {error}")
+            _log.warning(f"the rerun with {name} failed: {error}")
             return None
         self._left -= result.iterations + overhead
         return Control(

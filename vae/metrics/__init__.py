@@ -1,1 +1,1 @@
-"""Accuracies, skill, retrieval, the verdict, and the advice that follows from them."""
+"""Accuracies, skill, retrieval, the verdict, and the advice after a failed run."""

@@ -1,4 +1,4 @@
-"""What is measured of a reconstruction: accuracies, the shares that need no input, skill and retrieval."""
+"""Metrics of a reconstruction: accuracies, baseline shares, skill and retrieval."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Accuracies:
-    """What confusion counts (C, C) say; shares in 0..1."""
+    """Accuracies from confusion counts (C, C); shares in 0..1."""
 
     pixel: float
     classes: tuple[float | None, ...]
-    """Recall of each class; None for a class that the targets do not hold, which must not count as 0."""
+    """Recall of each class; None for a class that is absent from the targets, which must not count as 0."""
     macro: float
     worst: float
     worst_class: int
     predicted: NDArray[np.int64]
-    """(C,), cells predicted as each class."""
+    """(C,) cells predicted as each class."""
 
     @classmethod
     def from_confusion(cls, counts: NDArray[np.int64]) -> Accuracies:
-        """Take them from counts, row = target, column = prediction; at least one cell must have been counted."""
+        """Return the accuracies of counts (C, C) with row = target, column = prediction, and at least one cell."""
         held = counts.sum(axis=1)
         present = held > 0
         recall = counts.diagonal()[present] / held[present]
@@ -43,47 +43,47 @@ class Accuracies:
 
     @property
     def exact(self) -> bool:
-        """Every cell is right."""
+        """True if every cell is right."""
         return self.pixel == 1.0
 
 
 @dataclass(frozen=True)
 class BaselineShares:
-    """What answers that do not look at the input score on targets (B, H, W)."""
+    """Accuracies of answers that ignore the input, on targets (B, H, W)."""
 
     background: float
-    """For each cell position, the batch's most frequent class."""
+    """Accuracy of the most frequent class of the batch at each cell position."""
     majority: float
-    """The batch's most frequent class everywhere."""
+    """Accuracy of the most frequent class of the batch everywhere."""
     cells: int
-    """How many cells count."""
+    """Number of cells that are not ignored."""
 
     @classmethod
     def from_targets(cls, targets: Labels, num_classes: int, ignore_index: int | None) -> BaselineShares:
-        """Take them from the targets; at least one cell must not be ignored."""
+        """Return the shares of targets with at least one cell that is not ignored."""
         kept = _kept(targets, ignore_index)
         return cls.from_position_counts(np.stack([((targets == c) & kept).sum(axis=0) for c in range(num_classes)]))
 
     @classmethod
     def from_position_counts(cls, held: NDArray[np.int64]) -> BaselineShares:
-        """Take them from (C, H, W), how many grids hold class c at a position; at least one must."""
+        """Return the shares of counts (C, H, W): the grids that hold class c at a position, at least one in all."""
         total = int(held.sum())
         return cls(int(held.max(axis=0).sum()) / total, int(held.sum(axis=(1, 2)).max()) / total, total)
 
     def skill(self, pixel_accuracy: float) -> float | None:
-        """(accuracy - background share) / (1 - background share); None where one picture answers every grid."""
+        """Return (accuracy - background share) / (1 - background share); None if the background share is 1."""
         if self.background == 1.0:
             return None
-        # in whole cells: a skill of 3/4, as of 20 right and 17 background in 21, would else be rounded below 0.75
+        # in whole cells: 20 right and 17 background of 21 cells must give 0.75, and floats round it below
         background, right = round(self.background * self.cells), round(pixel_accuracy * self.cells)
         return (right - background) / (self.cells - background)
 
 
 def retrieval(predictions: Labels, targets: Labels, ignore_index: int | None) -> float | None:
-    """Share of predictions (B, H, W) that agree in more cells with their own target than with any other.
+    """Return the share of predictions (B, H, W) that agree in more cells with their own target than with any other.
 
-    Only cells that are not ignored are compared, in the own target and in the other: what a model puts into a cell that
-    its own target ignores says nothing. Targets equal there count as own. None for a batch of one.
+    Cells that the own or the other target ignores are left out. Targets that are equal in the cells of the own target
+    count as own. None for a batch of one grid.
     """
     size = targets.shape[0]
     if size < 2:
@@ -100,7 +100,7 @@ def retrieval(predictions: Labels, targets: Labels, ignore_index: int | None) ->
 
 
 def distinct(pictures: Labels) -> int:
-    """How many different pictures (B, H, W) there are."""
+    """Return the number of different pictures in (B, H, W)."""
     return len(np.unique(pictures.reshape(pictures.shape[0], -1), axis=0))
 
 

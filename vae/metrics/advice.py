@@ -1,199 +1,122 @@
-"""What to try next after a run that did not memorise: one line of why, and one option to paste."""
+"""Advice after a run that did not memorise: one line with a reason and one option to paste."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..recipe import DEFAULT_LR, Recipe
 
 STRONG_BETA = 0.1
-"""On the scale of the evidence lower bound; up to this beta the recipe memorised (measured on ARC-AGI-1 and 2)."""
+"""On the scale of the evidence lower bound. Up to this beta the recipe memorises (measured on ARC-AGI-1 and 2)."""
 LARGE_GAMMA = 10.0
 SMALL_CLIP = 1e-4
-"""Clipped to this, Adam's gradients come near its epsilon; Muon's updates do not depend on their size."""
+"""Gradients clipped to this norm come near Adam's epsilon. Muon's updates do not depend on their size."""
 HIGH_RATE, LOW_RATE = 5.0, 1 / 8
-"""Times the recipe's own rate; the check works between them, and rarely outside."""
+"""Multiples of the recipe's rate. Between them the check works, outside rarely."""
 EVEN_RATIO = 1.01
 SMALL_LATENT = 8
 ENOUGH_STEPS = 200
-"""No run of the default recipe was seen to need a third of it (ARC-AGI-1, the embedded corpus and other sizes)."""
+"""Every measured run of the default recipe memorised within a third of these steps."""
 STILL_FALLING = 0.9
-"""A loss that fell below this share of itself over the last quarter of the steps was not done."""
+"""A run is unfinished if its loss fell below this share of itself in the last quarter of the steps."""
 LARGE_BATCH = 64
 
 
 @dataclass(frozen=True)
 class AdviceContext:
-    """What a run shows beside its last reconstruction."""
+    """Measurements of a run beside its last reconstruction."""
 
     cells: int = 0
     """Cells of a grid, H * W."""
     batch_size: int = 0
     latent_dim: int | None = None
-    """None where the model has no latent vector that is known."""
+    """None if the model has no known latent vector."""
     weight_ratio: float = float("inf")
     unweighted: int | None = None
-    """A class of the batch that is not learned and whose weight is 0; None where there is none."""
+    """A class of the batch that is not learned and has weight 0; None if there is none."""
     behind: int | None = None
-    """The worst class, where it misses the target while the pixel accuracy does not; None elsewhere."""
+    """The worst class, if it misses the target and the pixel accuracy does not; else None."""
     weights_file: bool = False
     tail: float | None = None
-    """The loss at the end over the loss at three quarters of the steps; None for a run of a few steps."""
+    """Loss at the end divided by the loss after three quarters of the steps; None for a run of a few steps."""
 
 
-NO_CLUES = AdviceContext()
-
-Rule = Callable[[Recipe, AdviceContext], "str | None"]
+NO_CONTEXT = AdviceContext()
 
 
-def after_divergence(recipe: Recipe, clues: AdviceContext) -> str:
-    """The next step after a loss or a gradient that was not finite."""
-    return _first((_gamma, _huge_beta, _diverged), recipe, clues)
+def after_divergence(recipe: Recipe) -> str:
+    """Return the advice after a loss or a gradient that is not finite."""
+    beta = recipe.largest_beta
+    if recipe.gamma > LARGE_GAMMA:
+        return _lower_gamma(recipe)
+    if beta >= 1:
+        return f"The KL term (beta {beta:g}) may have grown too large: try {_no_beta(recipe)}."
+    return f"The step was too large for this loss: try --lr {min(recipe.rate / 4, DEFAULT_LR):g}."
 
 
-def after_failure(recipe: Recipe, clues: AdviceContext) -> str:
-    """The next step after a run that ended COLLAPSED or LEARNING: what was measured to matter most comes first."""
-    return _first(_RULES, recipe, clues)
+def after_failure(recipe: Recipe, context: AdviceContext) -> str:
+    """Return the advice after COLLAPSED or LEARNING: of the rules that apply, the one with the largest effect."""
+    return next(_rules(recipe, context))
 
 
-def _first(rules: Iterable[Rule], recipe: Recipe, clues: AdviceContext) -> str:
-    return next(found for rule in rules if (found := rule(recipe, clues)) is not None)
-
-
-def _unweighted(_: Recipe, clues: AdviceContext) -> str | None:
-    if clues.unweighted is None:
-        return None
-    instead = " instead of --weights-file" if clues.weights_file else ""
-    return f"The loss does not see class {clues.unweighted}, whose weight is 0: try --weights global{instead}."
-
-
-def _beta(recipe: Recipe, clues: AdviceContext) -> str | None:
-    beta = largest_beta(recipe)
+def _rules(recipe: Recipe, context: AdviceContext) -> Iterator[str]:
+    """Yield the advice of each rule that applies; rules with a larger measured effect come first."""
     per_cell = recipe.reduction == "mean"
-    if beta * (clues.cells if per_cell else 1) < STRONG_BETA:
-        return None
-    scale = f", {clues.cells} times stronger on a per-cell mean" if per_cell else ""
-    return f"The KL term (beta {beta:g}{scale}) works against memorising: try {_no_beta(recipe)}."
-
-
-def _huge_beta(recipe: Recipe, _: AdviceContext) -> str | None:
-    beta = largest_beta(recipe)
-    return f"The KL term (beta {beta:g}) may be what grew: try {_no_beta(recipe)}." if beta >= 1 else None
+    beta = recipe.largest_beta
+    if context.unweighted is not None:
+        instead = " instead of --weights-file" if context.weights_file else ""
+        yield f"The loss ignores class {context.unweighted}, whose weight is 0: try --weights global{instead}."
+    if beta * (context.cells if per_cell else 1) >= STRONG_BETA:
+        scale = f", {context.cells} times stronger on a per-cell mean" if per_cell else ""
+        yield f"The KL term (beta {beta:g}{scale}) works against memorising: try {_no_beta(recipe)}."
+    if recipe.gamma > LARGE_GAMMA:
+        yield _lower_gamma(recipe)
+    if recipe.optimiser == "adam" and 0 < recipe.clip < SMALL_CLIP:
+        yield f"The gradients are clipped to {recipe.clip:g}, which stops learning: try --clip {Recipe.clip:g}."
+    if recipe.rate > HIGH_RATE * DEFAULT_LR:
+        yield f"A rate of {recipe.rate:g} makes units die or overshoots: try --lr {DEFAULT_LR:g}."
+    if recipe.rate < LOW_RATE * DEFAULT_LR:
+        yield f"A rate of {recipe.rate:g} hardly changes the model: try --lr {DEFAULT_LR:g}."
+    if recipe.warmup > max(recipe.iterations, ENOUGH_STEPS) // 2:
+        yield f"The warm-up of the rate takes {recipe.warmup} steps, too many: try --warmup {Recipe.warmup}."
+    if recipe.init == "default":
+        yield "torch's own initialisation starts with hardly any signal from the input: try --init rescaled."
+    if recipe.resample:
+        yield "The batch is resampled, so a step misses a third of the grids: try --no-resample."
+    if recipe.z == "sample":
+        yield "z is sampled, so the decoder also fits noise: try --z mu."
+    if context.behind is not None and context.weight_ratio < EVEN_RATIO:
+        option = _other_weights(recipe, context)
+        if option is not None:
+            yield f"Class {context.behind} is behind, and every class has the same weight: try {option}."
+    if recipe.iterations < ENOUGH_STEPS:
+        yield f"{recipe.iterations} steps are few: try --iterations {Recipe.iterations}."
+    if context.latent_dim is not None and context.latent_dim < SMALL_LATENT:
+        few = f"{context.latent_dim} latent dimensions can hardly distinguish {context.batch_size} grids"
+        yield f"{few}: try --latent-dim 32."
+    if context.tail is not None and context.tail < STILL_FALLING:
+        fell = f"The loss fell by {100 * (1 - context.tail):.0f} % in the last quarter, so the run is not finished"
+        yield f"{fell}: try --iterations {4 * recipe.iterations}."
+    if context.batch_size > LARGE_BATCH:
+        yield f"{context.batch_size} grids may be more than the network can hold: try --batch-size 32."
+    yield f"The loss no longer falls, perhaps because units died early: try --lr {recipe.rate / 2:g}."
 
 
 def _no_beta(recipe: Recipe) -> str:
     return "--beta 0" if recipe.beta_ramp is None else "--beta-ramp 0,0,0"
 
 
-def _gamma(recipe: Recipe, _: AdviceContext) -> str | None:
-    if recipe.gamma <= LARGE_GAMMA:
-        return None
-    return f"gamma {recipe.gamma:g} takes the loss from every cell that is half right: try --gamma {Recipe.gamma:g}."
+def _lower_gamma(recipe: Recipe) -> str:
+    return f"gamma {recipe.gamma:g} removes the loss of every half-right cell: try --gamma {Recipe.gamma:g}."
 
 
-def _clip(recipe: Recipe, _: AdviceContext) -> str | None:
-    if recipe.optimiser != "adam" or not 0 < recipe.clip < SMALL_CLIP:
-        return None
-    return f"Gradients are clipped to {recipe.clip:g}, next to nothing: try --clip {Recipe.clip:g}."
-
-
-def _rate(recipe: Recipe, _: AdviceContext) -> str | None:
-    if recipe.rate > HIGH_RATE * DEFAULT_LR:
-        return f"A rate of {recipe.rate:g} kills units or overshoots: try --lr {DEFAULT_LR:g}."
-    if recipe.rate < LOW_RATE * DEFAULT_LR:
-        return f"A rate of {recipe.rate:g} hardly moves the model: try --lr {DEFAULT_LR:g}."
-    return None
-
-
-def _warmup(recipe: Recipe, _: AdviceContext) -> str | None:
-    if recipe.warmup <= max(recipe.iterations, ENOUGH_STEPS) // 2:
-        return None
-    return f"The rate was still warming up, over {recipe.warmup} steps: try --warmup {Recipe.warmup}."
-
-
-def _init(recipe: Recipe, _: AdviceContext) -> str | None:
-    if recipe.init != "default":
-        return None
-    return "torch's own initialisation starts with hardly any signal from the input: try --init rescaled."
-
-
-def _resample(recipe: Recipe, _: AdviceContext) -> str | None:
-    if not recipe.resample:
-        return None
-    return "The batch is resampled, so a step misses a third of the grids: try --no-resample."
-
-
-def _sampled_z(recipe: Recipe, _: AdviceContext) -> str | None:
-    return "z is sampled, so the decoder fits noise as well: try --z mu." if recipe.z == "sample" else None
-
-
-def _even_weights(recipe: Recipe, clues: AdviceContext) -> str | None:
-    if clues.behind is None or clues.weight_ratio >= EVEN_RATIO:
-        return None
-    why = f"Class {clues.behind} is behind where every class weighs the same"
-    if clues.weights_file:
-        return f"{why}: try --weights global instead of --weights-file."
+def _other_weights(recipe: Recipe, context: AdviceContext) -> str | None:
+    """Return the options that give uneven weights; None if the dataset's own counts are even."""
+    if context.weights_file:
+        return "--weights global instead of --weights-file"
     if recipe.weights != "global":
-        return f"{why}: try --weights global."
-    if recipe.scheme in ("none", "effective"):  # with which --smooth does nothing
-        return f"{why}: try --scheme sqrt_inverse."
-    # below that the dataset's own counts are even
-    return f"{why}: try --smooth {Recipe.smooth:g}." if recipe.smooth > Recipe.smooth else None
-
-
-def _short(recipe: Recipe, _: AdviceContext) -> str | None:
-    if recipe.iterations >= ENOUGH_STEPS:
-        return None
-    return f"{recipe.iterations} steps are few: try --iterations {Recipe.iterations}."
-
-
-def _latent(_: Recipe, clues: AdviceContext) -> str | None:
-    if clues.latent_dim is None or clues.latent_dim >= SMALL_LATENT:
-        return None
-    return f"{clues.latent_dim} latent dimensions hardly tell {clues.batch_size} grids apart: try --latent-dim 32."
-
-
-def _unfinished(recipe: Recipe, clues: AdviceContext) -> str | None:
-    if clues.tail is None or clues.tail >= STILL_FALLING:
-        return None
-    fell = f"{100 * (1 - clues.tail):.0f} %"
-    return f"The loss fell by {fell} in the last quarter, it is not done: try --iterations {4 * recipe.iterations}."
-
-
-def _large_batch(_: Recipe, clues: AdviceContext) -> str | None:
-    if clues.batch_size <= LARGE_BATCH:
-        return None
-    return f"{clues.batch_size} grids may be more than the network holds: try --batch-size 32."
-
-
-def _lower_rate(recipe: Recipe, _: AdviceContext) -> str:
-    return f"It has come to rest short of the goal, as units that die early make it: try --lr {recipe.rate / 2:g}."
-
-
-def _diverged(recipe: Recipe, _: AdviceContext) -> str:
-    return f"The step was too large for this loss: try --lr {min(recipe.rate / 4, DEFAULT_LR):g}."
-
-
-def largest_beta(recipe: Recipe) -> float:
-    """The largest beta of a run."""
-    return recipe.beta if recipe.beta_ramp is None else recipe.beta_ramp.maximum
-
-
-_RULES: tuple[Rule, ...] = (
-    _unweighted,
-    _beta,
-    _gamma,
-    _clip,
-    _rate,
-    _warmup,
-    _init,
-    _resample,
-    _sampled_z,
-    _even_weights,
-    _short,
-    _latent,
-    _unfinished,
-    _large_batch,
-    _lower_rate,
-)
+        return "--weights global"
+    if recipe.scheme in ("none", "effective"):  # --smooth has no effect on these two
+        return "--scheme sqrt_inverse"
+    return f"--smooth {Recipe.smooth:g}" if recipe.smooth > Recipe.smooth else None

@@ -1,4 +1,4 @@
-"""Why a run failed: the cause, two numbers that show it, and the change that mends it."""
+"""Diagnosis of a failed run: the cause, two numbers as evidence, and the change that fixes it."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ Cause = Literal[
 
 @dataclass(frozen=True)
 class Finding:
-    """Something measured on the failed model itself, without training."""
+    """Measurement of the failed model, without training."""
 
     name: str
-    """Such as `z shuffled across the batch`."""
+    """Such as `use of the latent`."""
     found: str
-    """What was measured, in words and numbers."""
+    """The measurement, as text with numbers."""
     suspicious: bool
-    """It may explain the failure."""
+    """True if it may explain the failure."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """The run again with one thing changed, from the same initial parameters."""
+    """Rerun of the failed run with one change, from the same initial parameters."""
 
     name: str
-    """What was changed, in words."""
+    """Name of the change."""
     option: str
-    """The change as an option to paste."""
+    """Command-line option of the change."""
     verdict: Verdict
     updates: int
     worst_class: float
@@ -51,36 +51,35 @@ class Control:
 
     @property
     def mended(self) -> bool:
-        """True where the run now memorises the batch."""
+        """True if the rerun memorises the batch."""
         return self.verdict == "MEMORISED"
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the controls say of a run that did not memorise its batch."""
+    """Cause of a run that did not memorise its batch, and the measurements and reruns that show it."""
 
     cause: Cause
     where: str | None
-    """The layer without a gradient, or what else the cause is about; None where the cause says all."""
+    """The layer of the cause, such as one without a gradient; None if the cause names no layer."""
     evidence: str
-    """Two numbers and what they are of: with what failed, and with what mended it."""
+    """Two numbers with their names: of the failed run, and of the rerun with the fix."""
     fix: str | None
-    """The change that mended it, as an option to paste; a sentence, where it is the model's own; None where none was
-    found."""
+    """The option that fixed the run, or a sentence if the model itself must change; None if no fix was found."""
     findings: tuple[Finding, ...] = ()
     controls: tuple[Control, ...] = ()
-    """In the order in which they ran."""
+    """Reruns in their order."""
     skipped: tuple[str, ...] = ()
-    """Controls that were not run: the budget of updates was spent, or they could not be made."""
+    """Changes without a rerun: the budget of updates was spent, or the rerun failed."""
 
     @property
     def advice(self) -> str:
-        """The fix as a sentence; where none was found, how to go on."""
+        """The fix as a sentence; without a fix, the next step."""
         if self.fix is None:
-            return "Nothing that was tried mended it: look at what is marked above, and try --batch-size 1."
+            return "No rerun fixed it: look at the marked measurements above, and try --batch-size 1."
         return f"Try {self.fix}." if self.fix.startswith("--") else self.fix
 
     def __str__(self) -> str:
-        """One line: cause and evidence."""
+        """Return one line: cause and evidence."""
         where = f" in {self.where}" if self.where else ""
         return f"{self.cause}{where}: {self.evidence}"

@@ -1,4 +1,4 @@
-"""What is concluded at the end of a run, and what to do next."""
+"""Verdict on a run: MEMORISED, LEARNING, COLLAPSED or DIVERGED, with its reason and the next step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ..recipe import Recipe
 from .accuracy import Accuracies
-from .advice import NO_CLUES, AdviceContext, after_divergence, after_failure
+from .advice import NO_CONTEXT, AdviceContext, after_divergence, after_failure
 
 Verdict = Literal["MEMORISED", "LEARNING", "COLLAPSED", "DIVERGED"]
 
@@ -23,16 +23,16 @@ ONE_CLASS = 0.99
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a verdict is made from: the reconstruction of the fixed batch with z = mu, at the end of the run."""
+    """Measurements that decide the verdict: those of the fixed batch with z = mu, at the end of the run."""
 
     accuracies: Accuracies
     skill: float | None
     retrieval: float | None
     batch_size: int
     diverged: str | None = None
-    """What was not finite, and when; None where all was."""
-    clues: AdviceContext = NO_CLUES
-    """What the advice is drawn from; the verdict does not look at it."""
+    """Names the value that is not finite, and its step; None if all values are finite."""
+    context: AdviceContext = NO_CONTEXT
+    """Further measurements for the advice; they do not change the verdict."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,17 @@ class Judgement:
 
     @property
     def passed(self) -> bool:
-        """True for MEMORISED alone."""
+        """True for the verdict MEMORISED."""
         return self.verdict == "MEMORISED"
 
 
 def judge(evidence: Evidence, recipe: Recipe) -> Judgement:
-    """Apply the rules in their order: DIVERGED, MEMORISED, COLLAPSED, LEARNING.
+    """Return the verdict by the first rule that applies: DIVERGED, MEMORISED, COLLAPSED, LEARNING.
 
-    Pixel accuracy alone decides nothing: where 93 % of the cells are background, an all-background model scores 93 %.
+    Pixel accuracy alone decides nothing: if 93 % of the cells are background, an all-background model scores 93 %.
     """
     if evidence.diverged is not None:
-        return Judgement("DIVERGED", evidence.diverged, after_divergence(recipe, evidence.clues))
+        return Judgement("DIVERGED", evidence.diverged, after_divergence(recipe))
     missing = _missing(evidence, recipe.target)
     if not missing:
         a = evidence.accuracies
@@ -66,17 +66,22 @@ def judge(evidence: Evidence, recipe: Recipe) -> Judgement:
         one = _one_class(evidence.accuracies)
         what = "one picture for all inputs, or as good as one" if one is None else f"class {one} for nearly every cell"
         reason = f"{what}: {_numbers(evidence)}"
-        return Judgement("COLLAPSED", reason, after_failure(recipe, evidence.clues), one)
-    return Judgement("LEARNING", "not there yet: " + "; ".join(missing), after_failure(recipe, evidence.clues))
+        return Judgement("COLLAPSED", reason, after_failure(recipe, evidence.context), one)
+    return Judgement("LEARNING", "not there yet: " + "; ".join(missing), after_failure(recipe, evidence.context))
+
+
+def three_decimals(value: float | None) -> str:
+    """Return the value with three decimals; `none` for None."""
+    return "none" if value is None else f"{value:.3f}"
 
 
 def memorised(evidence: Evidence, target: float) -> bool:
-    """True where every condition of MEMORISED holds."""
+    """Return True if every condition of MEMORISED holds."""
     return not _missing(evidence, target)
 
 
 def _missing(evidence: Evidence, target: float) -> list[str]:
-    """The conditions of MEMORISED that do not hold, in words."""
+    """Return the conditions of MEMORISED that do not hold, as text."""
     a = evidence.accuracies
     missing = []
     if a.worst < target:
@@ -100,15 +105,11 @@ def _collapsed(evidence: Evidence) -> bool:
 
 
 def _one_class(accuracies: Accuracies) -> int | None:
-    """The class that covers 99 % of the predictions, if one does."""
+    """Return the class that covers 99 % of the predictions; None if no class does."""
     predicted = accuracies.predicted
     top = int(np.argmax(predicted))
     return top if predicted[top] >= ONE_CLASS * predicted.sum() else None
 
 
 def _numbers(evidence: Evidence) -> str:
-    return f"skill {_number(evidence.skill)}, retrieval {_number(evidence.retrieval)}"
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
+    return f"skill {three_decimals(evidence.skill)}, retrieval {three_decimals(evidence.retrieval)}"

@@ -1,1 +1,1 @@
-"""What a run leaves on disk: the run folder and its pictures."""
+"""Pictures, charts and the page of a run."""

@@ -1,4 +1,4 @@
-"""Grids side by side as one picture, with the colours of the classes."""
+"""Contact sheet: many grids side by side in one picture."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..metrics.accuracy import Labels
 from .palette import palette
-from .reconstructions import FAINT, GAP, INK, PAGE, PAPER, RULE, coloured, draw_legend, enlarged, scale_of
+from .reconstructions import GAP, HEAD, PAGE, PAPER, RULE, coloured, draw_header, enlarged, scale_of
 
-HEAD = 92
-"""Pixels over the grids."""
 MOST_COLUMNS = 12
 
 
 @dataclass(frozen=True)
 class ContactSheet:
-    """Grids, and what is written over them."""
+    """Grids, and the text above them."""
 
     grids: Labels
     """(n, H, W), at least one."""
@@ -27,25 +25,21 @@ class ContactSheet:
     title: str
     line: str
     small: str
-    """A second line, less important."""
+    """Second line, in a smaller font."""
 
 
 def draw_contact_sheet(sheet: ContactSheet, out: Path) -> None:
-    """Write the picture as PNG to `out`; equal sheets give equal bytes."""
+    """Write the sheet as PNG to `out`; equal sheets give equal bytes."""
     count, height, width = sheet.grids.shape
     scale = scale_of(height, width)
     pitch_x, pitch_y = width * scale + GAP, height * scale + GAP
-    # near to a square, where there are many
+    # many grids make nearly a square
     wanted = max(8, round(np.sqrt(count * pitch_y / pitch_x)))
     columns = max(1, min(count, wanted, MOST_COLUMNS, PAGE // pitch_x))
     rows = -(-count // columns)
     page_w = max(columns * pitch_x + 3 * GAP, 640)
     image = Image.new("RGB", (page_w, HEAD + rows * pitch_y + GAP), PAPER)
-    draw = ImageDraw.Draw(image)
-    draw.text((2 * GAP, 8), sheet.title, fill=INK, font=ImageFont.load_default(22))
-    draw.text((2 * GAP, 38), sheet.line, fill=INK, font=ImageFont.load_default(14))
-    draw.text((2 * GAP, 60), sheet.small, fill=FAINT, font=ImageFont.load_default(12))
-    draw_legend(draw, palette(sheet.classes), page_w)
+    draw_header(ImageDraw.Draw(image), (sheet.title, sheet.line, sheet.small), palette(sheet.classes), page_w)
     colours = np.array(palette(sheet.classes), dtype=np.uint8)
     every = np.ones((height, width), bool)
     for place, grid in enumerate(sheet.grids):

@@ -1,4 +1,4 @@
-"""`reconstructions.png`: each grid as target, reconstruction and error."""
+"""`reconstructions.png`: target, reconstruction and error of each grid."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..fitting.result import OverfitResult
 from ..metrics.accuracy import Labels
+from ..metrics.verdict import three_decimals
 from .palette import Colour, palette
 
 if TYPE_CHECKING:
     from ..training.validation import Validation
 
-SHOWN = 32
-"""More grids than this make no picture to look at; those with most errors are shown."""
+MOST_GRIDS = 32
+"""Grids in the picture; of more, those with the most errors are drawn."""
 PANEL = 112
-"""Pixels that the longer side of a grid should have."""
+"""Pixels of the longer side of a grid, if its cells are then large enough."""
 LEGIBLE = 6
-"""Pixels that a cell should have even where the grid is then larger, up to `LARGEST`."""
+"""Least pixels of a cell, as long as the grid has at most `LARGEST`."""
 LARGEST = 240
 PAGE = 1500
 COLUMNS = 4
+HEAD = 92
+"""Pixels above the grids."""
 GAP = 6
 PAPER, INK, FAINT = (255, 255, 255), (32, 32, 32), (110, 110, 110)
 RULE, _FAINT_RULE = (70, 70, 70), (205, 205, 205)
@@ -36,7 +39,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Panels:
-    """Grids and their reconstructions, and what is written over and beside them."""
+    """Grids and their reconstructions, and the text above and beside them."""
 
     targets: Labels
     """(n, H, W), like the next."""
@@ -48,18 +51,17 @@ class Panels:
     title: str
     line: str
     all_drawn: str
-    """What is said of the grids where each of them is drawn."""
+    """Text that counts the grids, if all of them are drawn."""
 
     @classmethod
     def from_result(cls, result: OverfitResult) -> Panels:
-        """Those of the fixed batch."""
+        """Return the panels of the fixed batch."""
         accuracies, shares, batch = result.accuracies, result.shares, result.batch
-        skill = "none" if result.skill is None else f"{result.skill:.3f}"
         names = [f"grid {i}" for i in batch.indices] or [f"number {i}" for i in range(len(batch.grids))]
         line = (
             f"after {result.iterations} updates: pixel {accuracies.pixel:.4f}"
             f" (without looking at the input: {shares.background:.4f}),"
-            f" worst class {accuracies.worst:.4f}, skill {skill}"
+            f" worst class {accuracies.worst:.4f}, skill {three_decimals(result.skill)}"
         )
         return cls(
             batch.targets,
@@ -74,12 +76,12 @@ class Panels:
 
     @classmethod
     def from_validation(cls, found: Validation, classes: int, ignore_index: int | None, title: str) -> Panels:
-        """Those of a split that are kept to be drawn."""
-        skill = "none" if found.skill is None else f"{found.skill:.3f}"
+        """Return the panels of the validation grids that were kept for the picture."""
         line = (
             f"of all {found.grids:,} grids: pixel {found.accuracies.pixel:.4f}"
             f" (without looking at the input: {found.shares.background:.4f}),"
-            f" macro {found.accuracies.macro:.4f}, worst class {found.accuracies.worst:.4f}, skill {skill}"
+            f" macro {found.accuracies.macro:.4f}, worst class {found.accuracies.worst:.4f},"
+            f" skill {three_decimals(found.skill)}"
         )
         names = tuple(f"number {n}" for n in found.shown)
         drawn = f"{len(names)} of the {found.grids:,} grids, evenly spread"
@@ -87,13 +89,13 @@ class Panels:
 
 
 def draw_panels(panels: Panels, out: Path) -> None:
-    """Write the picture as PNG to `out`."""
+    """Write the panels as PNG to `out`."""
     targets, predictions = panels.targets, panels.predictions
     kept = np.ones(targets.shape, dtype=bool) if panels.ignore_index is None else targets != panels.ignore_index
     errors = ((targets != predictions) & kept).sum(axis=(1, 2))
     shown = np.arange(len(targets))
-    if len(targets) > SHOWN:
-        shown = np.sort(np.argsort(-errors, kind="stable")[:SHOWN])
+    if len(targets) > MOST_GRIDS:
+        shown = np.sort(np.argsort(-errors, kind="stable")[:MOST_GRIDS])
 
     height, width = targets.shape[1:]
     scale = scale_of(height, width)
@@ -101,17 +103,19 @@ def draw_panels(panels: Panels, out: Path) -> None:
     cell_w, cell_h = 3 * (panel_w + GAP) + 3 * GAP, panel_h + 20 + GAP
     columns = max(1, min(COLUMNS, len(shown), PAGE // cell_w))
     rows = -(-len(shown) // columns)
-    head = 92
     page_w = max(columns * cell_w + 2 * GAP, 640)
-    image = Image.new("RGB", (page_w, head + rows * cell_h + GAP), PAPER)
+    image = Image.new("RGB", (page_w, HEAD + rows * cell_h + GAP), PAPER)
     draw = ImageDraw.Draw(image)
-    _header(draw, panels, len(shown), page_w)
+    total = len(panels.targets)
+    which = panels.all_drawn if len(shown) == total else f"{len(shown)} of {total} grids, most errors first chosen"
+    small_line = f"{which}: target | reconstruction | error (red: wrong cell)"
+    draw_header(draw, (panels.title, panels.line, small_line), palette(panels.classes), page_w)
 
     colours = np.array(palette(panels.classes), dtype=np.uint8)
     small = ImageFont.load_default(12)
     for place, i in enumerate(shown.tolist()):
         x = 2 * GAP + (place % columns) * cell_w
-        y = head + (place // columns) * cell_h
+        y = HEAD + (place // columns) * cell_h
         draw.text((x, y), _caption(panels.names[i], int(errors[i])), fill=FAINT, font=small)
         pictures = (
             coloured(targets[i], kept[i], colours),
@@ -125,23 +129,20 @@ def draw_panels(panels: Panels, out: Path) -> None:
 
 
 def scale_of(height: int, width: int) -> int:
-    """Pixels that the side of a cell has."""
+    """Return the pixels of the side of a cell."""
     side = max(height, width)
     return max(PANEL // side, min(LEGIBLE, LARGEST // side), 1)
 
 
-def _header(draw: ImageDraw.ImageDraw, panels: Panels, shown: int, width: int) -> None:
-    draw.text((2 * GAP, 8), panels.title, fill=INK, font=ImageFont.load_default(22))
-    draw.text((2 * GAP, 38), panels.line, fill=INK, font=ImageFont.load_default(14))
-    total = len(panels.targets)
-    which = panels.all_drawn if shown == total else f"{shown} of {total} grids, most errors first chosen"
-    font = ImageFont.load_default(12)
-    draw.text((2 * GAP, 60), f"{which}: target | reconstruction | error (red: wrong cell)", fill=FAINT, font=font)
-    draw_legend(draw, palette(panels.classes), width)
+def draw_header(draw: ImageDraw.ImageDraw, lines: tuple[str, str, str], colours: list[Colour], width: int) -> None:
+    """Write title, line and small line, and draw the legend of the classes."""
+    for text, y, size, ink in zip(lines, (8, 38, 60), (22, 14, 12), (INK, INK, FAINT), strict=True):
+        draw.text((2 * GAP, y), text, fill=ink, font=ImageFont.load_default(size))
+    _draw_legend(draw, colours, width)
 
 
-def draw_legend(draw: ImageDraw.ImageDraw, colours: list[Colour], width: int) -> None:
-    """The classes from left to right, with their numbers where there is room for them."""
+def _draw_legend(draw: ImageDraw.ImageDraw, colours: list[Colour], width: int) -> None:
+    """Draw the classes from left to right, with their numbers if there is room."""
     pitch = max(1, min(26, (width - 4 * GAP) // len(colours)))
     numbered = pitch >= 20
     x = width - 2 * GAP - pitch * len(colours)
@@ -163,7 +164,7 @@ def _caption(name: str, errors: int) -> str:
 
 
 def coloured(grid: Labels, kept: NDArray[np.bool_], colours: Pixels) -> Pixels:
-    """A grid (H, W) in the colours (C, 3) of its classes, as (H, W, 3); cells that are not kept are grey."""
+    """Return the grid (H, W) in the colours (C, 3) of its classes, as (H, W, 3); cells that are not kept are grey."""
     picture = colours[np.where(kept, grid, 0)]
     picture[~kept] = _IGNORED
     return picture
@@ -177,7 +178,7 @@ def _error(target: Labels, prediction: Labels, kept: NDArray[np.bool_]) -> Pixel
 
 
 def enlarged(picture: Pixels, scale: int, rule: Colour) -> Pixels:
-    """Each cell as scale x scale pixels, with a fine line between cells where there is room for one."""
+    """Return the picture with scale x scale pixels a cell, and a fine line between cells from scale 5 on."""
     large = picture.repeat(scale, axis=0).repeat(scale, axis=1)
     if scale >= 5:
         large[::scale] = rule

@@ -1,6 +1,6 @@
-"""Controls: what is measured on a failed model, what reruns cost and leave behind, and how a cause is told.
+"""Diagnosis: the probes of a failed model, the cost and side effects of reruns, and the choice of a cause.
 
-That the right cause is named is the business of tests/diagnosis_cases/test_cases.py.
+tests/diagnosis_cases/test_cases.py checks that the right cause is named.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from vaefit.vae.data.synthetic import SyntheticSpec, synthesise
 from vaefit.vae.diagnosis import gradient_flow, model_probes
 from vaefit.vae.diagnosis.failed_run import FailedRun
 from vaefit.vae.diagnosis.find_cause import find_cause
+from vaefit.vae.diagnosis.reruns import TIMES
 from vaefit.vae.errors import RunError
 from vaefit.vae.metrics.diagnosis import Diagnosis
-from vaefit.vae.metrics.diagnosis.reruns import TIMES
 from vaefit.vae.model.adapter import find_adapter
 from vaefit.vae.model.state import Snapshot
 
@@ -30,7 +30,7 @@ SHORT = Recipe(iterations=3)
 
 
 class Tiny(nn.Module):
-    """One dense layer each way; `between` acts on the hidden units."""
+    """A dense layer each way; `between` acts on the hidden units."""
 
     def __init__(self, between: Callable[[Tensor], Tensor] = torch.relu) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Tiny(nn.Module):
         return self.second(self.between(self.first(x.flatten(1)))).view(-1, 4, 8, 8)
 
 
-def _patient(model: nn.Module, recipe: Recipe = SHORT, batch: Batch | None = None) -> FailedRun:
+def _failed_run(model: nn.Module, recipe: Recipe = SHORT, batch: Batch | None = None) -> FailedRun:
     batch = batch or Batch(GRIDS, ())
     adapter = find_adapter(model, torch.from_numpy(batch.grids), 4)
     before = Snapshot.from_model(model)
@@ -86,7 +86,7 @@ def test_the_same_diagnosis_every_time() -> None:
     assert _failed()[1].diagnosis == _failed()[1].diagnosis
 
 
-def test_the_fix_is_the_next_step_and_mends_the_run() -> None:
+def test_the_fix_is_the_next_step_and_fixes_the_run() -> None:
     _, result = _failed(replace(Recipe(), lr=1e-8, iterations=100))
     found = result.diagnosis
     assert found is not None
@@ -98,7 +98,7 @@ def test_the_fix_is_the_next_step_and_mends_the_run() -> None:
     assert overfit(BetaVAE(4, 8, 8), GRIDS, recipe=Recipe(iterations=100)).passed
 
 
-def test_several_wrong_settings_are_told_apart_from_the_harmless_ones() -> None:
+def test_several_wrong_settings_are_separated_from_the_harmless_ones() -> None:
     """The rate and the clip each suffice to fail; the initialisation does not matter beside them."""
     recipe = replace(RECIPES["adam"], lr=1e-8, clip=1e-12, init="kaiming", iterations=120)
     found = _failed(recipe)[1].diagnosis
@@ -149,18 +149,18 @@ def test_the_assertion_carries_the_cause_and_can_go_without() -> None:
     ],
 )
 def test_parameters_that_no_gradient_reaches(between: Callable[[Tensor], Tensor], expected: set[str]) -> None:
-    patient = _patient(Tiny(between), Recipe(init=None, iterations=1))
-    assert set(gradient_flow.blocked_parameters(patient)) == expected
+    failed = _failed_run(Tiny(between), Recipe(init=None, iterations=1))
+    assert set(gradient_flow.blocked_parameters(failed)) == expected
 
 
 def test_no_gradient_of_our_own_network_is_missing_and_zeros_are_not_held_against_it() -> None:
     model = BetaVAE(4, 8, 8)
-    assert gradient_flow.blocked_parameters(_patient(model)) == ()
+    assert gradient_flow.blocked_parameters(_failed_run(model)) == ()
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
-    assert gradient_flow.blocked_parameters(_patient(model, Recipe(init=None, iterations=1))) == ()
+    assert gradient_flow.blocked_parameters(_failed_run(model, Recipe(init=None, iterations=1))) == ()
     model.decoder.requires_grad_(False)
-    blocked = gradient_flow.blocked_parameters(_patient(model, Recipe(iterations=1)))
+    blocked = gradient_flow.blocked_parameters(_failed_run(model, Recipe(iterations=1)))
     assert gradient_flow.layers_of(blocked, model) == "decoder"
 
 
@@ -176,18 +176,18 @@ def test_layers_are_named_by_the_largest_part_that_is_blocked_as_a_whole() -> No
 def test_what_zeroing_and_shuffling_z_changes() -> None:
     model = BetaVAE(4, 8, 8)
     assert overfit(model, GRIDS).passed
-    patient = _patient(model, Recipe(init=None, iterations=0))
-    use = model_probes.latent_use(patient)
+    failed = _failed_run(model, Recipe(init=None, iterations=0))
+    use = model_probes.latent_use(failed)
     assert use is not None
     assert min(use) > 0.01
-    logits = patient.model(patient.inputs())[0].argmax(1)
-    shuffled = model.decode(model.encode(patient.inputs())[0].roll(1, dims=0)).argmax(1)
+    logits = failed.model(failed.inputs())[0].argmax(1)
+    shuffled = model.decode(model.encode(failed.inputs())[0].roll(1, dims=0)).argmax(1)
     assert use[1] == pytest.approx(float((logits != shuffled).float().mean()))
-    assert model_probes.latent_use(_patient(Tiny(), Recipe(init=None, iterations=0))) is None
+    assert model_probes.latent_use(_failed_run(Tiny(), Recipe(init=None, iterations=0))) is None
     with torch.no_grad():
         model.decoder[0].weight.zero_()
-    assert model_probes.latent_use(_patient(model, Recipe(init=None, iterations=0))) == (0.0, 0.0)
-    assert model_probes.spread(_patient(model, Recipe(init=None, iterations=0))).follows is False
+    assert model_probes.latent_use(_failed_run(model, Recipe(init=None, iterations=0))) == (0.0, 0.0)
+    assert model_probes.spread(_failed_run(model, Recipe(init=None, iterations=0))).follows is False
 
 
 def test_dead_units_saturated_means_and_absent_classes_are_counted() -> None:
@@ -196,22 +196,22 @@ def test_dead_units_saturated_means_and_absent_classes_are_counted() -> None:
         model.encoder[0].bias[:20] = -1e3
         model.mu.weight.zero_()
         model.mu.bias.fill_(7.0)
-    patient = _patient(model, Recipe(init=None, iterations=0))
-    dead, saturated = model_probes.dead_units_finding(patient), model_probes.saturation_finding(patient)
+    failed = _failed_run(model, Recipe(init=None, iterations=0))
+    dead, saturated = model_probes.dead_units_finding(failed), model_probes.saturation_finding(failed)
     assert dead is not None
     assert saturated is not None
     assert dead.found.startswith("20 of 32 units of encoder.1 ")
     assert dead.suspicious
     assert saturated.found.startswith("100.0 % of mu is at its limit of 5")
-    only = _patient(model, SHORT, Batch(np.minimum(GRIDS, 1), ()))
+    only = _failed_run(model, SHORT, Batch(np.minimum(GRIDS, 1), ()))
     assert model_probes.absent_finding(only).found == "2 of 4 classes occur; not class 2, 3"
 
 
 def test_drawing_in_training_is_seen() -> None:
     quiet, dropout = Tiny(), Tiny(lambda x: nn.functional.dropout(x, 0.5, training=model.training))
     model = dropout
-    assert not model_probes.samples_in_training(_patient(quiet, Recipe(init=None, iterations=1)))
-    assert model_probes.samples_in_training(_patient(dropout, Recipe(init=None, iterations=1)))
+    assert not model_probes.samples_in_training(_failed_run(quiet, Recipe(init=None, iterations=1)))
+    assert model_probes.samples_in_training(_failed_run(dropout, Recipe(init=None, iterations=1)))
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_logits_that_look_like_something_else(squash: Callable[[Tensor], Tensor]
         def forward(self, x: Tensor) -> Tensor:
             return squash(super().forward(x))
 
-    found = model_probes.logits_finding(_patient(Squashed(), Recipe(init=None, iterations=0)))
+    found = model_probes.logits_finding(_failed_run(Squashed(), Recipe(init=None, iterations=0)))
     assert words in found.found
     assert found.suspicious == bool(words)
 
@@ -248,8 +248,8 @@ def test_squashed_logits_are_the_cause() -> None:
 def test_a_change_that_helps_is_run_for_as_long_as_the_run_itself() -> None:
     """With beta 0 alone the run memorises, but not within a share of the budget."""
     recipe = Recipe(beta=1.0, init="kaiming", gamma=50.0, lr=1.0, iterations=300)
-    patient = replace(_patient(BetaVAE(4, 8, 8)), recipe=recipe)
-    assert not patient.result.passed
+    failed = replace(_failed_run(BetaVAE(4, 8, 8)), recipe=recipe)
+    assert not failed.result.passed
     lengths = []
 
     def slow(*_: object, recipe: Recipe, **__: object) -> OverfitResult:
@@ -257,11 +257,11 @@ def test_a_change_that_helps_is_run_for_as_long_as_the_run_itself() -> None:
         if helps:
             lengths.append(recipe.iterations)
         done = helps and recipe.iterations == 300
-        judgement = replace(patient.result.judgement, verdict="MEMORISED" if done else "LEARNING")
-        accuracies = replace(patient.result.accuracies, worst=1.0 if done else 0.4 if helps else 0.0)
-        return replace(patient.result, judgement=judgement, accuracies=accuracies, iterations=recipe.iterations)
+        judgement = replace(failed.result.judgement, verdict="MEMORISED" if done else "LEARNING")
+        accuracies = replace(failed.result.accuracies, worst=1.0 if done else 0.4 if helps else 0.0)
+        return replace(failed.result, judgement=judgement, accuracies=accuracies, iterations=recipe.iterations)
 
-    found = find_cause(patient, slow)
+    found = find_cause(failed, slow)
     assert (found.cause, found.fix) == ("KL too strong", "--beta 0")
     assert len(lengths) == 2, "a share of the budget first, then the whole length"
     assert lengths[0] < lengths[1] == 300
@@ -283,7 +283,7 @@ def test_a_model_that_raises_in_a_rerun_costs_no_result(said: Callable[[], str])
     assert "cache exhausted" in said()
 
 
-def test_logits_without_any_gradient_are_told_before_the_first_step() -> None:
+def test_logits_without_any_gradient_are_reported_before_the_first_step() -> None:
     class Hard(Tiny):
         def forward(self, x: Tensor) -> Tensor:
             return nn.functional.one_hot(super().forward(x).argmax(1), 4).permute(0, 3, 1, 2).float()
@@ -292,7 +292,7 @@ def test_logits_without_any_gradient_are_told_before_the_first_step() -> None:
         overfit(Hard(), GRIDS)
 
 
-def test_a_batch_of_one_class_is_told_aloud(said: Callable[[], str]) -> None:
+def test_a_batch_of_one_class_gives_a_warning(said: Callable[[], str]) -> None:
     overfit(BetaVAE(4, 8, 8), np.zeros((3, 8, 8), dtype=int), recipe=SHORT)
     assert "every cell that counts holds class 0: whatever the verdict, it shows nothing" in said()
 
@@ -382,11 +382,11 @@ def test_a_snapshot_holds_what_state_dict_leaves_out() -> None:
 
 def test_a_cut_encoder_is_the_cause_though_a_rate_may_hide_it() -> None:
     model = Tiny(torch.detach)
-    found = gradient_flow.blocked_parameters(_patient(model, Recipe(init=None, iterations=1)))
-    patient = _patient(model, Recipe(init=None, iterations=1))
-    assert set(gradient_flow.cut_off(patient, found)) == {"first.weight", "first.bias"}  # not those of `unused`
+    found = gradient_flow.blocked_parameters(_failed_run(model, Recipe(init=None, iterations=1)))
+    failed = _failed_run(model, Recipe(init=None, iterations=1))
+    assert set(gradient_flow.cut_off(failed, found)) == {"first.weight", "first.bias"}  # not those of `unused`
     model.first.requires_grad_(False)
-    assert gradient_flow.cut_off(patient, found) == ()
+    assert gradient_flow.cut_off(failed, found) == ()
     result = overfit(Tiny(torch.detach), GRIDS, recipe=Recipe(init=None, lr=1e-3, iterations=60), diagnose=True)
     assert result.diagnosis is not None
     assert result.diagnosis.cause == "no gradient"

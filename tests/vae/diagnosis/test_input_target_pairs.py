@@ -1,4 +1,4 @@
-"""Whether the inputs and targets of a batch can belong together, and a run whose targets are not its grids."""
+"""Checks of inputs and targets, and a run whose targets are not its grids."""
 
 from __future__ import annotations
 

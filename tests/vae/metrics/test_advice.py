@@ -17,7 +17,7 @@ from vaefit.vae.recipe import RECIPES, BetaRamp, Recipe
 CLASSIC = RECIPES["classic"]
 
 # what is wrong, as options of a run on 16 grids, and the option that must be proposed first; no longer than it takes
-SICK = {
+FAILING = {
     "--recipe classic --beta 0.01 --iterations 100": "--beta 0",
     "--beta-ramp 0,1,1000 --iterations 60": "--beta-ramp 0,0,0",
     "--recipe classic --iterations 100": "--init rescaled",
@@ -51,7 +51,7 @@ def proposed(advice):
     return found[1]
 
 
-@pytest.mark.parametrize(("options", "expected"), SICK.items())
+@pytest.mark.parametrize(("options", "expected"), FAILING.items())
 def test_following_the_advice_memorises(vaefit_cli, place, tmp_path, monkeypatch, options, expected):
     monkeypatch.chdir(place)
     words = shlex.split(options)
@@ -73,7 +73,7 @@ def test_following_the_advice_memorises(vaefit_cli, place, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("recipe", "clues", "option"),
+    ("recipe", "context", "option"),
     [
         (replace(CLASSIC, beta=0.01), AdviceContext(cells=256), "--beta 0"),
         (replace(CLASSIC, beta=1e-4), AdviceContext(cells=256), "--init rescaled"),
@@ -98,8 +98,8 @@ def test_following_the_advice_memorises(vaefit_cli, place, tmp_path, monkeypatch
         (Recipe(), AdviceContext(tail=0.99, batch_size=32), "--lr 0.001"),
     ],
 )
-def test_each_rule(recipe, clues, option):
-    assert proposed(after_failure(recipe, clues)) == option
+def test_each_rule(recipe, context, option):
+    assert proposed(after_failure(recipe, context)) == option
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,4 @@ def test_each_rule(recipe, clues, option):
     ],
 )
 def test_each_rule_of_divergence(recipe, option):
-    assert proposed(after_divergence(recipe, AdviceContext())) == option
+    assert proposed(after_divergence(recipe)) == option

@@ -36,7 +36,7 @@ def ruled(diverged, worst, target, pixel, skill, retrieved, size) -> str:
 
 near = st.sampled_from([0.0, 0.05, 0.06, 0.125, 0.13, 0.2, 0.5, 0.74, 0.75, 0.9, 0.94, 0.95, 0.96, 0.999, 1.0])
 high = st.sampled_from([0.95, 0.951, 1.0])
-clues = st.builds(
+contexts = st.builds(
     AdviceContext,
     cells=st.integers(1, 900),
     batch_size=st.integers(1, 200),
@@ -46,7 +46,7 @@ clues = st.builds(
     tail=st.none() | st.floats(0, 2),
 )
 # only the user's own weights may be 0
-clues |= st.builds(replace, clues, weights_file=st.just(True), unweighted=st.none() | st.integers(0, 9))
+contexts |= st.builds(replace, contexts, weights_file=st.just(True), unweighted=st.none() | st.integers(0, 9))
 recipes = st.builds(
     Recipe,
     init=st.sampled_from([None, "kaiming", "rescaled", "default"]),
@@ -80,7 +80,7 @@ def evidence(draw) -> Evidence:
         None if size == 1 else draw(near | high | st.integers(0, size).map(lambda hits: hits / size)),
         size,
         draw(st.sampled_from([*[None] * 5, "the loss is nan after 3 updates"])),
-        draw(clues),
+        draw(contexts),
     )
 
 
@@ -99,7 +99,7 @@ def test_the_verdict_is_that_of_its_rules(found, recipe):
     assert judgement.reason
     covering = [c for c, n in enumerate(a.predicted.tolist()) if 100 * n >= 99 * int(a.predicted.sum())]
     assert judgement.collapsed_class == (covering[0] if covering and expected == "COLLAPSED" else None)
-    assert judge(replace(found, clues=AdviceContext()), recipe).verdict == expected
+    assert judge(replace(found, context=AdviceContext()), recipe).verdict == expected
 
 
 @st.composite
@@ -184,11 +184,11 @@ def test_the_advice_is_an_option_that_changes_something(options, found, recipe):
     event(option)
     assert option in options
     if option == "--latent-dim":
-        assert int(value) > found.clues.latent_dim
+        assert int(value) > found.context.latent_dim
     elif option == "--batch-size":
-        assert int(value) < found.clues.batch_size
+        assert int(value) < found.context.batch_size
     elif instead:
         assert instead in options
-        assert found.clues.weights_file
+        assert found.context.weights_file
     else:
         assert pasted(recipe, option, value) != recipe

@@ -11,8 +11,8 @@ from PIL import Image
 
 from vaefit.vae import BetaVAE, OverfitResult, Recipe, overfit
 from vaefit.vae.data.synthetic import SyntheticSpec, synthesise
-from vaefit.vae.report import palette
 from vaefit.vae.report.curves import draw_curves
+from vaefit.vae.report.palette import palette
 from vaefit.vae.report.reconstructions import Panels, draw_panels
 
 

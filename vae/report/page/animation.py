@@ -1,4 +1,4 @@
-"""The film of a run as the page carries it: small enough, and as text."""
+"""Animation of the reconstructions: the frames of a run, compressed as text for the page."""
 
 from __future__ import annotations
 
@@ -16,27 +16,19 @@ from ...fitting.result import OverfitResult, Record
 from ...results.overfit_summary import RunSummary
 
 LIMIT = 1_100_000
-"""Characters of the packed film; with all else the page stays below 2 MB."""
+"""Characters of the compressed frames. With everything else the page stays below 2 MB."""
 FEW_FRAMES, FEW_GRIDS = 12, 8
-"""Frames are dropped down to this, then grids, then frames again."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What the page says of one frame."""
-
-    step: int
-    pixel_accuracy: float | None
-    worst_class_accuracy: float | None
-    worst_class: int | None
+"""Frames are dropped down to the first number, then grids down to the second, then frames again."""
+Frame = tuple[int, float | None, float | None, int | None]
+"""Step, pixel accuracy, accuracy and label of the worst class; None for a step without a record."""
 
 
 @dataclass(frozen=True)
 class Animation:
     """Targets and frames of a run.
 
-    `packed` is base64 of zlib of bytes: the targets (G, H, W); 1 for each cell that is ignored, where `ignoring`; the
-    frames (F, G, H, W), each XOR the one before, so that what stands still is 0. The first stands as it is.
+    `packed` is base64 of zlib of bytes: the targets (G, H, W); if `ignoring`, 1 for each ignored cell; the frames
+    (F, G, H, W), each but the first XOR the frame before, so that unchanged cells are 0.
     """
 
     frames: tuple[Frame, ...]
@@ -48,7 +40,7 @@ class Animation:
 
     @classmethod
     def from_result(cls, result: OverfitResult, run: RunSummary) -> Animation | None:
-        """Pack the film, thinned until it fits; None where not even one grid at two steps does."""
+        """Return the animation with as many frames and grids as fit; None if one grid at two steps does not fit."""
         steps, frames = result.film.steps, result.film.frames
         targets = result.batch.targets[: frames.shape[1]]
         ignored = None if result.ignore_index is None else targets == result.ignore_index
@@ -70,13 +62,13 @@ class Animation:
         return cls(shown, grids, height, width, ignored is not None, packed)
 
     def json(self, names: Sequence[str], colours: Sequence[str]) -> dict[str, Any]:
-        """What the page's script reads; `names` are those of the grids."""
+        """Return the data of the page's script; `names` are those of the grids."""
         return {
             "height": self.height,
             "width": self.width,
             "names": list(names[: self.grids]),
             "colours": list(colours),
-            "frames": [[f.step, f.pixel_accuracy, f.worst_class_accuracy, f.worst_class] for f in self.frames],
+            "frames": list(map(list, self.frames)),
             "ignoring": self.ignoring,
             "packed": self.packed,
         }
@@ -85,7 +77,7 @@ class Animation:
 def _packed(
     targets: NDArray[np.uint8], ignored: NDArray[np.uint8] | None, frames: Sequence[NDArray[np.uint8]]
 ) -> str | None:
-    """The film as text; None as soon as it is too long, before the rest is looked at."""
+    """Return the frames as text; None as soon as the text is too long."""
     packer, found, length = zlib.compressobj(6), [], 0
     still = [targets] if ignored is None else [targets, ignored]
     moved = (after ^ before for before, after in pairwise(frames))
@@ -99,20 +91,16 @@ def _packed(
 
 
 def _halved(places: list[int]) -> list[int]:
-    """Every other one, and the last; of three, the first and the last."""
+    """Return every second place and the last; of three places, the first and the last."""
     kept = places[:-1:2] if len(places) > 3 else places[:1]
     return [*kept, places[-1]]
 
 
 def _frames(steps: list[int], history: Sequence[Record], run: RunSummary) -> tuple[Frame, ...]:
-    measured = {record.step: record.accuracies for record in history}
-    # the last frame is the reconstruction that was judged; where a run diverged, it is not that of the last record
-    last = Frame(steps[-1], run.pixel_accuracy, run.worst_class_accuracy, run.worst_class)
-    found = (measured.get(step) for step in steps[:-1])
-    return (
-        *(
-            Frame(step, None, None, None) if a is None else Frame(step, a.pixel, a.worst, a.worst_class)
-            for step, a in zip(steps[:-1], found, strict=True)
-        ),
-        last,
-    )
+    records = {record.step: record.accuracies for record in history}
+    found: list[Frame] = []
+    for step in steps[:-1]:
+        a = records.get(step)
+        found.append((step, None, None, None) if a is None else (step, a.pixel, a.worst, a.worst_class))
+    # the last frame is the reconstruction of the verdict; if a run diverged, the last record is another one
+    return (*found, (steps[-1], run.pixel_accuracy, run.worst_class_accuracy, run.worst_class))

@@ -1,4 +1,4 @@
-"""The confusion counts as rows of a table, of the classes that have something to show."""
+"""Confusion table: the confusion counts of the classes that occur."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-SHOWN = 32
-"""Classes with a row and a column; of more, those with most cells at fault."""
+from ..palette import MOST_CLASSES
+
 SHADES = 10
 
 
 @dataclass(frozen=True)
 class ConfusionCell:
-    """How many cells of one class were predicted as another."""
+    """Number of cells of one class that were predicted as one class."""
 
     count: int
     share: float
-    """Of the row's cells."""
+    """Share of the row's cells."""
     shade: int
     """0 for none, else 1..`SHADES`, in proportion to the share."""
     right: bool
@@ -26,40 +26,40 @@ class ConfusionCell:
 
 @dataclass(frozen=True)
 class ConfusionRow:
-    """The cells of one class."""
+    """Cells of one target class."""
 
     label: int
     total: int
     cells: tuple[ConfusionCell, ...]
     others: int
-    """Cells that were predicted as a class without a column."""
+    """Cells predicted as a class without a column."""
 
 
 @dataclass(frozen=True)
 class ConfusionTable:
-    """Row = target, column = prediction."""
+    """Table of confusion counts: row = target, column = prediction."""
 
     labels: tuple[int, ...]
-    """Of the rows and the columns."""
+    """Classes of the rows and the columns."""
     used: int
-    """Classes that are in the batch or were predicted."""
+    """Number of classes that occur in the targets or were predicted."""
     rows: tuple[ConfusionRow, ...]
 
     @classmethod
     def from_counts(cls, confusion: tuple[tuple[int, ...], ...]) -> ConfusionTable:
-        """Take the counts (C, C) apart."""
+        """Return the table of counts (C, C), with the `MOST_CLASSES` classes that have the most wrong cells."""
         counts = np.array(confusion, dtype=np.int64)
         held, predicted = counts.sum(axis=1), counts.sum(axis=0)
         used = np.flatnonzero(held + predicted)
-        at_fault = held + predicted - 2 * counts.diagonal()
-        # stable: of equal ones the lower labels stay
-        worst = used[np.argsort(-at_fault[used], kind="stable")[:SHOWN]]
+        wrong = held + predicted - 2 * counts.diagonal()
+        # stable: of classes with as many wrong cells the lower labels stay
+        worst = used[np.argsort(-wrong[used], kind="stable")[:MOST_CLASSES]]
         labels = np.sort(worst).tolist()
         return cls(tuple(labels), used.size, tuple(_row(counts[label], label, labels) for label in labels))
 
     @property
     def thinned(self) -> bool:
-        """Some classes have no row."""
+        """True if some classes have no row."""
         return len(self.labels) < self.used
 
 

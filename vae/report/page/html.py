@@ -1,4 +1,4 @@
-"""A page from its template: all that it needs is in it, and its security policy forbids every request."""
+"""HTML of a page, from its template: the page holds everything, and its security policy forbids every request."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _TEMPLATES = Path(__file__).parent / "template"
 
 
 def document(template: str, script: str | None = None, pictures: bool = False, **values: Any) -> bytes:
-    """Fill a template with values, every one of them escaped.
+    """Return the template filled with the values, as UTF-8; every value is escaped.
 
     Args:
-        script: file of the one script that may run.
-        pictures: whether pictures may be shown; only those that stand in the page itself.
+        script: file name of the only script that may run.
+        pictures: allow pictures that the page itself holds.
     """
-    # file names and what others wrote into a dataset are not to be trusted
+    # file names and attributes of a dataset are untrusted
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -40,22 +40,22 @@ def document(template: str, script: str | None = None, pictures: bool = False, *
         rules.append("img-src data:")
     policy = "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
     text = environment.get_template(template).render(style=style, policy=policy, **values)
-    # a file name of other bytes than UTF-8 is shown by its escapes
+    # a file name that is not UTF-8 is shown with escapes
     return text.encode("utf-8", errors="backslashreplace")
 
 
 def _text(name: str) -> Markup:
-    """A file of the package's own, which is not escaped."""
+    """Return a template file of the package, which is trusted and not escaped."""
     return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
 
 
 def _hash(text: str) -> str:
-    """What a content security policy calls an inline style or script."""
+    """Return the name of an inline style or script in a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
 
 
 def _code(text: str) -> Markup:
-    """The text with what stands between backticks as code."""
+    """Return the text as HTML, with the parts between backticks as code."""
     parts = [
         Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(text.split("`"))
     ]

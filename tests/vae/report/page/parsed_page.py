@@ -1,11 +1,13 @@
-"""`report.html` as a reader without a browser sees it."""
+"""Parser of `report.html`, for tests without a browser."""
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ VOID = {"meta", "input", "br", "link", "img", "hr"}
 
 
 class Page(HTMLParser):
-    """Numbers by their key in `result.json`, texts by the id of the element that they stand in, tags and attributes."""
+    """Contents of a page: numbers by their key in `result.json`, texts by the id of their element, tags, attributes."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -32,7 +34,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = dict(attrs)
-        assert len(found) == len(attrs), f"an attribute of <{tag}> stands twice"
+        assert len(found) == len(attrs), f"an attribute of <{tag}> is given twice"
         self.tags.append((tag, found))
         if tag == "data":
             key, value = found["data-key"], json.loads(found["value"] or "")
@@ -55,24 +57,58 @@ class Page(HTMLParser):
                 self.texts[name] = self.texts.get(name, "") + data
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
-        """The attributes of every element of that kind."""
+        """Return the attributes of every element with this tag."""
         return [found for name, found in self.tags if name == tag]
 
     @property
-    def film(self) -> dict[str, Any]:
-        """What the page's script reads."""
+    def animation(self) -> dict[str, Any]:
+        """Data of the page's script."""
 
         def refuse(constant: str) -> None:
             raise ValueError(f"{constant} is not JSON")
 
-        found: dict[str, Any] = json.loads(self.texts["film-data"], parse_constant=refuse)
+        found: dict[str, Any] = json.loads(self.texts["animation-data"], parse_constant=refuse)
         return found
 
     def pictures(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, NDArray[np.uint8]]:
-        """Targets (G, H, W), ignored cells where there may be any, and frames (F, G, H, W)."""
-        film = self.film
-        shape = len(film["names"]), film["height"], film["width"]
-        blocks = np.frombuffer(zlib.decompress(base64.b64decode(film["packed"])), np.uint8).reshape(-1, *shape)
-        first = 2 if film["ignoring"] else 1
-        assert len(blocks) == first + len(film["frames"])
-        return blocks[0], blocks[1] if film["ignoring"] else None, np.bitwise_xor.accumulate(blocks[first:], axis=0)
+        """Return targets (G, H, W), ignored cells if there can be any, and frames (F, G, H, W)."""
+        animation = self.animation
+        shape = len(animation["names"]), animation["height"], animation["width"]
+        blocks = np.frombuffer(zlib.decompress(base64.b64decode(animation["packed"])), np.uint8).reshape(-1, *shape)
+        first = 2 if animation["ignoring"] else 1
+        assert len(blocks) == first + len(animation["frames"])
+        return (
+            blocks[0],
+            blocks[1] if animation["ignoring"] else None,
+            np.bitwise_xor.accumulate(blocks[first:], axis=0),
+        )
+
+    def check_structure(self) -> None:
+        """Check that ids are unique and exist, headings follow each other, charts have a name, and no path is nan."""
+        ids = [found["id"] for _, found in self.tags if "id" in found]
+        assert len(ids) == len(set(ids))
+        used = re.findall(r'(?:href="|url\()#([\w-]+)', self.source)
+        used += [name for _, found in self.tags for name in (found.get("aria-labelledby") or "").split()]
+        assert set(used) <= set(ids)
+        levels = [int(tag[1]) for tag, _ in self.tags if re.fullmatch("h[1-6]", tag)]
+        assert (levels[0], levels.count(1)) == (1, 1)
+        assert all(after - before <= 1 for before, after in pairwise(levels))
+        for found in self.all("svg"):
+            assert found.get("aria-hidden") == "true" or found["aria-label"]
+        assert [found for _, found in self.tags if "nan" in (found.get("d") or found.get("width") or "")] == []
+
+    def check_requests(self, *forbidden: str) -> None:
+        """Check that nothing in the page causes a request or runs, and that it has none of the forbidden tags."""
+        assert not re.search(r"https?:|@import|url\((?!#)", self.source)
+        for tag, attributes in self.tags:
+            assert tag not in ("link", "iframe", "object", "embed", "base", "image", *forbidden)
+            assert "style" not in attributes
+            assert (attributes.get("href") or "#").startswith("#")
+            assert not [name for name in attributes if name.startswith("on")]
+
+
+def look_up(found: Any, key: str) -> Any:
+    """Return the value of a key such as `dataset.counts.3`."""
+    for part in key.split("."):
+        found = found[int(part) if isinstance(found, list) else part]
+    return found

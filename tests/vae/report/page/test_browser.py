@@ -60,7 +60,7 @@ OVERFLOWS = "() => document.documentElement.scrollWidth - document.documentEleme
 
 
 def until(page: Any, holds: str) -> None:
-    """Wait for what playwright's own wait asks by `eval`, which the page's policy forbids."""
+    """Wait until a script returns true; playwright's own wait uses `eval`, which the page's policy forbids."""
     patience = time.monotonic() + 30
     while not page.evaluate(holds):
         assert time.monotonic() < patience, holds
@@ -86,8 +86,8 @@ def runs(vaefit_cli: Callable[..., Any], tmp_path_factory: pytest.TempPathFactor
     }
     for name, arguments in commands.items():
         assert vaefit_cli("overfit", *arguments, *common, "--out", folder / name).code in (0, 1)
-    told = ("--batch-size", "16", "--epochs", "1", "--validate-every", "2", *common)
-    assert vaefit_cli("train", data, *told, "--out", folder / "trained").code == 0
+    options = ("--batch-size", "16", "--epochs", "1", "--validate-every", "2", *common)
+    assert vaefit_cli("train", data, *options, "--out", folder / "trained").code == 0
     return folder
 
 
@@ -106,32 +106,32 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def opened(browser: Any, runs: Path) -> Callable[..., Any]:
-    """Open the page of a run; afterwards nothing may have been said on the console, or asked of anyone."""
+    """Open the page of a run; then check that it wrote nothing to the console and made no request."""
 
     @contextmanager
-    def open_page(name: str, script: bool = True, film: bool = True, **options: Any) -> Iterator[Any]:
+    def open_page(name: str, script: bool = True, animation: bool = True, **options: Any) -> Iterator[Any]:
         url = (runs / name / "report.html").as_uri()
         context = browser.new_context(**options, java_script_enabled=script)
         page = context.new_page()
         said: list[str] = []
-        asked: list[str] = []
+        requests: list[str] = []
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requests.append(request.url))
         page.goto(url)
-        if script and film:
+        if script and animation:
             until(page, DRAWN)
         yield page
         assert said == []
-        assert [found for found in asked if not found.startswith((url, "data:"))] == []
+        assert [found for found in requests if not found.startswith((url, "data:"))] == []
         context.close()
 
     return open_page
 
 
-def test_keys_and_mouse_move_the_film(opened: Callable[..., Any], runs: Path) -> None:
-    film = Page(runs / "learning" / "report.html").film
-    last = len(film["frames"]) - 1
+def test_keys_and_mouse_move_the_animation(opened: Callable[..., Any], runs: Path) -> None:
+    animation = Page(runs / "learning" / "report.html").animation
+    last = len(animation["frames"]) - 1
     with opened("learning") as page:
         end, label = page.evaluate(PICTURES), page.inner_text("#label")
         assert label.startswith("step 6: pixel accuracy 0.")
@@ -270,13 +270,13 @@ def test_the_page_fits_its_window(opened: Callable[..., Any], name: str, width: 
 
 
 @pytest.mark.parametrize("name", ["learning", "diverged", "untrained"])
-def test_without_script_all_but_the_film_is_there(opened: Callable[..., Any], runs: Path, name: str) -> None:
+def test_without_script_all_but_the_animation_is_there(opened: Callable[..., Any], runs: Path, name: str) -> None:
     result = json.loads((runs / name / "result.json").read_text())
     with opened(name, script=False) as page:
         assert page.inner_text("#verdict") == result["verdict"]
         assert page.inner_text("#reason") == result["reason"]
         assert page.inner_text("#next") == result["next"]
-        assert "needs JavaScript" in page.inner_text("#film")
+        assert "needs JavaScript" in page.inner_text("#animation")
         assert not page.is_visible("#play")
         for key in ("pixel_accuracy", "worst_class_accuracy", "background_share"):
             assert page.inner_text(f"data[data-key={key}]") == f"{result[key]:.4f}"
@@ -290,7 +290,7 @@ def test_without_script_all_but_the_film_is_there(opened: Callable[..., Any], ru
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_of_a_training_run(opened: Callable[..., Any], runs: Path, scheme: str, width: int) -> None:
     result = json.loads((runs / "trained" / "result.json").read_text())
-    with opened("trained", film=False, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:
+    with opened("trained", animation=False, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:
         assert page.inner_text("#outcome") == "Trained"
         for key in ("macro_accuracy", "worst_class_accuracy", "pixel_accuracy", "skill"):
             assert page.inner_text(f"#headline data[data-key={key}]") == f"{result[key]:.4f}"
@@ -309,8 +309,9 @@ def test_the_page_of_a_training_run(opened: Callable[..., Any], runs: Path, sche
         assert min(ground for _, _, ground in printed) > 0.4
 
 
-def test_what_the_policy_of_a_training_page_forbids_does_not_run(browser: Any, runs: Path, tmp_path: Path) -> None:
-    source = (runs / "trained" / "report.html").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("name", "title"), [("learning", "LEARNING"), ("trained", "Trained")])
+def test_what_the_policy_forbids_does_not_run(browser: Any, runs: Path, tmp_path: Path, name: str, title: str) -> None:
+    source = (runs / name / "report.html").read_text(encoding="utf-8")
     injected = "<script>document.title = 'taken'</script><img src='https://example.org/x.png' onerror='alert(1)'>"
     file = tmp_path / "injected.html"
     file.write_text(source.replace("<main>", f"<main>{injected}"), encoding="utf-8")
@@ -318,21 +319,8 @@ def test_what_the_policy_of_a_training_page_forbids_does_not_run(browser: Any, r
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.goto(file.as_uri())
-    assert page.title().startswith("Trained")
-    assert sum("Content Security Policy" in text for text in said) >= 2
-    page.close()
-
-
-def test_what_the_policy_forbids_does_not_run(browser: Any, runs: Path, tmp_path: Path) -> None:
-    source = (runs / "learning" / "report.html").read_text(encoding="utf-8")
-    injected = "<script>document.title = 'taken'</script><img src='https://example.org/x.png' onerror='alert(1)'>"
-    file = tmp_path / "injected.html"
-    file.write_text(source.replace("<main>", f"<main>{injected}"), encoding="utf-8")
-    page = browser.new_page()
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.goto(file.as_uri())
-    until(page, DRAWN)
-    assert page.title().startswith("LEARNING")
+    if name == "learning":
+        until(page, DRAWN)
+    assert page.title().startswith(title)
     assert sum("Content Security Policy" in text for text in said) >= 2
     page.close()

@@ -1,27 +1,27 @@
 "use strict";
-// Moves through the frames of the film and draws them; without it the page still says everything but this.
+// Draws the frames of the animation. Without this script the rest of the page is still complete.
 (async () => {
-  const film = JSON.parse(document.getElementById("film-data").textContent);
-  const { height, width, names, colours, frames, ignoring } = film;
+  const animation = JSON.parse(document.getElementById("animation-data").textContent);
+  const { height, width, names, colours, frames, ignoring } = animation;
   const cells = height * width;
   const size = names.length * cells;
 
-  const packed = Uint8Array.from(atob(film.packed), (c) => c.charCodeAt(0));
+  const packed = Uint8Array.from(atob(animation.packed), (c) => c.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
   const block = (number) => bytes.subarray(number * size, (number + 1) * size);
   const targets = block(0);
   const ignored = ignoring ? block(1) : new Uint8Array(size);
   const pictures = frames.map((_, number) => block(number + (ignoring ? 2 : 1)));
-  // each frame is packed as what changed since the one before
+  // each frame is stored as its difference from the frame before
   for (let f = 1; f < pictures.length; f++) {
     for (let i = 0; i < size; i++) pictures[f][i] ^= pictures[f - 1][i];
   }
 
-  const PANEL = 112; // pixels that the longer side of a grid should have
-  const LEGIBLE = 17; // and a cell with a number in it
+  const PANEL = 112; // pixels of the longer side of a grid, if its cells are then large enough
+  const LEGIBLE = 17; // pixels of a cell with a number
   const wrongColour = "#b3261e";
-  // black or white, whichever is read better
+  // black or white, for the better contrast
   const inks = colours.map((colour) => {
     const [r, g, b] = [1, 3, 5].map((at) => (parseInt(colour.slice(at, at + 2), 16) / 255) ** 2.2);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 ? "#000" : "#fff";
@@ -59,8 +59,8 @@
     return Math.max(plain, Math.min(6, Math.floor(320 / width)));
   }
 
-  // what is out of sight takes its place, and no memory
-  function lay({ canvases }) {
+  // a canvas out of sight keeps its size on the page, and needs no memory
+  function layOut({ canvases }) {
     for (const canvas of canvases) {
       canvas.style.width = `${width * side()}px`;
       canvas.style.height = `${height * side()}px`;
@@ -185,7 +185,7 @@
   play.addEventListener("click", () => {
     if (timer !== null) return stop();
     if (slider.value === slider.max) move(0);
-    label.setAttribute("aria-live", "off"); // five steps a second are too many to be read aloud
+    label.setAttribute("aria-live", "off"); // a screen reader cannot follow five steps a second
     play.setAttribute("aria-pressed", "true");
     play.textContent = "❚❚ Pause";
     timer = setInterval(() => {
@@ -198,15 +198,15 @@
     draw();
   });
   numbers.addEventListener("change", () => {
-    cards.forEach(lay);
+    cards.forEach(layOut);
     draw();
   });
   window.addEventListener("beforeprint", () => cards.forEach((_, g) => drawCard(g)));
   window.addEventListener("afterprint", () => {
-    cards.forEach(lay);
+    cards.forEach(layOut);
     draw();
   });
-  // the slider hears these keys by itself; the other controls beside it move it too
+  // the slider handles these keys itself; with the focus on another control they move it too
   document.querySelector(".controls").addEventListener("keydown", (event) => {
     const at = Number(slider.value);
     const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: Number(slider.max) }[event.key];
@@ -217,7 +217,7 @@
   });
 
   for (const part of document.querySelectorAll(".controls, #grids")) part.hidden = false;
-  cards.forEach(lay);
+  cards.forEach(layOut);
   draw();
   const watcher = new IntersectionObserver(
     (entries) => {
@@ -228,7 +228,7 @@
           drawCard(g);
         } else {
           seen.delete(g);
-          lay(cards[g]);
+          layOut(cards[g]);
         }
       }
     },

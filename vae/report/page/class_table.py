@@ -1,0 +1,84 @@
+"""Rows of the table of classes: counts, weights and accuracies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...results.overfit_summary import RunSummary
+from ...results.training_summary import TrainSummary
+from ..palette import hex_colours
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Cells of one class."""
+
+    cells: int
+    share: float
+    """Share of all cells that count, in 0..1."""
+
+    @property
+    def bar(self) -> float:
+        """Length of the logarithmic bar in percent."""
+        return log_bar(self.share)
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """Row of one class that occurs in the dataset, in the measured grids or among the predictions."""
+
+    label: int
+    colour: str
+    """As `#rrggbb`."""
+    dataset: Amount
+    measured: Amount
+    """Cells of the batch, or of the validation grids."""
+    weight: float
+    weight_bar: float
+    """Length in percent of the largest weight."""
+    accuracy: float | None
+    steps: tuple[int, int] | None
+    """First and last step at which the class was predicted; None if never, and for a training run."""
+    weak: bool
+    """The accuracy is below the target of the batch; in a training run it is 0."""
+    worst: bool
+
+
+def class_rows(run: RunSummary | TrainSummary) -> tuple[ClassRow, ...]:
+    """Return one row for each class that occurs anywhere."""
+    counts, weights = run.setup.dataset.counts, run.setup.weights.values
+    steps: Sequence[tuple[int, int] | None]
+    if isinstance(run, RunSummary):
+        measured, steps, least = run.setup.batch.counts, run.class_predicted_steps, run.target
+        predicted = [found is not None for found in steps]
+    else:
+        measured, steps, least = tuple(map(sum, run.confusion)), [None] * len(counts), math.ulp(0.0)
+        predicted = [any(column) for column in zip(*run.confusion, strict=True)]
+    colours, largest = hex_colours(len(counts)), max(weights) or 1.0
+    return tuple(
+        ClassRow(
+            label=c,
+            colour=colours[c],
+            dataset=_amount(counts, c),
+            measured=_amount(measured, c),
+            weight=weights[c],
+            weight_bar=100 * weights[c] / largest,
+            accuracy=accuracy,
+            steps=steps[c],
+            weak=accuracy is not None and accuracy < least,
+            worst=c == run.worst_class,
+        )
+        for c, accuracy in enumerate(run.class_accuracy)
+        if counts[c] or measured[c] or predicted[c]
+    )
+
+
+def log_bar(share: float) -> float:
+    """Return the length of a bar in percent: four decades up to a share of 1, so that rare classes are visible."""
+    return 100 * max(0.02, 1 + math.log10(share) / 4) if share > 0 else 0.0
+
+
+def _amount(counts: Sequence[int], label: int) -> Amount:
+    return Amount(counts[label], counts[label] / (sum(counts) or 1))
