@@ -184,16 +184,16 @@ def print_histogram(terminal: Terminal, bench: HistogramBench) -> None:
 def _print_layout(terminal: Terminal, rows: Sequence[CountRow]) -> None:
     way = next((f", read as {row.way}" for row in rows if row.way), "")
     table = Table(title=f"{rows[0].title}: {rows[0].bytes / 1e6:,.0f} MB of cells{way}")
-    table.add_column("contestant", no_wrap=True)
+    table.add_column("implementation", no_wrap=True)
     for column in ("CPU time", "on the wall", "GB/s", "x naive", "of decoding", "extra"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         if row.cpu is None or row.wall is None or row.speed is None:
-            table.add_row(row.contestant, "not timed" if row.parity else "parity is red", style="red")
+            table.add_row(row.implementation, "not timed" if row.parity else "parity is red", style="red")
             continue
         part = "" if row.measured_bytes == row.bytes else f", {100 * row.measured_bytes / row.bytes:.0f} % of it"
         table.add_row(
-            row.contestant + part,
+            row.implementation + part,
             _spread(1e6 * row.cpu.median, 1e6 * row.cpu.low, 1e6 * row.cpu.high),
             _seconds(row.wall.median),
             f"{row.speed / 1e9:.3g}",
