@@ -49,14 +49,7 @@ def _options(
         raise typer.BadParameter(f"{ctx.invoked_subcommand} runs in one process; {do}")
 
 
-app.command()(overfit)
-app.command()(weights)
-app.command()(train)
-app.command()(evaluate)
-app.command()(sample)
-app.command(context_settings=PASS_ON)(sweep)
-app.command()(show)
-app.command()(compare)
-app.command()(doctor)
+for command in (overfit, weights, train, evaluate, sample, sweep, show, compare, doctor):
+    app.command(context_settings=PASS_ON if command is sweep else None)(command)
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")

@@ -77,7 +77,7 @@ class Scaling:
         return max(speeds) / min(speeds) if len(speeds) > 1 else None
 
     def json(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the rows and the cache hit as JSON."""
         sizes = [{**asdict(row), "gb_s": None if row.speed is None else row.speed / 1e9} for row in self.sizes]
         return {"sizes": sizes, "unevenness": self.unevenness, "cache_hit": self.hit and asdict(self.hit)}
 

@@ -64,14 +64,9 @@ def kernels(
 
     from ..output.bench_tables import print_goals, print_kernels
 
-    settings = KernelSettings(
-        shapes=tuple(_shape(text) for text in shape) if shape else None,
-        dtypes=tuple(dtype) if dtype else None,
-        backend=backend,
-        device=device,
-        threads=threads,
-        quick=quick,
-    )
+    shapes = tuple(_shape(text) for text in shape) if shape else None
+    dtypes = tuple(dtype) if dtype else None
+    settings = KernelSettings(shapes, dtypes, backend=backend, device=device, threads=threads, quick=quick)
     if chart is not None:
         from vaefit.benchmarks.kernels.chart import check_chart, draw_kernels
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..options.parameters import (
+    SCHEME_NAMES,
     AsJson,
     CacheDir,
     Classes,
@@ -27,9 +28,7 @@ def weights(
     verify: Annotated[
         bool, option("Recount and compare with the cached counts; exit 1 if they differ.", "--verify")
     ] = False,
-    scheme: Annotated[
-        str, option("Formula that turns counts into weights.", metavar="sqrt_inverse|inverse|balanced|effective|none")
-    ] = "sqrt_inverse",
+    scheme: Annotated[str, option("Formula that turns counts into weights.", metavar=SCHEME_NAMES)] = "sqrt_inverse",
     all_schemes: Annotated[bool, option("Show every scheme side by side.", "--all-schemes")] = False,
     smooth: Annotated[float, option("Number added to each count.")] = 1.0,
     effective_b: EffectiveB = None,

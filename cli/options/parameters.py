@@ -32,10 +32,8 @@ Run = Annotated[Path, typer.Argument(readable=False, help="The folder of a run o
 Classes = Annotated[int | None, option("Number of classes, if the dataset does not store it.")]
 IgnoreIndex = Annotated[int | None, option("Label of the cells that are ignored.")]
 CacheDir = Annotated[Path | None, path_option("Folder that is searched first for the cached weights file.")]
-Scheme = Annotated[
-    str | None,
-    option("Formula that turns counts into weights.", metavar="sqrt_inverse|inverse|balanced|effective|none"),
-]
+SCHEME_NAMES = "sqrt_inverse|inverse|balanced|effective|none"
+Scheme = Annotated[str | None, option("Formula that turns counts into weights.", metavar=SCHEME_NAMES)]
 EffectiveB = Annotated[float | None, option("b of the effective scheme (1 - 1/N).")]
 Device = Annotated[str, option("Device to compute on.", metavar="auto|cpu|cuda")]
 Backend = Annotated[str, option("Implementation of the loss.", metavar="auto|triton|compiled|eager|reference")]

@@ -26,12 +26,7 @@ _FIELDS = {"no_scan": "may_scan", "model_arg": "model"}
 
 
 def overfit_settings(ctx: typer.Context, announce: Callable[[str], None]) -> CheckSettings:
-    """Return the settings for the parameters of `overfit`.
-
-    Args:
-        ctx: the parsed parameters, and which of them were typed.
-        announce: called with a note if the embedded corpus has to be made first.
-    """
+    """Return the settings for the parameters of `overfit`; `announce` gets a note if the corpus has to be made."""
     from vaefit.vae.data.default_corpus import embedded_corpus
     from vaefit.vae.recipe import RECIPES, BetaRamp
     from vaefit.vae.settings import CheckSettings
@@ -100,12 +95,7 @@ def _settings_from_run(run: Path, options: Mapping[str, Any], typed: set[str]) -
 
 
 def _run_options(parameters: Mapping[str, Any], recipes: Mapping[str, Recipe]) -> dict[str, Any]:
-    """Return the fields of a run's settings for the parameters of a command that fits a model.
-
-    Args:
-        parameters: the values by parameter name, as parsed.
-        recipes: those that `--recipe` may name.
-    """
+    """Return the fields of a run's settings for the parsed parameters of `overfit` or `train`."""
     from vaefit.vae.model.user_model import DEFAULT_LATENT
     from vaefit.vae.recipe import Recipe, for_foreign, recipe_with
 

@@ -74,28 +74,18 @@ def print_goals(terminal: Terminal, judgements: Sequence[Judgement]) -> None:
     table = new_table(title, left=left, right=("goal", "measured"))
     table.add_column()
     for judgement in judgements:
-        goal, measured = judgement.goal, judgement.measured
-        table.add_row(
-            goal.backend,
-            ",".join(map(str, goal.shape)),
-            goal.op,
-            judgement.wanted,
-            "none" if measured is None else f"{measured:.2f}",
-            "holds" if judgement.holds else "MISSED",
-            style=None if judgement.holds else "yellow",
-        )
+        goal, holds = judgement.goal, judgement.holds
+        shape = ",".join(map(str, goal.shape))
+        measured = "none" if judgement.measured is None else f"{judgement.measured:.2f}"
+        result, style = ("holds", None) if holds else ("MISSED", "yellow")
+        table.add_row(goal.backend, shape, goal.op, judgement.wanted, measured, result, style=style)
     terminal.table(table)
 
 
 def print_compiled(terminal: Terminal, compiled: Sequence[Compiled]) -> None:
     """Print registers, spills and memory of each compiled kernel, and whether it passes."""
-    table = new_table(
-        "kernels, compiled without a GPU",
-        left=("kernel", "target"),
-        right=("registers", "spills", "stack", "shared", "s", "wide"),
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    title, columns = "kernels, compiled without a GPU", ("registers", "spills", "stack", "shared", "s", "wide")
+    table = new_table(title, left=("kernel", "target"), right=columns, padding=(0, 1, 0, 0), pad_edge=False)
     table.columns[0].no_wrap = True
     table.add_column("gate")
     for one in compiled:

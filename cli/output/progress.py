@@ -19,7 +19,7 @@ class ProgressLine:
     """Progress bar of the current kind of work; another kind replaces it, and `close` removes it."""
 
     def __init__(self, console: Console | None) -> None:
-        """`console` None shows nothing."""
+        """With `console` None nothing is shown."""
         self._console = console
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -68,12 +68,8 @@ class ProgressLine:
             return
         if work != self._work or self._bar is None:
             self.close()
-            columns = (
-                TextColumn(work),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[text]}"),
-                TimeRemainingColumn(),
-            )
+            texts = TextColumn(work), TextColumn("{task.fields[text]}")
+            columns = (texts[0], BarColumn(bar_width=24), texts[1], TimeRemainingColumn())
             self._bar, self._work = Progress(*columns, console=self._console, transient=True), work
             self._task = self._bar.add_task("", total=total, text=text)
             self._bar.start()

@@ -61,7 +61,7 @@ def result_json(
     ]
     if fresh is not None:
         for shown, old, new in zip(result["shards"], counted.shards, fresh.shards, strict=True):
-            shown["verified"] = _equal(old, new)
+            shown["verified"] = old.counts.tolist() == new.counts.tolist()
     return result
 
 
@@ -145,16 +145,12 @@ def print_recount(say: Callable[[str], None], counted: ShardCounts, fresh: Shard
 def differing(counted: ShardCounts, fresh: ShardCounts) -> list[tuple[DatasetCounts, DatasetCounts]]:
     """Return the shards whose counts differ: cached, recounted."""
     pairs = zip(counted.shards, fresh.shards, strict=True)
-    return [(old, new) for old, new in pairs if not _equal(old, new)]
+    return [(old, new) for old, new in pairs if old.counts.tolist() != new.counts.tolist()]
 
 
 def _share(count: int, cells: int) -> str:
     """Return a share in percent; a rare class is never shown as 0."""
     return "< 0.01 %" if 0 < count < 5e-5 * cells else f"{100 * count / max(cells, 1):.2f} %"
-
-
-def _equal(old: DatasetCounts, new: DatasetCounts) -> bool:
-    return bool(old.counts.tolist() == new.counts.tolist())
 
 
 def _print_shards(terminal: Terminal, counted: ShardCounts) -> None:
