@@ -1,10 +1,10 @@
-"""Everything that only a GPU can tell, in one call: `python -m vaefit.benchmarks.gpu FOLDER`.
+"""All checks and benchmarks that need a GPU, in one call: `python -m vaefit.benchmarks.gpu FOLDER`.
 
 First the tests of the kernels and of the captured step, on the device; then compute-sanitizer over one launch of every
-kernel; then what must hold of the kernels there; then the benchmarks, and a short training run. Each part leaves its
-output in FOLDER, and FOLDER/summary.json says how each ended, with the device's name, driver and versions. Run from the
-checkout's root; `PYTHONPATH=.` makes it importable where vaefit is not installed. Bad results are results: nothing
-stops at one.
+kernel; then the requirements on the kernels; then the benchmarks, and a short training run. Each part writes its output
+to FOLDER, and FOLDER/summary.json holds the exit code of each, with the device's name, driver and versions. Run it from
+the checkout's root; `PYTHONPATH=.` makes it importable if vaefit is not installed. A part that fails does not stop the
+others.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from vaefit.vae.environment.hardware import Machine
 from .kernels.clock import GPU_CALLS, CudaClock
 
 SECONDS = 1200
-"""Of each part, at most."""
+"""Time limit of each part."""
 REPEATS = 100
 SANITISED = ("memcheck", "racecheck")
 
 
 def parts() -> dict[str, list[str]]:
-    """What is run, in order: name to command."""
+    """Return the parts in order: name to command."""
     python = sys.executable
     cli = [python, "-m", "vaefit.cli", "bench"]
     tests = [
@@ -58,7 +58,7 @@ def parts() -> dict[str, list[str]]:
 
 
 def launch_all() -> None:
-    """Each kernel once, on few cells: a sanitizer makes every access a hundred times slower."""
+    """Launch each kernel once, on few cells: a sanitizer makes every access a hundred times slower."""
     for classes in (2, 10, 14, 21, 27, 40):
         logits = torch.randn(3, classes, 16, 16, device="cuda", requires_grad=True)
         targets = torch.randint(0, classes, (3, 16, 16), device="cuda")
@@ -72,7 +72,7 @@ def launch_all() -> None:
 
 
 def holds() -> dict[str, Any]:
-    """The same bits a hundred times; a batch of one colour against a mixed one; what the counts add."""
+    """Return the number of different losses in all repeats, and the time ratios of one class and of the counts."""
     found: dict[str, Any] = {}
     for classes, side in ((10, 64), (40, 64)):
         logits = torch.randn(256, classes, side, side, device="cuda", requires_grad=True)
@@ -90,7 +90,7 @@ def holds() -> dict[str, Any]:
 
 
 def _time(logits: torch.Tensor, targets: torch.Tensor, counts: bool) -> float:
-    """Seconds of loss and gradient, with counts or without."""
+    """Return the seconds of loss and gradient, with counts or without."""
     function: Callable[..., object] = focal_loss_with_counts if counts else focal_loss
     clock, inputs = CudaClock(), [(logits, targets)] * GPU_CALLS
     clock.sample(lambda pair: function(*pair), inputs)  # compiles
@@ -98,7 +98,7 @@ def _time(logits: torch.Tensor, targets: torch.Tensor, counts: bool) -> float:
 
 
 def main() -> int:
-    """Run every part and write the summary; the exit code is 0 where all parts passed."""
+    """Run every part and write the summary; return 0 if all parts passed."""
     if sys.argv[1:] == ["--launch-all"]:
         launch_all()
         return 0

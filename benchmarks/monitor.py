@@ -1,11 +1,11 @@
-"""What CollapseMonitor adds to a training step.
+"""Time that CollapseMonitor adds to a training step.
 
     python -m vaefit.benchmarks.monitor --out benchmarks/results/monitor-cpu.json
 
-One BetaVAE is trained on batches of the synthetic corpus, on one thread. Blocks of as many steps as lie between two
-looks are timed in turns without the monitor and with it, each of the latter with one look at counts, losses and the
-batch; apart from that, the monitor's own calls are timed on the same counts and logits. Times are CPU time of the
-process. Exits with 1 where the monitor's calls cost more than 3 % of a step.
+One BetaVAE is trained on batches of the synthetic corpus, on one thread. Blocks of `--every` steps are timed in turns
+without the monitor and with it; the monitor evaluates counts, losses and the batch once a block. The monitor's own
+calls are timed apart, on the same counts and logits. Times are CPU times of the process. The exit code is 1 if the
+monitor's calls cost more than 3 % of a step.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .threads import cpu_threads
 GOAL = 0.03
 CLASSES, SIDE = 10, 16
 WARM_UP = 3
-"""Steps before the first that is timed."""
+"""Steps before the first timed one."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,19 @@ class MonitorCost:
     batch: int
     every: int
     step: tuple[float, float, float]
-    """Without the monitor; lower quartile, median, upper quartile."""
+    """Step without the monitor: lower quartile, median, upper quartile."""
     watched: tuple[float, float, float]
-    """With it."""
+    """Step with the monitor."""
     monitor: tuple[float, float, float]
-    """The monitor's calls alone, one look in `every` of them."""
+    """Calls of the monitor alone; one in `every` evaluates the batch."""
 
     @property
     def share(self) -> float:
-        """The monitor's calls over a step without it."""
+        """Time of the monitor's calls over that of a step without it."""
         return self.monitor[1] / self.step[1]
 
     def json(self) -> dict[str, Any]:
-        """The result and the machine, as JSON."""
+        """Return the result and the machine as JSON."""
         return {
             "machine": {"cpu": cpu_name(), "threads": 1, "system": platform.system()},
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -70,7 +70,7 @@ class MonitorCost:
 
 
 class Loop:
-    """Plain training of one network: focal loss with counts, Adam."""
+    """Plain training loop of one network: focal loss with counts, Adam."""
 
     def __init__(self, batch: int) -> None:
         cells = synthesise(SyntheticSpec(grids=4096, height=SIDE, width=SIDE, classes=CLASSES))
@@ -80,7 +80,7 @@ class Loop:
         self._optimizer = torch.optim.Adam(self._model.parameters(), lr=1e-3)
 
     def step(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Make one update and give (counts, logits, targets, loss)."""
+        """Make one update; return (counts, logits, targets, loss)."""
         targets = self._grids[torch.randint(0, len(self._grids), (self._batch,))]
         logits, _, _ = self._model(targets)
         loss, counts = focal_loss_with_counts(logits.contiguous(), targets, reduction="batch")
@@ -123,6 +123,7 @@ def _quartiles(seconds: list[float], steps: int) -> tuple[float, float, float]:
 
 
 def main() -> int:
+    """Measure, print the table, and return 1 if the goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--every", type=int, default=10)
@@ -132,7 +133,7 @@ def main() -> int:
 
     with cpu_threads(1):
         cost = measure(arguments.batch_size, arguments.every, max(2, arguments.rounds))
-    table = Table(title=f"batch {cost.batch}, {SIDE} x {SIDE}, {CLASSES} classes, a look every {cost.every} steps")
+    table = Table(title=f"batch {cost.batch}, {SIDE} x {SIDE}, {CLASSES} classes, evaluated every {cost.every} steps")
     for column in ("", "ms a step", "quartiles", "share of a step"):
         table.add_column(column, justify="right" if column else "left")
     rows = {"step": cost.step, "step with the monitor": cost.watched, "the monitor's calls": cost.monitor}

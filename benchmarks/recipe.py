@@ -1,10 +1,10 @@
-"""How many updates the check needs, over batches and latent sizes: the table behind the default recipe.
+"""Table behind the default recipe: the updates that the check needs, over batches and latent sizes.
 
     python -m vaefit.benchmarks.recipe                     the embedded corpus
-    python -m vaefit.benchmarks.recipe arc.h5 --seeds 10   any datasets, after one another
+    python -m vaefit.benchmarks.recipe arc.h5 --seeds 10   any datasets, one after another
 
-For each dataset and latent size: how many of the batches end MEMORISED, and median and worst of the three `reached`.
-Exit 1 unless all do.
+For each dataset and latent size: the number of batches that end MEMORISED, and median and worst of the three `reached`.
+The exit code is 1 unless all batches do.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from vaefit.vae.settings import CheckSettings
 
 
 def main() -> int:
+    """Run the checks, print the table, and return 1 unless all end MEMORISED."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="*", help="file.h5 or file.h5:/dataset; the embedded corpus where left out")
+    parser.add_argument("data", nargs="*", help="file.h5 or file.h5:/dataset; default: the embedded corpus")
     parser.add_argument("--seeds", type=int, default=10, help="batch seeds 0 to N-1")
     parser.add_argument("--latent", type=int, nargs="+", default=[32, 10])
     parser.add_argument("--recipe", default="default")
-    parser.add_argument("--weights", help="global, batch or none; the recipe's own where left out")
+    parser.add_argument("--weights", help="global, batch or none; default: the recipe's own")
     arguments = parser.parse_args()
 
     recipe = recipe_with(arguments.recipe, weights=arguments.weights)
@@ -68,7 +69,7 @@ def main() -> int:
 
 
 def _spread(steps: list[int | None]) -> str:
-    """Median and worst, with a run that never got there as the worst of all."""
+    """Return median and worst; a run that never reached the goal is the worst."""
     values = [float("inf") if step is None else float(step) for step in steps]
     return f"{statistics.median(values):g} ({max(values):g})"
 

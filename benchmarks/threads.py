@@ -1,4 +1,4 @@
-"""The number of CPU threads."""
+"""Number of CPU threads of torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 
 
 @contextmanager
-def cpu_threads(wanted: int) -> Iterator[None]:
-    """Run with so many, and put torch's number back."""
+def cpu_threads(number: int) -> Iterator[None]:
+    """Context manager: run with this number of threads, then restore torch's."""
     before = torch.get_num_threads()
-    torch.set_num_threads(wanted)
+    torch.set_num_threads(number)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The commands, put together."""
+"""Application of typer with all commands."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .torchrun import COMMANDS
 app = typer.Typer(
     help="Can this model, with this loss and these class weights, memorise one batch? And if not, why not?",
     epilog="Exit codes: 0 passed, 1 the check failed, 2 wrong command line, 3 it could not run, 130 Ctrl-C.",
-    no_args_is_help=True,
     rich_markup_mode=None,  # help in plain text starts twice as fast
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from vaefit.vae.environment.version import vaefit_version
 
         typer.echo(f"vaefit {vaefit_version()}")
@@ -41,7 +41,7 @@ def _version(wanted: bool) -> None:
 def _options(
     ctx: typer.Context,
     _: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     if ctx.invoked_subcommand not in COMMANDS and Launch.from_environment() is not None:
@@ -49,14 +49,7 @@ def _options(
         raise typer.BadParameter(f"{ctx.invoked_subcommand} runs in one process; {do}")
 
 
-app.command()(overfit)
-app.command()(weights)
-app.command()(train)
-app.command()(evaluate)
-app.command()(sample)
-app.command(context_settings=PASS_ON)(sweep)
-app.command()(show)
-app.command()(compare)
-app.command()(doctor)
+for command in (overfit, weights, train, evaluate, sample, sweep, show, compare, doctor):
+    app.command(context_settings=PASS_ON if command is sweep else None)(command)
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")

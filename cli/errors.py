@@ -1,4 +1,4 @@
-"""One clear error on stderr, or as JSON on stdout, and the exit code that goes with it."""
+"""Errors of a command: one message on stderr, or as JSON on stdout, and the exit code."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from .output.streams import print_json, silence_stdout
 
 USAGE = 2
 COULD_NOT_RUN = 3
+INTERRUPTED = 130
+
+
+class StoppedError(Exception):
+    """Ctrl-C with advice on what to do next; typer would not pass a KeyboardInterrupt."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What is wrong, where, what was found, what to do; and the exit code."""
+    """Error of a command: what is wrong, where, what was found, what to do, and the exit code."""
 
     what: str
     where: str = ""
@@ -25,11 +30,11 @@ class Failure:
     do: str = ""
     code: int = COULD_NOT_RUN
     unexpected: bool = False
-    """A mistake of ours: the traceback is wanted."""
+    """A mistake in vaefit; its traceback is printed."""
 
     @classmethod
     def from_error(cls, error: Exception) -> Failure:
-        """The failure that an error means; any but ours and the system's is a mistake of ours."""
+        """Return the failure for an error; an error that is neither ours nor the system's is a mistake in vaefit."""
         from vaefit.cache.errors import SettingError, VaefitError
 
         if isinstance(error, VaefitError):
@@ -48,24 +53,26 @@ class Failure:
 
     @classmethod
     def from_usage_error(cls, error: Any, arguments: Sequence[str]) -> Failure:
-        """The failure that a wrong command line means; `error` is click's UsageError."""
+        """Return the failure for a wrong command line; `error` is click's UsageError."""
         command = _command(error, arguments)
         help_text = f"See `{command} --help`."
         if type(error).__name__ == "NoArgsIsHelpError":
             known = ", ".join(error.ctx.command.commands)
             return cls(f"a command is missing; there are {known}", command, do=help_text, code=USAGE)
-        parameter = getattr(error, "param", None)
-        option = parameter.opts[0] if parameter is not None else ""
-        got = arguments[arguments.index(option) + 1] if option and option in arguments[:-1] else ""
+        names = getattr(getattr(error, "param", None), "opts", ())
+        typed = next((i for i, word in enumerate(arguments[:-1]) if word in names), None)
+        got = "" if typed is None else arguments[typed + 1]
         return cls(error.format_message().rstrip("."), command, got, help_text, USAGE)
 
     @classmethod
     def interrupted(cls, do: str = "What was written so far is whole.") -> Failure:
-        """Ctrl-C."""
+        """Return the failure for Ctrl-C."""
         return cls("interrupted", do=do, code=INTERRUPTED)
 
     def report(self, as_json: bool) -> int:
-        """Print it and return the exit code."""
+        """Print the error and return the exit code."""
+        from vaefit.cache.errors import printable, sentence  # with numpy, for which no help text waits
+
         parts = asdict(self)
         del parts["code"], parts["unexpected"]
         if as_json:
@@ -73,25 +80,16 @@ class Failure:
                 print_json({"error": parts, "exit": self.code})
                 return self.code
             except OSError:
-                silence_stdout()  # it is full, or cannot be written to; people may still read the other stream
-        from vaefit.cache.errors import printable, sentence
-
-        with suppress(OSError):  # there is nowhere to tell it; the exit code still does
-            # in one piece: several processes of a job may tell it at once
+                silence_stdout()  # stdout cannot be written to; stderr may still be read
+        with suppress(OSError):  # without streams, the exit code is all that is left
+            # one write: several processes of a job may print at once
             print(printable("error: " + sentence(**parts)) + "\n", end="", file=sys.stderr)
         return self.code
 
 
 def _command(error: Any, arguments: Sequence[str]) -> str:
-    """The command that the error is about, as it was typed."""
+    """Return the command that the error is about, as it was typed."""
     if error.ctx is not None:
         return str(error.ctx.command_path)
     words = itertools.takewhile(lambda word: not word.startswith("-"), arguments)
     return " ".join(["vaefit-cli", *itertools.islice(words, 1)])
-
-
-INTERRUPTED = 130
-
-
-class StoppedError(Exception):
-    """Ctrl-C, where there is more to say than that; the text says what to do. typer lets no KeyboardInterrupt pass."""

@@ -1,1 +1,1 @@
-"""Measuring how fast whole datasets are counted, against what people write instead."""
+"""`vaefit-cli bench histogram`: the speed of counting, against common alternatives."""

@@ -1,9 +1,9 @@
-"""Counting whole datasets against what people write, and against the cost of only decoding them.
+"""Time the counting of whole datasets, against common alternatives and against decoding alone.
 
-Each layout is written to a temporary folder. Every contestant first counts it once: where a count differs from numpy's
-of the same cells, nothing of that layout is timed. Then they count in turns, each from opening the file on, in worker
-processes; of two workers one has no libdeflate. What is compiled is built outside of the times. Files are in the page
-cache.
+Each layout is written to a temporary folder. Every implementation first counts it once: if a count differs from
+numpy's of the same cells, nothing of that layout is timed. Then they count in turns, from opening the file to the
+counts, in two worker processes, one of them without libdeflate. The times exclude the build of the compiled counter;
+files are in the page cache.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from vaefit.vae.environment.hardware import cpu_name
 from vaefit.vae.errors import RunError
 from vaefit.vae.results.json_values import plain
 
+from .comparison import COMPILED, FAST_MODULE, CountComparison, Implementation, StoredLayout
 from .layouts import BY_NAME, LAYOUTS, QUICK, Layout, make_cells
-from .race import COMPILED, FAST_MODULE, Contestant, CountRace, Subject
 from .row import CountRow
 from .scaling import SIZES, Scaling, measure_scaling
 from .worker import Worker, WorkerError
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("vaefit")
 
-Begins = Callable[[int, int, str], None]
-"""Told, before each part, how many are done, how many there are, and which one begins."""
+OnPart = Callable[[int, int, str], None]
+"""Called before each part with the number of parts done, the number of all parts, and the name of the part."""
 
 PACKAGES = ("numpy", "h5py", "deflate", "hdf5plugin")
 MOST_GRIDS = 1 << 22
@@ -48,11 +48,11 @@ class HistogramSettings:
     """The settings of `vaefit-cli bench histogram`; SettingError for a value that is wrong by itself."""
 
     layouts: tuple[str, ...] | None = None
-    """Their names; None is all, or with `quick` those that goals are set for."""
+    """Names of layouts; None is all, or with `quick` those that have goals."""
     grids: int | None = None
-    """Of each layout."""
+    """Number of grids of each layout."""
     quick: bool = False
-    """Fewer rounds, layouts and grids, no dataset of 4 GB, and memory of ours alone."""
+    """Fewer rounds, layouts and grids, no dataset of 4 GB, and memory of our scan alone."""
 
     def __post_init__(self) -> None:
         for name in self.layouts or ():
@@ -64,21 +64,21 @@ class HistogramSettings:
 
     @property
     def grids_of_each(self) -> int:
-        """A row of the longest chunks at least, unless asked otherwise."""
+        """Grids of each layout; the default fills at least one row of the longest chunks."""
         return self.grids or (1 << 17 if self.quick else 1 << 18)
 
     @property
     def rounds(self) -> int:
-        """Samples of each contestant."""
+        """Samples of each implementation."""
         return 3 if self.quick else 5
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Of the datasets that memory and linear time are measured on."""
+        """Bytes of the datasets on which memory and linear time are measured."""
         return SIZES[:-1] if self.quick else SIZES
 
     def chosen(self) -> list[Layout]:
-        """The layouts that can be written here; a warning for what is left out."""
+        """Return the layouts that can be written here; a warning names those that are left out."""
         names = self.layouts or (QUICK if self.quick else tuple(BY_NAME))
         if self.quick and self.layouts is None:
             others = ", ".join(layout.name for layout in LAYOUTS if layout.name not in QUICK)
@@ -92,7 +92,7 @@ class HistogramSettings:
 
 @dataclass(frozen=True)
 class HistogramBench:
-    """What was measured."""
+    """Result of `vaefit-cli bench histogram`."""
 
     settings: HistogramSettings
     rows: tuple[CountRow, ...]
@@ -100,28 +100,28 @@ class HistogramBench:
     fast: bool
     """libdeflate, the extra `fast`, is installed."""
     counter: ByteCounter
-    """What the compiled contestant counts with; numpy, and why, where there is no such contestant."""
+    """Compiled counter; numpy and the reason, if it cannot be built."""
     cpus: int
     """Processors that this process may use."""
     versions: dict[str, str | None]
 
     @property
     def passed(self) -> bool:
-        """Every count was right."""
+        """True if every count is right."""
         return self.scaling.passed and all(row.parity for row in self.rows)
 
-    def row(self, layout: str, contestant: Contestant) -> CountRow | None:
-        """One row; None where that was not measured."""
-        found = (row for row in self.rows if (row.layout, row.contestant) == (layout, contestant.name))
+    def row(self, layout: str, implementation: Implementation) -> CountRow | None:
+        """Return the row of a layout and an implementation; None if it was not measured."""
+        found = (row for row in self.rows if (row.layout, row.implementation) == (layout, implementation.name))
         return next(found, None)
 
     @property
     def place(self) -> dict[str, Any]:
-        """The machine."""
+        """Processor, number of processors and system."""
         return {"cpu": cpu_name(), "cpus": self.cpus, "system": platform.system()}
 
     def json(self) -> dict[str, Any]:
-        """The result and the machine, as JSON."""
+        """Return the result and the machine as JSON."""
         found: dict[str, Any] = plain({
             "machine": self.place,
             "versions": self.versions,
@@ -136,10 +136,10 @@ class HistogramBench:
         return found
 
 
-def bench_histogram(settings: HistogramSettings, begins: Begins | None = None) -> HistogramBench:
-    """Measure every layout and contestant, then memory and time over sizes, and the cache.
+def bench_histogram(settings: HistogramSettings, on_part: OnPart | None = None) -> HistogramBench:
+    """Measure every layout and implementation, then memory and time over sizes, and the cache.
 
-    Raises RunError where a contestant fails, and OSError where the temporary folder has no room.
+    Raises RunError if an implementation fails, and OSError if the temporary folder is full.
     """
     layouts = settings.chosen()
     fast = find_spec(FAST_MODULE) is not None
@@ -151,8 +151,8 @@ def bench_histogram(settings: HistogramSettings, begins: Begins | None = None) -
     parts = len(layouts) + 1
 
     def announce(done: int, what: str) -> None:
-        if begins is not None:
-            begins(done, parts, what)
+        if on_part is not None:
+            on_part(done, parts, what)
 
     with tempfile.TemporaryDirectory(prefix="vaefit-bench-") as name:
         folder = Path(name)
@@ -162,35 +162,35 @@ def bench_histogram(settings: HistogramSettings, begins: Begins | None = None) -
         with Worker() as usual, Worker((FAST_MODULE,)) as slower:
             for done, layout in enumerate(layouts):
 
-                def told(name: str, done: int = done, title: str = layout.title) -> None:
+                def on_implementation(name: str, done: int = done, title: str = layout.title) -> None:
                     announce(done, f"{title}: {name}")
 
-                subject = Subject.write(layout, cells, folder)
-                with _told(layout.title):
-                    race = CountRace(subject, usual, slower, counter.count is not None, told)
-                    rows += race.rows(settings.rounds, memory_of_all=not settings.quick)
-                subject.file.unlink()
-        with _told("gzip-4 of growing size"):
+                stored = StoredLayout.write(layout, cells, folder)
+                with _worker_errors(layout.title):
+                    comparison = CountComparison(stored, usual, slower, counter.count is not None, on_implementation)
+                    rows += comparison.rows(settings.rounds, memory_of_all=not settings.quick)
+                stored.file.unlink()
+        with _worker_errors("gzip-4 of growing size"):
             scaling = measure_scaling(settings.sizes, settings.rounds, folder, lambda what: announce(parts - 1, what))
     return HistogramBench(settings, tuple(rows), scaling, fast, counter, _cpus(), _versions())
 
 
 @contextmanager
-def _told(where: str) -> Iterator[None]:
-    """RunError where a worker fails."""
+def _worker_errors(where: str) -> Iterator[None]:
+    """Context manager: raise RunError if a worker fails."""
     try:
         yield
     except WorkerError as error:
-        raise RunError("a contestant failed", where, str(error)) from error
+        raise RunError("an implementation failed", where, str(error)) from error
 
 
 def _cpus() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _versions() -> dict[str, str | None]:
-    """Of Python, HDF5 and what counts; None where it is not installed."""
+    """Return the versions of Python, HDF5 and the packages; None for a package that is not installed."""
     found: dict[str, str | None] = {"python": platform.python_version(), "hdf5": h5py.version.hdf5_version}
     for package in PACKAGES:
         try:

@@ -1,6 +1,6 @@
-"""Ways to count the classes of a dataset, each from opening the file to the counts; and what only reading it costs.
+"""Counters of the classes of a dataset, each from opening the file to the counts; and reading alone.
 
-A worker process imports this: it must not import torch, whose memory and threads would be measured with it.
+A worker process imports this module. It must not import torch, whose memory and threads would be measured too.
 """
 
 from __future__ import annotations
@@ -34,81 +34,81 @@ Chunk = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Tally:
-    """What a counter found."""
+class CounterResult:
+    """Result of a counter."""
 
     counts: list[int] | None
-    """Of the labels 0..255; None where it only reads."""
+    """Counts of the labels 0..255; None for a counter that only reads."""
     bytes: int
-    """How many bytes of cells it went through, as they are in memory."""
+    """Bytes of cells that were counted, as in memory."""
     way: str = ""
-    """How ours was read, or where its counts came from."""
+    """Route of our scan, or source of its counts."""
 
 
-def naive(file: Path, slices: int | None = None) -> Tally:
-    """Slices of 1,024 grids and np.bincount of each, as people write it; of the first `slices` where given."""
+def naive(file: Path, slices: int | None = None) -> CounterResult:
+    """Count by np.bincount of slices of 1,024 grids, the first `slices` if given."""
     return _slices(file, NAIVE_GRIDS, slices)
 
 
-def whole_chunks(file: Path, slices: int | None = None) -> Tally:
-    """The same in slices of whole chunks, of 4,096 grids at least."""
+def whole_chunks(file: Path, slices: int | None = None) -> CounterResult:
+    """Count by np.bincount of whole chunks, at least 4,096 grids each."""
     with h5py.File(file) as handle:
         chunks = handle["grids"].chunks
     rows = chunks[0] if chunks else SLICE_GRIDS
     return _slices(file, rows * -(-SLICE_GRIDS // rows), slices)
 
 
-def ours(file: Path, slices: int | None = None) -> Tally:
-    """The scan of `vaefit.cache` on one thread, numpy counting."""
+def ours(file: Path, slices: int | None = None) -> CounterResult:
+    """Count by the scan of `vaefit.cache` with numpy, on one thread."""
     return _scan(file, 1, NUMPY)
 
 
-def ours_on_two(file: Path, slices: int | None = None) -> Tally:
-    """The scan of `vaefit.cache` on two threads, numpy counting."""
+def ours_on_two(file: Path, slices: int | None = None) -> CounterResult:
+    """Count by the scan of `vaefit.cache` with numpy, on two threads."""
     return _scan(file, 2, NUMPY)
 
 
-def ours_compiled(file: Path, slices: int | None = None) -> Tally:
-    """The scan of `vaefit.cache` on one thread, the compiled counter counting."""
+def ours_compiled(file: Path, slices: int | None = None) -> CounterResult:
+    """Count by the scan of `vaefit.cache` with the compiled counter, on one thread."""
     return _scan(file, 1, build_counter())
 
 
-def cached(file: Path, slices: int | None = None) -> Tally:
-    """`count_dataset` with its cached file in a folder `cache` beside the data."""
+def cached(file: Path, slices: int | None = None) -> CounterResult:
+    """Count by `count_dataset`, with its cached file in the folder `cache` beside the data."""
     found = count_dataset(file, cache_dir=file.parent / "cache")
     counts = [*found.counts.tolist(), *[0] * (LABELS - found.classes)]
-    return Tally(counts, found.cells, found.source)
+    return CounterResult(counts, found.cells, found.source)
 
 
-def decode(file: Path, slices: int | None = None) -> Tally:
-    """Read every stored byte and inflate it, nothing more, into memory that the processor's cache holds.
+def decode(file: Path, slices: int | None = None) -> CounterResult:
+    """Read and inflate every stored byte, into a buffer that fits into the processor's cache.
 
-    A shuffle is not undone; other codecs are HDF5's.
+    A shuffle is not undone; HDF5 decodes other codecs.
     """
     with h5py.File(file) as handle:
         dataset = handle["grids"]
         properties = dataset.id.get_create_plist()
         filters = {properties.get_filter(number)[0] for number in range(properties.get_nfilters())}
         if filters <= ZLIB_FILTERS and dataset.chunks is None:
-            return Tally(None, _read(file, dataset.id.get_offset(), dataset.nbytes))
+            return CounterResult(None, _read(file, dataset.id.get_offset(), dataset.nbytes))
         if filters <= ZLIB_FILTERS:
-            return Tally(None, _inflate(file, dataset, bool(filters)))
-        return Tally(None, _read_chunks(dataset))
+            return CounterResult(None, _inflate(file, dataset, bool(filters)))
+        return CounterResult(None, _read_chunks(dataset))
 
 
-def read_whole(file: Path, slices: int | None = None) -> Tally:
-    """Let h5py read all cells into one new array, nothing more."""
+def read_whole(file: Path, slices: int | None = None) -> CounterResult:
+    """Read all cells with h5py into one new array."""
     with h5py.File(file) as handle:
-        return Tally(None, handle["grids"][:].nbytes)
+        return CounterResult(None, handle["grids"][:].nbytes)
 
 
 def prepare(counter: str) -> None:
-    """Do what a counter needs once a process, which is not a part of its times."""
+    """Build what a counter needs once per process, outside its times."""
     if COUNTERS[counter] is ours_compiled:
         build_counter()
 
 
-Counter = Callable[[Path, int | None], Tally]
+Counter = Callable[[Path, int | None], CounterResult]
 COUNTERS: dict[str, Counter] = {
     "naive": naive,
     "whole_chunks": whole_chunks,
@@ -121,7 +121,7 @@ COUNTERS: dict[str, Counter] = {
 }
 
 
-def _slices(file: Path, grids: int, slices: int | None) -> Tally:
+def _slices(file: Path, grids: int, slices: int | None) -> CounterResult:
     with h5py.File(file) as handle:
         dataset = handle["grids"]
         end = len(dataset) if slices is None else min(len(dataset), grids * slices)
@@ -130,17 +130,17 @@ def _slices(file: Path, grids: int, slices: int | None) -> Tally:
             block = dataset[first : min(first + grids, end)]
             counts += np.bincount(block.reshape(-1), minlength=LABELS)
             size += block.nbytes
-    return Tally(counts.tolist(), size)
+    return CounterResult(counts.tolist(), size)
 
 
-def _scan(file: Path, threads: int, counter: ByteCounter) -> Tally:
+def _scan(file: Path, threads: int, counter: ByteCounter) -> CounterResult:
     with open_grids(Location(file)) as dataset:
         found = scan_dataset(dataset, threads=threads, counter=counter)
-        return Tally(found.counts.tolist(), dataset.nbytes, found.route)
+        return CounterResult(found.counts.tolist(), dataset.nbytes, found.route)
 
 
 def _read(file: Path, offset: int, size: int) -> int:
-    """Read a range of the file, over the same buffer."""
+    """Read a range of the file into one buffer; return the bytes that were read."""
     buffer, done = memoryview(bytearray(READ_BYTES)), 0
     with file.open("rb", buffering=0) as stream:
         stream.seek(offset)
@@ -153,7 +153,7 @@ def _read(file: Path, offset: int, size: int) -> int:
 
 
 def _inflate(file: Path, dataset: h5py.Dataset, compressed: bool) -> int:
-    """Read all chunks in the file's order, and inflate them; the bytes that come out, of edge chunks what is used."""
+    """Read and inflate all chunks in the order of the file; return the bytes of cells in them."""
     found: list[Chunk] = []
     dataset.id.chunk_iter(lambda info: found.append((info.byte_offset, info.size)))
     chunk_bytes = int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
@@ -176,7 +176,7 @@ def _inflate(file: Path, dataset: h5py.Dataset, compressed: bool) -> int:
 
 
 def _runs(chunks: list[Chunk]) -> Iterator[list[Chunk]]:
-    """Neighbours in the file, together within one read."""
+    """Yield adjacent chunks that fit into one read."""
     run = chunks[:1]
     for offset, size in chunks[1:]:
         adjoins = run[-1][0] + run[-1][1] == offset
@@ -190,7 +190,7 @@ def _runs(chunks: list[Chunk]) -> Iterator[list[Chunk]]:
 
 
 def _inflater() -> Callable[[memoryview, int], bytes | bytearray]:
-    """libdeflate where it is installed, else zlib; both take the stored bytes and the size that they grow to."""
+    """Return libdeflate if it is installed, else zlib; both take the stored bytes and the inflated size."""
     try:
         from deflate import zlib_decompress
     except ImportError:
@@ -199,7 +199,7 @@ def _inflater() -> Callable[[memoryview, int], bytes | bytearray]:
 
 
 def _read_chunks(dataset: h5py.Dataset) -> int:
-    """Read whole chunks through h5py, into the same buffer."""
+    """Read whole chunks through h5py into one buffer; return the bytes that were read."""
     rows = dataset.chunks[0]
     buffer, done = np.empty(dataset.chunks, dataset.dtype), 0
     for first in range(0, len(dataset), rows):

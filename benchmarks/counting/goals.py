@@ -1,4 +1,4 @@
-"""What counting is to reach, held against what was measured."""
+"""Goals of counting, compared with the measured values."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .bench import HistogramBench
-from .race import COMPILED, OURS, READ, TWO_THREADS, ZLIB
+from .comparison import COMPILED, OURS, READ, TWO_THREADS, ZLIB
 
 LEAST_GRIDS = 1 << 17
-"""Fewer do not fill a chunk of the longest; goals of layouts are not held against them."""
+"""Fewest grids for the goals of layouts: fewer do not fill the longest chunks."""
 TIMES_NAIVE = (
     ("gzip", OURS, 10.0),
     ("gzip", COMPILED, 10.0),
@@ -22,7 +22,7 @@ TIMES_NAIVE = (
     ("contiguous", COMPILED, 6.0),
 )
 SHARE_OF_READING = 0.5
-"""Of the speed at which h5py reads a contiguous dataset into memory."""
+"""Share of the speed at which h5py reads a contiguous dataset into memory."""
 TIMES_ONE_THREAD = 1.4
 EXTRA_MEMORY = 32 << 20
 UNEVENNESS = 1.3
@@ -31,7 +31,7 @@ HIT_MS = 5.0
 
 @dataclass(frozen=True)
 class CountJudgement:
-    """A goal and what was measured; None where nothing could be."""
+    """A goal and the measured value; None if it could not be measured."""
 
     what: str
     goal: str
@@ -41,28 +41,28 @@ class CountJudgement:
 
     @property
     def holds(self) -> bool:
-        """The goal is reached."""
+        """True if the goal is reached."""
         if self.measured is None:
             return False
         return self.measured <= self.bound if self.at_most else self.measured >= self.bound
 
     def json(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the goal as JSON."""
         return {"what": self.what, "goal": self.goal, "bound": self.bound, "measured": self.measured,
                 "holds": self.holds}  # fmt: skip
 
 
 def judge_counting(bench: HistogramBench) -> list[CountJudgement]:
-    """Every goal that what ran is about."""
+    """Return the goals of the layouts and sizes that were measured."""
     large = bench.settings.grids_of_each >= LEAST_GRIDS
     return [*(_of_layouts(bench) if large else []), *_of_scaling(bench)]
 
 
 def _of_layouts(bench: HistogramBench) -> Iterator[CountJudgement]:
-    for layout, contestant, bound in TIMES_NAIVE:
-        row = bench.row(layout, contestant)
-        if row is not None and (bench.fast or contestant is ZLIB or layout == "contiguous"):
-            yield _at_least(f"{row.title}: {contestant.name}", "times naive's CPU time", bound, row.ratio)
+    for layout, implementation, bound in TIMES_NAIVE:
+        row = bench.row(layout, implementation)
+        if row is not None and (bench.fast or implementation is ZLIB or layout == "contiguous"):
+            yield _at_least(f"{row.title}: {implementation.name}", "times naive's CPU time", bound, row.ratio)
     counted, read = bench.row("contiguous", OURS), bench.row("contiguous", READ)
     if counted is not None and read is not None:
         share = counted.speed / read.speed if counted.speed and read.speed else None
@@ -75,7 +75,7 @@ def _of_scaling(bench: HistogramBench) -> Iterator[CountJudgement]:
     for size in bench.scaling.sizes:
         extra = size.largest_extra
         if extra is None and size.parity:
-            continue  # the system does not tell
+            continue  # the system reports no memory
         what = f"{size.bytes / 1e9:.1f} GB: memory above the imports"
         measured = None if extra is None else extra / (1 << 20)
         yield CountJudgement(what, f"MiB at most {EXTRA_MEMORY >> 20}", EXTRA_MEMORY >> 20, True, measured)
@@ -90,7 +90,7 @@ def _of_scaling(bench: HistogramBench) -> Iterator[CountJudgement]:
 
 
 def wall_gain(bench: HistogramBench, layout: str) -> float | None:
-    """How many times faster two threads are than one; of the least wall times, which other processes lengthen."""
+    """Return how many times faster two threads are than one, by the least wall times: other processes only add time."""
     one, two = bench.row(layout, OURS), bench.row(layout, TWO_THREADS)
     if one is None or two is None or one.wall is None or two.wall is None:
         return None

@@ -1,4 +1,4 @@
-"""The datasets that counting is measured on: realistic grids, stored in each way that people store them."""
+"""Datasets on which counting is measured: realistic grids in the common HDF5 layouts."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ from vaefit.vae.data.synthetic import SyntheticSpec, synthesise
 SIDE = 16
 CLASSES = 10
 LABELS = 256
-"""What counts are taken of."""
+"""Number of labels that are counted."""
 DISTINCT_GRIDS = 1 << 16
-"""Larger datasets repeat them: at this distance no codec finds the repetition."""
+"""Larger datasets repeat these grids, too far apart for a codec to find the repetition."""
 CHUNK = (4096, SIDE, SIDE)
 GZIP = {"compression": "gzip", "compression_opts": 4}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One way to store (N, 16, 16) labels in HDF5."""
+    """HDF5 layout of (N, 16, 16) labels."""
 
     name: str
     title: str
     chunks: tuple[int, int, int] | None = CHUNK
     """None is contiguous; a chunk is never longer than the dataset."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Of h5py's `create_dataset`."""
+    """Arguments of h5py's `create_dataset`."""
     dtype: str = "uint8"
     plugin: str | None = None
-    """The class of hdf5plugin that compresses."""
+    """Class of hdf5plugin that compresses the chunks."""
     slow: bool = False
-    """Reading 1,024 grids inflates as much as reading 131,072: of the naive loop only a part is measured."""
+    """True if reading 1,024 grids inflates as much as reading 131,072; the naive loop is then measured on a part."""
 
     @property
     def inflates(self) -> bool:
-        """Its chunks are zlib's, for which there is more than one library."""
+        """True if the chunks are zlib's, which more than one library inflates."""
         return self.options.get("compression") == "gzip"
 
     @property
     def plain(self) -> bool:
-        """The cells lie in the file as they are."""
+        """True if the cells are not compressed."""
         return not self.options and self.plugin is None
 
     @property
     def installed(self) -> bool:
-        """What compresses it is here."""
+        """True if its compressor is installed."""
         return self.plugin is None or find_spec("hdf5plugin") is not None
 
     def write(self, cells: NDArray[np.uint8], file: Path) -> None:
@@ -85,23 +85,23 @@ LAYOUTS = (
 )
 BY_NAME = {layout.name: layout for layout in LAYOUTS}
 QUICK = ("gzip", "gzip-columns", "int64", "contiguous")
-"""Those that goals are set for."""
+"""Layouts that have goals."""
 
 
 def make_cells(grids: int) -> NDArray[np.uint8]:
-    """Grids (N, 16, 16) like those of ARC, 93 % background; the same each time."""
+    """Return grids (N, 16, 16) like those of ARC, 93 % background; the same at each call."""
     distinct = min(DISTINCT_GRIDS, 1 << max(12, (grids - 1).bit_length()))
     return np.resize(_distinct(distinct), (grids, SIDE, SIDE))
 
 
 @cache
 def _distinct(grids: int) -> NDArray[np.uint8]:
-    """Made once for all who ask for about as many: the shapes alone take a third of a second."""
+    """Return synthetic grids, made once for a size: their shapes take a third of a second."""
     return synthesise(SyntheticSpec(grids, SIDE, SIDE, CLASSES))
 
 
 def write_repeated(cells: NDArray[np.uint8], times: int, file: Path) -> None:
-    """Write a gzip-4 dataset in which one chunk, these cells, comes many times over; memory does not grow with it."""
+    """Write a gzip-4 dataset that repeats one chunk of these cells, in constant memory."""
     with h5py.File(file, "w") as handle:
         grids = len(cells)
         dataset = handle.create_dataset("grids", (times * grids, SIDE, SIDE), "uint8", chunks=cells.shape, **GZIP)

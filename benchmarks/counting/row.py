@@ -1,4 +1,4 @@
-"""One line of the result of counting: a layout and whoever counts it."""
+"""Row of the result: a layout and an implementation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Spread:
     median: float
     low: float
     high: float
-    """Quartiles."""
+    """Upper quartile; `low` is the lower one."""
     least: float
 
     @classmethod
     def from_values(cls, seconds: Sequence[float]) -> Spread:
-        """Of one or more samples."""
+        """Return the spread of one or more samples."""
         if len(seconds) == 1:
             return cls(*4 * tuple(seconds))
         low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
@@ -29,38 +29,38 @@ class Spread:
 
 @dataclass(frozen=True)
 class CountRow:
-    """What was found; without times where an answer of the layout was wrong."""
+    """Times and memory of an implementation on a layout; without times if a count of the layout was wrong."""
 
     layout: str
     title: str
-    contestant: str
+    implementation: str
     parity: bool
-    """It counts what numpy counts, or decodes as many bytes as there are."""
+    """True if it counts what numpy counts, or decodes every byte."""
     bytes: int
-    """Of all cells in memory, by which speed is meant."""
+    """Bytes of all cells in memory; the speed refers to them."""
     measured_bytes: int
-    """How many of them were gone through; times are for all."""
+    """Bytes that were counted; the times are for all bytes."""
     cpu: Spread | None
     """CPU time of the process, all threads."""
     wall: Spread | None
     ratio: float | None
-    """How many times longer naive takes, in CPU time; None where naive is the row."""
+    """CPU time of the naive loop over that of this row; None for the naive loop itself."""
     decode_share: float | None
     """CPU time of decoding alone, by the same library, over that of the row."""
     extra_bytes: int | None
-    """The most memory that a fresh process held, above what it held with everything imported; None if not measured."""
+    """Peak memory of a fresh process, above its memory after the imports; None if not measured."""
     way: str
-    """How ours was read."""
+    """Route of our scan."""
 
     @property
     def speed(self) -> float | None:
-        """Bytes of cells a CPU second."""
+        """Bytes of cells per CPU second."""
         return None if self.cpu is None else self.bytes / self.cpu.median
 
     def json(self) -> dict[str, Any]:
-        """The row as JSON; times are null where there are none."""
+        """Return the row as JSON; missing times are null."""
         return {
-            "layout": self.layout, "title": self.title, "contestant": self.contestant, "parity": self.parity,
+            "layout": self.layout, "title": self.title, "implementation": self.implementation, "parity": self.parity,
             "bytes": self.bytes, "measured_bytes": self.measured_bytes,
             "cpu_s": self.cpu and self.cpu.median, "wall_s": self.wall and self.wall.median,
             "gb_s": None if self.speed is None else self.speed / 1e9, "ratio": self.ratio,

@@ -1,8 +1,8 @@
-"""A process of its own that counts when asked, and says what that cost.
+"""Worker process that counts on request and reports the cost.
 
-It holds neither torch nor the data of whoever asks, so that its memory is that of counting, and it can be started
-without a library that is installed. `python -m vaefit.benchmarks.counting.worker [MODULE ...]` hides the modules named,
-answers with its memory, then reads requests from stdin, a JSON object a line, and answers each with another.
+It imports no torch and holds no other data, so that its memory is that of counting; installed modules can be hidden
+from it. `python -m vaefit.benchmarks.counting.worker [MODULE ...]` hides the named modules, prints its memory, then
+reads requests from stdin, one JSON object a line, and answers each with another.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ MOST_CALLS = 1000
 
 @dataclass(frozen=True)
 class Request:
-    """What to count, and how long at least."""
+    """Request to a worker: what to count, and for how long at least."""
 
     counter: str
     file: str
     slices: int | None = None
-    """Only so many slices, where the counter takes slices."""
+    """Number of slices to count, for a counter that reads slices; None is all."""
     least_seconds: float = 0.0
-    """A short call is repeated until they are over."""
+    """A short call is repeated for this time."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a call found, and its cost as the mean over the calls."""
+    """Result of a call, and its cost as the mean over the calls."""
 
     counts: list[int] | None
     bytes: int
@@ -42,15 +42,15 @@ class Answer:
     """Seconds of all threads of the process, user and system."""
     wall: float
     peak: int | None
-    """The most memory that the process has held so far; None where the system does not tell."""
+    """Peak memory of the process so far; None if the system does not report it."""
 
 
 class WorkerError(RuntimeError):
-    """A worker could not do what was asked; says why."""
+    """A request failed; the text gives the reason."""
 
 
 class Worker:
-    """The other end of such a process; it ends with the `with` block."""
+    """Handle of a worker process, which ends with the `with` block."""
 
     def __init__(self, hidden: tuple[str, ...] = ()) -> None:
         command = [sys.executable, "-m", "vaefit.benchmarks.counting.worker", *hidden]
@@ -59,13 +59,13 @@ class Worker:
         """Memory of the process with everything imported and nothing counted."""
 
     def ask(self, request: Request) -> Answer:
-        """Have it counted; WorkerError where that failed."""
+        """Return the answer to a request; WorkerError if it failed."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(asdict(request)) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # the reply says so
+            pass  # _reply raises the error
         return Answer(**self._reply())
 
     def _reply(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Worker:
 
 
 def peak_memory() -> int | None:
-    """The most memory that this process has held, in bytes; None where the system is not Linux."""
+    """Return the peak memory of this process in bytes; None if the system is not Linux."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -117,16 +117,16 @@ def _answer(request: Request) -> Answer:
 
 
 def main() -> None:
-    """Answer until stdin ends."""
+    """Answer requests until stdin ends."""
     for name in sys.argv[1:]:
-        sys.modules[name] = None  # type: ignore[assignment]  # what Python takes for not installed
+        sys.modules[name] = None  # type: ignore[assignment]  # an import of it then fails
     from . import counters  # noqa: F401  # all imports belong to the base
 
     print(json.dumps({"base": peak_memory()}), flush=True)
     for line in sys.stdin:
         try:
             reply = asdict(_answer(Request(**json.loads(line))))
-        except Exception as error:  # whatever it is, whoever asked is told
+        except Exception as error:  # every error goes to the parent process
             reply = {"error": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"}
         print(json.dumps(reply), flush=True)
 
@@ -135,4 +135,4 @@ if __name__ == "__main__":
     try:
         main()
     except (KeyboardInterrupt, BrokenPipeError):
-        sys.exit(1)  # whoever asked was interrupted, too, and tells of it
+        sys.exit(1)  # the parent process is interrupted too, and reports it

@@ -1,1 +1,1 @@
-"""`vaefit-cli bench loader`: grids per second of the loaders."""
+"""`vaefit-cli bench loader`: the speed of the loaders."""

@@ -1,9 +1,9 @@
-"""How fast batches come out of HDF5, against what the training step takes.
+"""Speed of the loaders on HDF5, against the speed of the training step.
 
 Each layout is loaded from memory, and streamed by one and by two workers, each time in a fresh process; files are in
-the page cache. The first grids of every loader are held against those that h5py gives: where they differ, nothing is
-timed. What the step takes is measured in this process, on one thread, or on a GPU as a CUDA graph: of the check's step
-with Adam, the fastest that there is.
+the page cache. The first grids of every loader are compared with those of h5py: if they differ, nothing is timed. The
+step is that of the check with Adam, the fastest; it is timed in this process, on one thread, or on a GPU as a CUDA
+graph.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ MOST_GRIDS = 1 << 24
 
 @dataclass(frozen=True)
 class LoaderSettings:
-    """How much is measured; SettingError for a value that is wrong by itself."""
+    """Settings of `vaefit-cli bench loader`; SettingError for a value that is wrong by itself."""
 
     grids: int | None = None
-    """Of each layout; None is 1,048,576, with `quick` 131,072."""
+    """Grids of each layout; None is 1,048,576, with `quick` 131,072."""
     batch_size: int = 128
     device: str = "cpu"
-    """Where the step runs."""
+    """Device of the step."""
     quick: bool = False
-    """One round of each, a shorter one."""
+    """One short round of each loader."""
 
     def __post_init__(self) -> None:
         if self.grids is not None:
@@ -66,60 +66,60 @@ class LoaderSettings:
 
     @property
     def grids_of_each(self) -> int:
-        """A row of the longest chunks at least, unless asked otherwise."""
+        """Grids of each layout; the default fills at least one row of the longest chunks."""
         return self.grids or (1 << 17 if self.quick else 1 << 20)
 
     @property
     def rounds(self) -> int:
-        """Processes of each way."""
+        """Processes of each loader."""
         return 1 if self.quick else 3
 
     @property
     def seconds(self) -> float:
-        """How long each loads."""
+        """Seconds for which each process loads."""
         return 0.3 if self.quick else 2.0
 
 
 @dataclass(frozen=True)
 class LoaderRow:
-    """One way to load one dataset; medians over the rounds, `low` and `high` the slowest and the fastest of them."""
+    """One loader on one dataset: medians over the rounds; `low` and `high` are the slowest and the fastest round."""
 
     layout: str
     way: str
     parity: bool
     first_s: float | None = None
     speed: float | None = None
-    """Grids a second."""
+    """Grids per second."""
     low: float | None = None
     high: float | None = None
     cpu_us: float | None = None
     peak_bytes: int | None = None
     over_step: float | None = None
-    """How many times what the step takes."""
+    """Speed of the loader over that of the step."""
 
 
 @dataclass(frozen=True)
 class LoaderBench:
-    """What was measured."""
+    """Result of `vaefit-cli bench loader`."""
 
     rows: tuple[LoaderRow, ...]
     batch: tuple[int, ...]
     """B, H, W of the step."""
     step_speed: float
-    """Grids a second that the step takes."""
+    """Grids per second of the step."""
     device: str
-    """Where the step ran."""
+    """Name of the step's device."""
     grids: int
     epoch_over_steps: float
     """CPU time of an epoch, loaded from memory, over that of its bare steps; validation is left out."""
 
     @property
     def passed(self) -> bool:
-        """Every loader gave the right grids."""
+        """True if every loader gives the right grids."""
         return all(row.parity for row in self.rows)
 
     def json(self) -> dict[str, Any]:
-        """The result and the machine, as JSON."""
+        """Return the result and the machine as JSON."""
         return {
             "machine": {"cpu": cpu_name(), "system": platform.system()},
             "versions": {"python": platform.python_version(), "numpy": np.__version__, "h5py": h5py.__version__},
@@ -133,35 +133,36 @@ class LoaderBench:
 
 
 def bench_loader(
-    data: Path | str | None, settings: LoaderSettings, begins: Callable[[int, int, str], None] | None = None
+    data: Path | str | None, settings: LoaderSettings, on_part: Callable[[int, int, str], None] | None = None
 ) -> LoaderBench:
-    """Measure every way to load `data`, or, without any, grids stored in each of the layouts.
+    """Measure every loader on `data`, or, without data, on grids stored in each of the layouts.
 
-    `begins` is told, before each part, how many are done, how many there are, and which one begins. DataError for data
-    that cannot be read or whose labels are no classes, SettingError for a batch that is larger than the dataset.
+    `on_part` is called before each part with the number of parts done, the number of all parts, and its name. Raises
+    DataError for data that cannot be read or whose labels are no classes, SettingError for a batch that is larger than
+    the dataset.
     """
     rows: list[LoaderRow] = []
     datasets = 1 if data is not None else len(LAYOUTS)
     parts = datasets * settings.rounds * len(WAYS) + 1
 
-    def tell(done: int, what: str) -> None:
-        if begins is not None:
-            begins(done, parts, what)
+    def announce(done: int, what: str) -> None:
+        if on_part is not None:
+            on_part(done, parts, what)
 
-    tell(0, "writing the grids")
+    announce(0, "writing the grids")
     for number, (layout, load) in enumerate(_loads(data, settings)):
         if not number:
-            tell(0, "the step")
+            announce(0, "the step")
             batch, speed, where = _step(load, settings)
             epoch = epoch_over_steps(load, 3 if settings.quick else 60, settings.rounds)
         done = 1 + number * settings.rounds * len(WAYS)
-        rows += _race(layout, load, settings.rounds, done, tell)
+        rows += _compare(layout, load, settings.rounds, done, announce)
     timed = tuple(row if row.speed is None else replace(row, over_step=row.speed / speed) for row in rows)
     return LoaderBench(timed, batch, speed, where, load.grids, epoch)
 
 
 def _loads(data: Path | str | None, settings: LoaderSettings) -> Iterator[tuple[str, Load]]:
-    """Each dataset by its name; one that is written here is there until the next."""
+    """Yield the name and the loading task of each dataset; a file written here is removed before the next."""
     rest: dict[str, Any] = {"batch_size": settings.batch_size, "seconds": settings.seconds}
     if data is not None:
         counts = count_shards(data)
@@ -176,13 +177,13 @@ def _loads(data: Path | str | None, settings: LoaderSettings) -> Iterator[tuple[
             file.unlink()
 
 
-def _race(layout: str, load: Load, rounds: int, done: int, tell: Callable[[int, str], None]) -> list[LoaderRow]:
-    """All ways in turns; where one gives other grids than h5py, none is timed."""
-    wanted = digest(_naively(load))
+def _compare(layout: str, load: Load, rounds: int, done: int, announce: Callable[[int, str], None]) -> list[LoaderRow]:
+    """Return the rows of all loaders, run in turns; if one gives other grids than h5py, none is timed."""
+    wanted = digest(_h5py_blocks(load))
     found: dict[str, list[Loaded]] = {way: [] for way, _, _ in WAYS}
     for number in range(rounds):
         for place, (way, mode, workers) in enumerate(WAYS):
-            tell(done + number * len(WAYS) + place, f"{layout}: {way}")
+            announce(done + number * len(WAYS) + place, f"{layout}: {way}")
             found[way].append(load_apart(replace(load, mode=mode, workers=workers)))
     right = {way: all(one.digest == wanted for one in loaded) for way, loaded in found.items()}
     if not all(right.values()):
@@ -206,15 +207,15 @@ def _row(layout: str, way: str, loaded: list[Loaded]) -> LoaderRow:
     )
 
 
-def _naively(load: Load) -> Iterator[np.ndarray[Any, np.dtype[np.integer]]]:
-    """The grids to train on, block by block as h5py gives them."""
+def _h5py_blocks(load: Load) -> Iterator[np.ndarray[Any, np.dtype[np.integer]]]:
+    """Yield the training grids block by block, as h5py reads them."""
     with opened(load.data) as grids:
         for first, block in grids.blocks():
             yield block[load.split.roles(first, first + len(block)) == 0]
 
 
 def _step(load: Load, settings: LoaderSettings) -> tuple[tuple[int, ...], float, str]:
-    """(B, H, W) of a batch of this dataset, grids a second that a step on it takes, and where."""
+    """Return (B, H, W) of a batch of the dataset, the grids per second of a step on it, and the device's name."""
     with open_loader(load.data, load.split, "train", load.batch_size, mode="stream", classes=load.classes) as loader:
         batch = torch.from_numpy(next(loader.epoch(0)).astype(np.int64))
     size, height, width = batch.shape

@@ -1,4 +1,4 @@
-"""What a part of an epoch costs, beside its bare steps: batches, labels, monitor, sums, rows and a checkpoint."""
+"""Cost of the training loop over its bare steps: batches, labels, monitor, sums, rows and a checkpoint."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from ..threads import cpu_threads
 from .worker import Load
 
 FEW = 8
-"""Grids of the two validations; one of a whole split costs what its grids cost, and is none of the loop's."""
+"""Grids of each of the two validations: the cost of validation is not part of the loop's."""
 
 
 def epoch_over_steps(load: Load, updates: int, rounds: int) -> float:
-    """CPU time of `updates` updates of the training loop over that of as many bare steps on one batch, by turns.
+    """Return the CPU time of `updates` updates of the training loop over that of as many bare steps on one batch.
 
-    Both on the CPU, on one thread, by the default recipe of training; grids are loaded as `load` says.
+    Both run in turns on one CPU thread, with the default recipe of training; the loader is that of `load`.
     """
     with (
         cpu_threads(1),
@@ -59,7 +59,7 @@ def _step(batch: NDArray[np.integer], classes: int) -> Step:
 
 
 def _bare(step: Step, batch: NDArray[np.integer], updates: int) -> float:
-    """CPU seconds of bare steps."""
+    """Return the CPU seconds of bare steps."""
     labels = torch.from_numpy(batch.astype(np.int64))
     inputs = step.adapter.inputs(labels, step.model)
     start = time.process_time()
@@ -69,7 +69,7 @@ def _bare(step: Step, batch: NDArray[np.integer], updates: int) -> float:
 
 
 def _loop(step: Step, loader: Loader, few: NDArray[np.integer], updates: int, folder: Path) -> float:
-    """CPU seconds of the training loop, files included."""
+    """Return the CPU seconds of the training loop, with its files."""
     recipe = RECIPES["default"]
     start = time.process_time()
     with TrainFolder.claim(folder, overwrite=False).recording(step.adapter.classes, None) as recorder:

@@ -1,7 +1,7 @@
-"""A process of its own that loads batches, and says what that cost.
+"""Worker process that loads batches and reports the cost.
 
-It holds neither torch nor a model, so that its memory is that of loading. `python -m vaefit.benchmarks.loading.worker`
-takes one JSON object of what to load as its argument, and answers with another on stdout.
+It imports neither torch nor a model, so that its memory is that of loading. `python -m
+vaefit.benchmarks.loading.worker` takes a loading task as its argument, a JSON object, and prints another on stdout.
 """
 
 from __future__ import annotations
@@ -27,48 +27,48 @@ from ..counting.worker import peak_memory
 
 VAL_SHARE = 0.05
 PARITY_GRIDS = 1 << 15
-"""The first grids of a loader are held against what h5py gives."""
+"""Number of grids that are compared with those of h5py."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What to load, and for how long."""
+    """Loading task: dataset, loader and time."""
 
     data: str
     grids: int
-    """N."""
+    """N of the dataset."""
     classes: int
     batch_size: int
     mode: Mode
     workers: int
     seconds: float
-    """Epochs follow one another until they are over."""
+    """Epochs are loaded one after another for this time."""
 
     @property
     def split(self) -> SeededSplit:
-        """Which of the grids are loaded: those to train on."""
+        """Split of the grids; the training grids are loaded."""
         return SeededSplit(self.grids, VAL_SHARE)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What it cost."""
+    """Cost of a loading task."""
 
     first_s: float
-    """From opening the dataset to having the first batch."""
+    """Seconds from opening the dataset to the first batch."""
     speed: float
-    """Grids a second from there on, on the wall."""
+    """Grids per second of wall time after the first batch."""
     cpu_us: float
-    """CPU time of all threads for a grid, from there on."""
+    """CPU time of all threads per grid after the first batch."""
     peak_bytes: int | None
-    """The most memory, above that of the process with everything imported; None where the system does not tell."""
+    """Peak memory above that of the process after its imports; None if the system does not report it."""
     digest: str
-    """Of the first grids in order."""
+    """Digest of the first grids, in the order of the dataset."""
     how: str
 
 
 def digest(batches: Iterable[NDArray[np.integer]]) -> str:
-    """Of the first PARITY_GRIDS grids, or of all where there are fewer."""
+    """Return the sha256 of the first PARITY_GRIDS grids, or of all if there are fewer."""
     found, left = hashlib.sha256(), PARITY_GRIDS
     for batch in batches:
         found.update(np.ascontiguousarray(batch[:left].astype(np.uint8, copy=False)).tobytes())
@@ -79,7 +79,7 @@ def digest(batches: Iterable[NDArray[np.integer]]) -> str:
 
 
 def load_apart(load: Load) -> Loaded:
-    """Load it in a fresh process; RunError where that fails."""
+    """Load in a fresh process; RunError if that fails."""
     command = [sys.executable, "-m", "vaefit.benchmarks.loading.worker", json.dumps(asdict(load))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -90,7 +90,7 @@ def load_apart(load: Load) -> Loaded:
 
 
 def load_here(load: Load) -> Loaded:
-    """Load it in this process, whose memory so far counts as that of its imports."""
+    """Load in this process; its memory at the start counts as that of the imports."""
     before, begun = peak_memory(), time.perf_counter()
     settings = {"mode": load.mode, "workers": load.workers, "classes": load.classes}
     with open_loader(load.data, load.split, "train", load.batch_size, **settings) as loader:  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ def load_here(load: Load) -> Loaded:
 
 
 def _endless(loader: Loader) -> Generator[NDArray[np.integer], None, None]:
-    """One epoch after another."""
+    """Yield the batches of one epoch after another."""
     for epoch in itertools.count():
         yield from loader.epoch(epoch)
 

@@ -1,13 +1,14 @@
-"""What a step of the check costs, against the loop that people write and against PyTorch Lightning.
+"""Time of a step of the check, against a plain PyTorch loop and PyTorch Lightning.
 
 Every loop fits the same network from the same parameters to the same batch, in this process, in turns, on one thread;
-times are CPU time of the process. `plain` is plain.py, with Adam; `vaefit, adam` is what `vaefit-cli overfit --recipe
-adam` runs, accuracy of every class at every step included, and `vaefit` the default recipe, whose optimiser costs more
-a step and needs fewer. With the extra `bench`, Lightning's `overfit_batches=1` with the same Adam is a loop, and whole
-checks are compared in fresh processes, Lightning after as many updates as `--recipe adam`.
+times are CPU times of the process. `plain` is plain_loop.py, with Adam; `vaefit, adam` is the loop of `vaefit-cli
+overfit --recipe adam`, with the accuracy of every class at every step, and `vaefit` that of the default recipe, whose
+optimizer costs more per step and needs fewer steps. With the extra `bench`, Lightning's `overfit_batches=1` with the
+same Adam is a loop, and whole checks are compared in fresh processes; Lightning makes as many updates as `--recipe
+adam`.
 
-On a GPU ours runs step by step, with the network compiled by torch.compile, and as a CUDA graph; times are time on the
-wall, and the peers are left out.
+On a GPU our loop runs step by step, with the network compiled by torch.compile, and as a CUDA graph; times are wall
+times, and the peers are left out.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from ..threads import cpu_threads
 from .loops import ADAM, PLAIN, Problem, device_loops, loops, parity
 from .whole_check import CheckCost, whole_checks
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("vaefit")
 
 LEAST_STEPS = 3
 MOST = 1 << 20
@@ -39,12 +40,12 @@ MOST = 1 << 20
 
 @dataclass(frozen=True)
 class StepSettings:
-    """How much is measured; SettingError for a value that is wrong by itself."""
+    """Settings of `vaefit-cli bench step`; SettingError for a value that is wrong by itself."""
 
     rounds: int = 8
-    """Turns of every loop."""
+    """Rounds of every loop."""
     steps: int = 40
-    """Steps of a turn; fewer than 3 are taken as 3."""
+    """Steps of a round; fewer than 3 are taken as 3."""
     with_peers: bool = True
     device: str = "cpu"
 
@@ -66,27 +67,27 @@ class StepCost:
 
 @dataclass(frozen=True)
 class StepBench:
-    """What was measured."""
+    """Result of `vaefit-cli bench step`."""
 
     batch: tuple[int, ...]
     device: str
-    """Its name."""
+    """Name of the device."""
     clock: str
     """`CPU time` or `wall time`."""
     loops: dict[str, StepCost]
-    """Empty where parity is red."""
+    """Cost of each loop; empty if parity is red."""
     checks: dict[str, CheckCost] | None = None
-    """None where the peers are left out."""
+    """None if the peers are left out."""
     wrong: str | None = None
-    """How the first steps of plain and ours differ; None where they agree."""
+    """Difference between the first steps of the plain loop and ours; None if they agree."""
 
     @property
     def times_cheaper(self) -> float:
-        """How many times ours with Adam the plain loop costs."""
+        """Cost of the plain loop over that of ours with Adam."""
         return next(cost.plain_over_this for name, cost in self.loops.items() if name.startswith(ADAM))
 
     def json(self) -> dict[str, Any]:
-        """The result and the machine, as JSON."""
+        """Return the result and the machine as JSON."""
         return {
             "machine": {"cpu": cpu_name(), "threads": 1, "system": platform.system()},
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -101,11 +102,11 @@ class StepBench:
 
 
 def bench_step(
-    data: Path | str, settings: StepSettings, begins: Callable[[int, int, str], None] | None = None
+    data: Path | str, settings: StepSettings, on_part: Callable[[int, int, str], None] | None = None
 ) -> StepBench:
-    """Measure every loop; none where plain and ours do not agree on the first step.
+    """Measure every loop; none if the plain loop and ours differ in the first step.
 
-    `begins` is told, before each turn, how many are done, how many there are, and of which loop it is.
+    `on_part` is called before each round of a loop with the number of rounds done, that of all, and the loop's name.
     """
     device = choose_device(settings.device)
     on_gpu = device.type == "cuda"
@@ -118,13 +119,13 @@ def bench_step(
         if wrong is not None:
             return StepBench(batch, where, clock, {}, wrong=wrong)
         peers = settings.with_peers and not on_gpu and _peers_installed()
-        racing = device_loops() if on_gpu else loops(peers)
+        timed_loops = device_loops() if on_gpu else loops(peers)
         problem = problem.on(device)
-        timed: dict[str, list[float]] = {name: [] for name in racing}
+        timed: dict[str, list[float]] = {name: [] for name in timed_loops}
         for number in range(settings.rounds):
-            for place, (name, steps) in enumerate(racing.items()):
-                if begins is not None:
-                    begins(number * len(racing) + place, settings.rounds * len(racing), name)
+            for place, (name, steps) in enumerate(timed_loops.items()):
+                if on_part is not None:
+                    on_part(number * len(timed_loops) + place, settings.rounds * len(timed_loops), name)
                 timed[name] += steps(problem, max(settings.steps, LEAST_STEPS))
     base = statistics.median(timed[PLAIN])
     costs = {name: _cost(seconds, base) for name, seconds in timed.items()}

@@ -1,4 +1,4 @@
-"""The same fit by PyTorch Lightning's `overfit_batches=1` with torchmetrics, its own settings as fast as they go.
+"""Fit of the same batch by PyTorch Lightning's `overfit_batches=1` with torchmetrics, in its fastest settings.
 
     python -m vaefit.benchmarks.step.lightning_peer grids.h5 --steps 40
 
@@ -42,7 +42,7 @@ class LightningFit(lightning.LightningModule):
         self.pixel = MulticlassAccuracy(num_classes=model.num_classes, average="micro")
 
     def training_step(self, batch: list[Tensor], _: int) -> Tensor:
-        """Loss of one batch; metrics are updated on its logits."""
+        """Return the loss of one batch; update the metrics on its logits."""
         (targets,) = batch
         logits, _, _ = self.model(targets)
         assert isinstance(self.weight, Tensor)
@@ -53,7 +53,7 @@ class LightningFit(lightning.LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """An epoch is one step: log what it measured."""
+        """Log the metrics of the epoch, which is one step."""
         found = self.by_class.compute()
         self.log_dict({f"class_{c}": value for c, value in enumerate(found)})
         self.log("pixel", self.pixel.compute())
@@ -61,14 +61,14 @@ class LightningFit(lightning.LightningModule):
         self.pixel.reset()
 
     def configure_optimizers(self) -> Any:
-        """Adam with the recipe's schedule."""
+        """Return Adam with the recipe's schedule."""
         optimizer = torch.optim.Adam(self.parameters(), lr=self.recipe.rate, betas=self.recipe.betas)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: self.recipe.lr_at(t) / self.recipe.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class _Clock(Callback):
-    """CPU seconds at the end of each step, of the whole process."""
+class _StepTimes(Callback):
+    """Callback that records the CPU time of the process at the end of each step."""
 
     def __init__(self) -> None:
         self.ticks: list[float] = []
@@ -80,7 +80,7 @@ class _Clock(Callback):
 def fit(model: BetaVAE, targets: Tensor, weight: Tensor, recipe: Recipe, steps: int) -> list[float]:
     """Make `steps` updates and return the CPU seconds of each but the first."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    clock = _Clock()
+    times = _StepTimes()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice about workers and logging intervals
         trainer = lightning.Trainer(
@@ -88,14 +88,14 @@ def fit(model: BetaVAE, targets: Tensor, weight: Tensor, recipe: Recipe, steps: 
             max_epochs=steps,
             accelerator="cpu",
             gradient_clip_val=recipe.clip,
-            callbacks=[clock],
+            callbacks=[times],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
         trainer.fit(LightningFit(model, weight, recipe), DataLoader(TensorDataset(targets), batch_size=len(targets)))
-    return [after - before for before, after in itertools.pairwise(clock.ticks)]
+    return [after - before for before, after in itertools.pairwise(times.ticks)]
 
 
 def main() -> None:

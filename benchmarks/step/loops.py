@@ -1,4 +1,4 @@
-"""The loops whose steps are timed, on one problem."""
+"""Loops whose steps are timed, on one problem."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLAIN, ADAM, DEFAULT, LIGHTNING = "plain", "vaefit, adam", "vaefit", "lightning"
 
 @dataclass(frozen=True)
 class Problem:
-    """What every loop fits."""
+    """Network, batch and class weights that every loop fits."""
 
     model: BetaVAE
     targets: Tensor  # (B, H, W)
@@ -37,7 +37,7 @@ class Problem:
 
     @classmethod
     def from_data(cls, data: Path | str) -> Problem:
-        """The batch that `vaefit-cli overfit` would choose, and the network as its recipe initialises it."""
+        """Return the batch that `vaefit-cli overfit` chooses, and the network as its recipe initialises it."""
         dataset = count_dataset(data)
         batch = choose_batch(Location.parse(data), dataset.counts)
         _, height, width = dataset.shape
@@ -47,16 +47,16 @@ class Problem:
         return cls(model, torch.from_numpy(batch.grids), weight)
 
     def on(self, device: torch.device) -> Problem:
-        """The same problem with its tensors on the device."""
+        """Return the problem with its tensors on a device."""
         return Problem(copy.deepcopy(self.model).to(device), self.targets.to(device), self.weight.to(device))
 
 
 Loop = Callable[[Problem, int], list[float]]
-"""Makes so many steps and gives the seconds of each but the first: CPU time, on a GPU time on the wall."""
+"""Make a number of steps; return the seconds of each but the first: CPU time, on a GPU wall time."""
 
 
 def loops(with_lightning: bool) -> dict[str, Loop]:
-    """Every loop that is timed, by name: what people write, ours, and Lightning where its packages are installed."""
+    """Return the loops of the CPU by name: the plain loop, ours, and Lightning if requested."""
     found: dict[str, Loop] = {
         PLAIN: plain_steps,
         ADAM: lambda problem, steps: ours(problem, RECIPES["adam"], steps)[1],
@@ -68,7 +68,7 @@ def loops(with_lightning: bool) -> dict[str, Loop]:
 
 
 def device_loops() -> dict[str, Loop]:
-    """On a GPU: what people write, and ours step by step, with the network compiled, and as a CUDA graph."""
+    """Return the loops of a GPU: the plain loop, and ours step by step, compiled, and as a CUDA graph."""
     found: dict[str, Loop] = {PLAIN: partial(plain_steps, clock=time.perf_counter)}
     for name, key in ((ADAM, "adam"), (DEFAULT, "default")):
         for how, graph, compiled in (("eager", False, False), ("compiled", False, True), ("graph", True, False)):
@@ -77,7 +77,7 @@ def device_loops() -> dict[str, Loop]:
 
 
 def device_steps(problem: Problem, steps: int, recipe: Recipe, graph: bool, compiled: bool) -> list[float]:
-    """One number a window of steps, whose records come together; what is compiled or captured first is left out."""
+    """Return the seconds of a step for each window of steps, without the windows of compiling and capturing."""
     model = copy.deepcopy(problem.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compiled:
         model.compile()  # in place, so that it stays a BetaVAE
@@ -120,14 +120,14 @@ def plain_steps(problem: Problem, steps: int, clock: Callable[[], float] = time.
 
 
 def lightning_steps(problem: Problem, steps: int) -> list[float]:
-    """Lightning's `overfit_batches=1`, with the same Adam."""
+    """Run Lightning's `overfit_batches=1`, with the same Adam."""
     from . import lightning_peer
 
     return lightning_peer.fit(copy.deepcopy(problem.model), problem.targets, problem.weight, RECIPES["adam"], steps)
 
 
 def parity(problem: Problem) -> str | None:
-    """How the plain loop and ours differ in the first step; None where they agree."""
+    """Return how the plain loop and ours differ in the first step; None if they agree."""
     loss, pixel, accuracies = plain_loop.PlainLoop(copy.deepcopy(problem.model), problem.targets, problem.weight).step()
     record = ours(problem, Recipe(), 1)[0][0]
     cells = problem.targets[0].numel()  # ours is a sum over cells, divided by the batch

@@ -1,4 +1,4 @@
-"""The loop that people write to overfit a batch: torch's Adam, softmax and gather, a loop over the classes."""
+"""Plain PyTorch loop that overfits a batch: torch's Adam, softmax and gather, a loop over the classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vaefit.vae import BetaVAE
 
 
 def naive_focal_loss(logits: Tensor, targets: Tensor, weight: Tensor, gamma: float = 2.0) -> Tensor:
-    """Mean over cells of -w_t (1 - p_t)^gamma log p_t, as the formula reads."""
+    """Return the mean over cells of -w_t (1 - p_t)^gamma log p_t, written as the formula."""
     p = torch.softmax(logits, dim=1)
     pt = p.gather(1, targets.unsqueeze(1)).squeeze(1)
     return (-weight[targets] * (1 - pt) ** gamma * torch.log(pt + 1e-12)).mean()
@@ -20,7 +20,7 @@ def naive_focal_loss(logits: Tensor, targets: Tensor, weight: Tensor, gamma: flo
 
 @dataclass
 class PlainLoop:
-    """One model, one batch (B, H, W) and class weights (C,); `step` makes one update and measures every class."""
+    """Plain loop on a model, a batch (B, H, W) and class weights (C,)."""
 
     model: BetaVAE
     targets: Tensor
@@ -32,7 +32,7 @@ class PlainLoop:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr)
 
     def step(self) -> tuple[float, float, dict[int, float]]:
-        """(loss, pixel accuracy, accuracy of each class that the batch holds) before the update."""
+        """Make one update; return loss, pixel accuracy and accuracy of each class in the batch, before the update."""
         classes = self.model.num_classes
         inputs = functional.one_hot(self.targets, classes).permute(0, 3, 1, 2).float()
         logits, mu, logvar = self.model(inputs)

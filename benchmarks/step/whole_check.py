@@ -1,4 +1,4 @@
-"""What a whole check costs in a process of its own, against Lightning."""
+"""CPU time of a whole check in a fresh process, against Lightning."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .loops import ADAM, DEFAULT, LIGHTNING
 
 @dataclass(frozen=True)
 class CheckCost:
-    """Updates made, and CPU seconds of the process, its start included."""
+    """Updates of a check, and CPU seconds of its process from the start."""
 
     updates: int
     cpu_seconds: float
 
 
 def whole_checks(data: Path | str, rounds: int) -> dict[str, CheckCost]:
-    """Fresh processes, in turns: our whole checks, and Lightning after as many updates as ours with Adam."""
+    """Run our checks and Lightning in fresh processes, in turns; Lightning makes as many updates as ours with Adam."""
     seconds: dict[str, list[float]] = {DEFAULT: [], ADAM: [], LIGHTNING: []}
     updates: dict[str, int] = {}
     for _ in range(rounds):
@@ -42,7 +42,7 @@ def whole_checks(data: Path | str, rounds: int) -> dict[str, CheckCost]:
 
 
 def _cpu_of(words: list[str]) -> tuple[float, str]:
-    """CPU seconds of a module run as a program, user and system, and what it printed."""
+    """Run a module as a program; return its CPU seconds, user and system, and its stdout."""
     before = os.times()
     command = [sys.executable, "-m", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""`vaefit-cli bench`: measure kernels, counting of datasets, step and loaders against their peers."""
+"""`vaefit-cli bench`: measure kernels, counting, steps and loaders against their peers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..options.common import AsJson, Backend, Data, Device, Quiet, numbers
+from ..options.parameters import DATA_FORMS, AsJson, Backend, Data, Device, Quiet, numbers, option, path_option
 
 if TYPE_CHECKING:
     from ..output.terminal import Terminal
@@ -23,37 +23,35 @@ bench = typer.Typer(
 def kernels(
     shape: Annotated[
         list[str] | None,
-        typer.Option(metavar="B,C,H,W", help="Shape of the logits; may be repeated.", show_default="by the device"),
+        option("Shape of the logits; may be repeated.", metavar="B,C,H,W", default="by the device"),
     ] = None,
     dtype: Annotated[
         list[str] | None,
-        typer.Option(metavar="float32|bfloat16|float16", help="May be repeated.", show_default="float32, bfloat16"),
+        option("Type of the logits; may be repeated.", metavar="float32|bfloat16|float16", default="float32, bfloat16"),
     ] = None,
     backend: Backend = "auto",
     device: Device = "auto",
     threads: Annotated[
-        int, typer.Option(help="CPU threads; times are CPU times of the process with one, wall times with more.")
+        int, option("CPU threads; times are CPU times of the process with one, wall times with more.")
     ] = 1,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Under a minute on a CPU: fewer rounds and shapes, no compiled peer.")
+        bool, option("Under a minute on a CPU: fewer rounds and shapes, no compiled peer.", "--quick")
     ] = False,
     chart: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.png", readable=False, help="Draw the share of bandwidth; replaces the file."),
+        Path | None, path_option("Draw the share of bandwidth; replaces the file.", metavar="FILE.png")
     ] = None,
     compile_only: Annotated[
-        bool,
-        typer.Option("--compile-only", help="Compile each Triton kernel for GPUs that need not be here; nothing runs."),
+        bool, option("Compile each Triton kernel for several GPUs, present or not; nothing runs.", "--compile-only")
     ] = False,
-    require: Annotated[bool, typer.Option("--require", help="Exit 1 where a goal is missed.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list, an object a row.")] = False,
+    require: Annotated[bool, option("Exit 1 if a goal is missed.", "--require")] = False,
+    as_json: Annotated[bool, option("Print one JSON list, an object a row.", "--json")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure loss, gradient and confusion counts of each shape and dtype.
 
-    First every answer is held against the reference in float64: where it is wrong, no time is printed and the exit code
-    is 1. Then ours and its peers are timed in turns. GB/s are the bytes of one pass (each input read once, each output
-    written once) over the time; a copy is what memory gives to this process.
+    First every answer is compared with the reference in float64: if one is wrong, no time is printed and the exit code
+    is 1. Then our kernels and their peers are timed in turns. GB/s are the bytes of one pass (each input read once,
+    each output written once) over the time; a copy measures the memory bandwidth of this process.
     """
     from ..output.terminal import Terminal
 
@@ -66,14 +64,9 @@ def kernels(
 
     from ..output.bench_tables import print_goals, print_kernels
 
-    settings = KernelSettings(
-        shapes=tuple(_shape(text) for text in shape) if shape else None,
-        dtypes=tuple(dtype) if dtype else None,
-        backend=backend,
-        device=device,
-        threads=threads,
-        quick=quick,
-    )
+    shapes = tuple(_shape(text) for text in shape) if shape else None
+    dtypes = tuple(dtype) if dtype else None
+    settings = KernelSettings(shapes, dtypes, backend=backend, device=device, threads=threads, quick=quick)
     if chart is not None:
         from vaefit.benchmarks.kernels.chart import check_chart, draw_kernels
 
@@ -96,24 +89,21 @@ def kernels(
 @bench.command()
 def histogram(
     layout: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A way to store the data; may be repeated.", show_default="all"),
+        list[str] | None, option("Layout of the stored data; may be repeated.", metavar="NAME", default="all")
     ] = None,
-    grids: Annotated[
-        int | None, typer.Option(help="16 x 16 grids of each layout.", show_default="262144, with --quick 131072")
-    ] = None,
+    grids: Annotated[int | None, option("16 x 16 grids of each layout.", default="262144, with --quick 131072")] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer rounds and layouts, no dataset of 4 GB, memory of ours alone.")
+        bool, option("Fewer rounds and layouts, no dataset of 4 GB, memory of our scan alone.", "--quick")
     ] = False,
-    require: Annotated[bool, typer.Option("--require", help="Exit 1 where a goal is missed.")] = False,
+    require: Annotated[bool, option("Exit 1 if a goal is missed.", "--require")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure the counting of a whole dataset, layout by layout.
 
     Layouts: gzip, gzip-columns, gzip-small, gzip-shuffle, int64, chunked, contiguous, lzf, zstd, blosc. First all
-    counts are held against numpy's: where one is wrong, nothing of that layout is timed and the exit code is 1. Then a
-    loop over slices, whole chunks through h5py, ours on one and two threads, with the compiled counter and without
+    counts are compared with numpy's: if one is wrong, nothing of that layout is timed and the exit code is 1. Then a
+    loop over slices, whole chunks through h5py, our scan on one and two threads, with the compiled counter and without
     libdeflate, and decoding alone are timed in turns. GB/s are bytes of cells in memory over CPU time.
     """
     from vaefit.benchmarks.counting.bench import HistogramSettings, bench_histogram
@@ -137,22 +127,22 @@ def histogram(
 @bench.command()
 def step(
     data: Data = None,
-    rounds: Annotated[int, typer.Option(help="Turns of every loop.")] = 8,
-    steps: Annotated[int, typer.Option(help="Steps of a turn, at least 3.")] = 40,
-    no_peers: Annotated[bool, typer.Option("--no-peers", help="Leave Lightning out.")] = False,
+    rounds: Annotated[int, option("Rounds of every loop.")] = 8,
+    steps: Annotated[int, option("Steps of a round, at least 3.")] = 40,
+    no_peers: Annotated[bool, option("Leave Lightning out.", "--no-peers")] = False,
     device: Device = "cpu",
     require: Annotated[
-        float, typer.Option(metavar="TIMES", help="Exit 1 unless plain costs this many times ours with Adam.")
+        float, option("Exit 1 unless the plain loop costs this many times ours with Adam.", metavar="TIMES")
     ] = 0.0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure what a step of the check costs, against the loop that people write and PyTorch Lightning.
+    """Measure the cost of a step of the check, against a plain PyTorch loop and PyTorch Lightning.
 
     Every loop fits the same network from the same parameters to the same batch, in turns, on one thread; times are CPU
-    times. With --device cuda they are times on the wall, and ours runs step by step, compiled, and as a CUDA graph.
-    First plain and ours must agree on the loss and accuracies of the first step: where they do not, no time is printed
-    and the exit code is 1.
+    times. With --device cuda they are wall times, and our loop runs step by step, compiled, and as a CUDA graph.
+    First the plain loop and ours must agree on the loss and accuracies of the first step: if they differ, no time is
+    printed and the exit code is 1.
     """
     from vaefit.benchmarks.step.bench import StepSettings, bench_step
     from vaefit.vae.data.default_corpus import embedded_corpus
@@ -175,27 +165,21 @@ def step(
 
 @bench.command()
 def loader(
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            help="file.h5, file.h5:/dataset, or 'train-*.h5' for shards.", show_default="grids in three layouts"
-        ),
-    ] = None,
+    data: Annotated[str | None, typer.Argument(help=f"{DATA_FORMS}.", show_default="grids in three layouts")] = None,
     grids: Annotated[
-        int | None,
-        typer.Option(help="16 x 16 grids of each layout.", show_default="1048576, with --quick 131072"),
+        int | None, option("16 x 16 grids of each layout.", default="1048576, with --quick 131072")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Grids in a batch, and in a step.")] = 128,
+    batch_size: Annotated[int, option("Grids in a batch, and in a step.")] = 128,
     device: Device = "cpu",
-    quick: Annotated[bool, typer.Option("--quick", help="One round of each way, a shorter one.")] = False,
+    quick: Annotated[bool, option("One short round of each loader.", "--quick")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure how fast batches come out of HDF5, from memory and streamed, against what the training step takes.
+    """Measure the speed of the loaders, from memory and streamed from HDF5, against the speed of the training step.
 
     Without DATA, grids are stored contiguous, by gzip in chunks (4096,16,16), and in (131072,1,1), which h5py guesses.
-    The first grids of each loader must be those that h5py gives: where they are not, nothing is timed and the exit code
-    is 1. Each way to load is measured in fresh processes, in turns, files being in the page cache.
+    The first grids of each loader must equal those of h5py: if they differ, nothing is timed and the exit code is 1.
+    Each loader is measured in fresh processes, in turns, with the files in the page cache.
     """
     from vaefit.benchmarks.loading.bench import LoaderSettings, bench_loader
 
@@ -212,13 +196,12 @@ def loader(
 
 
 def _shape(text: str) -> tuple[int, int, int, int]:
-    """The shape that was typed."""
     batch, classes, height, width = map(int, numbers("--shape", text, 4, whole=True) or ())
     return batch, classes, height, width
 
 
 def _compile_only(terminal: Terminal) -> None:
-    """Print what the compiler makes of each kernel, and exit 1 where one does not pass."""
+    """Compile each kernel, print the table, and exit 1 if one does not pass."""
     from dataclasses import asdict
 
     from vaefit.benchmarks.kernels.cross_compile import compile_kernels

@@ -1,4 +1,4 @@
-"""`vaefit-cli data`: make a dataset, or import one."""
+"""`vaefit-cli data`: make or import a dataset."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Annotated
 
 import typer
 
-from ..options.common import AsJson, Quiet
+from ..options.parameters import AsJson, Quiet, option
 
 data = typer.Typer(help="Make or import datasets of grids.", no_args_is_help=True, rich_markup_mode=None)
 importing = typer.Typer(help="Import grids from other formats.", no_args_is_help=True, rich_markup_mode=None)
 data.add_typer(importing, name="import")
 
 Out = Annotated[Path, typer.Argument(readable=False, help="The HDF5 file to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")]
+Overwrite = Annotated[bool, option("Replace the file if it exists.", "--overwrite")]
 
 
 @data.command()
 def synth(
     out: Out,
-    grids: Annotated[int, typer.Option(help="How many.")] = 80_000,
-    height: Annotated[int, typer.Option(help="Rows of a grid.")] = 16,
-    width: Annotated[int, typer.Option(help="Columns of a grid.")] = 16,
-    classes: Annotated[int, typer.Option(help="Classes, the background included.")] = 10,
-    seed: Annotated[int, typer.Option(help="Same seed, same cells.")] = 0,
+    grids: Annotated[int, option("Number of grids.")] = 80_000,
+    height: Annotated[int, option("Rows of a grid.")] = 16,
+    width: Annotated[int, option("Columns of a grid.")] = 16,
+    classes: Annotated[int, option("Classes, with the background.")] = 10,
+    seed: Annotated[int, option("Seed of the cells; the same seed gives the same cells.")] = 0,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -47,8 +47,8 @@ def synth(
 def arc(
     folder: Annotated[Path, typer.Argument(readable=False, help="A folder of ARC tasks (JSON), read recursively.")],
     out: Out,
-    max_side: Annotated[int, typer.Option(help="Leave out larger grids; pad smaller ones to this.")] = 16,
-    pad_class: Annotated[int, typer.Option(help="Class of the padding.")] = 0,
+    max_side: Annotated[int, option("Leave out larger grids; pad smaller ones to this.")] = 16,
+    pad_class: Annotated[int, option("Class of the padding.")] = 0,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -78,13 +78,13 @@ def arc(
 def npz(
     file: Annotated[Path, typer.Argument(readable=False, help="A .npz or .npy file with integers (N, H, W).")],
     out: Out,
-    key: Annotated[str | None, typer.Option(help="The array, where the .npz holds several.")] = None,
-    classes: Annotated[int | None, typer.Option(help="Classes to declare; else the largest label + 1.")] = None,
+    key: Annotated[str | None, option("Name of the array, if the .npz holds several.")] = None,
+    classes: Annotated[int | None, option("Number of classes to store (the largest label + 1).")] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Import an array of numpy, in bounded memory."""
+    """Import a numpy array, in bounded memory."""
     from vaefit.cache.scan.histogram import MAX_CLASSES
     from vaefit.vae.data.numpy_import import import_numpy
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ..options.common import AsJson, Backend, Device, Quiet
+from ..options.parameters import AsJson, Backend, Device, Quiet
 
 if TYPE_CHECKING:
     from vaefit.vae.runs.self_test import Report
@@ -25,8 +25,8 @@ def doctor(device: Device = "auto", backend: Backend = "auto", as_json: AsJson =
 
     terminal = Terminal(as_json, quiet)
     place = choose_device(device)
-    asked, _ = preferred_backend(backend, place)
-    report = examine(place, asked)
+    chosen, _ = preferred_backend(backend, place)
+    report = examine(place, chosen)
     _print(terminal, report)
     found = asdict(report)
     terminal.json({**found.pop("machine"), **found, "passed": report.passed})
@@ -34,7 +34,7 @@ def doctor(device: Device = "auto", backend: Backend = "auto", as_json: AsJson =
 
 
 def _print(terminal: Terminal, report: Report) -> None:
-    from rich.table import Table
+    from ..output.terminal import new_table
 
     machine = report.machine
     for name, found in machine.versions.items():
@@ -48,9 +48,7 @@ def _print(terminal: Terminal, report: Report) -> None:
     cache = f"{_gib(machine.cache_free)} free" if machine.cache_problem is None else machine.cache_problem
     terminal.line(f"{'cache':<12}{machine.cache_folder}, {cache}")
     terminal.line()
-    table = Table(title="self-test")
-    for column in ("part", "", "found"):
-        table.add_column(column)
+    table = new_table("self-test", left=("part", "", "found"))
     for trial in report.trials:
         style = None if trial.passed else "red"
         table.add_row(trial.name, "ok" if trial.passed else "FAILED", trial.detail, style=style)

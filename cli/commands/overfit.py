@@ -2,109 +2,66 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..options.common import AsJson, Backend, CacheDir, Classes, Data, Device, EffectiveB, IgnoreIndex, Quiet
-from ..options.overfit_settings import check_settings
-from ..options.recipe import (
-    Beta,
-    Betas,
-    ChosenRate,
-    Clip,
-    DecaySteps,
-    FreeBits,
-    Gamma,
-    Init,
-    LatentDim,
-    LatentMode,
-    Model,
-    ModelArguments,
-    NoScan,
-    Optimiser,
+from ..options.parameters import (
+    AsJson,
+    Data,
+    FitOptions,
+    ObjectiveOptions,
     Overwrite,
-    RateDecay,
-    Reduction,
-    Scheme,
-    Smooth,
-    Warmup,
-    WeightsFile,
-    WeightsPower,
+    Quiet,
+    RunOptions,
+    option,
+    path_option,
+    with_option_groups,
 )
+from ..options.settings import overfit_settings
 
 
+@with_option_groups
 def overfit(
     ctx: typer.Context,
+    *,
     data: Data = None,
     recipe: Annotated[
-        str, typer.Option(metavar="default|adam|classic", help="Where every setting starts from.")
+        str, option("Recipe that every setting starts from.", metavar="default|adam|classic")
     ] = "default",
     from_run: Annotated[
         Path | None,
-        typer.Option("--from", readable=False, metavar="RUN", help="Start from a run of `train`, not from a recipe."),
+        path_option("Start from a run of `train` or `overfit`, not from a recipe.", "--from", metavar="RUN"),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Grids in the fixed batch.")] = 32,
-    batch_seed: Annotated[int, typer.Option(help="Drives only the choice of the grids.")] = 0,
-    indices: Annotated[str | None, typer.Option(metavar="3,17,...", help="Your own grids, by index.")] = None,
-    allow_duplicates: Annotated[
-        bool, typer.Option("--allow-duplicates", help="Equal grids may be in the batch.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Drives initialisation, sampled z and resampling.")] = 0,
-    iterations: Annotated[int | None, typer.Option(help="Most updates (500).")] = None,
-    target: Annotated[float | None, typer.Option(help="Accuracy that every class needs (0.95).")] = None,
-    stop_when: Annotated[str | None, typer.Option(metavar="exact|target|never", help="When to stop early.")] = None,
-    weights: Annotated[
-        str | None, typer.Option(metavar="global|batch|none", help="Which counts the class weights come from.")
-    ] = None,
-    scheme: Scheme = None,
-    smooth: Smooth = None,
-    effective_b: EffectiveB = None,
-    weights_power: WeightsPower = None,
-    weights_file: WeightsFile = None,
-    no_scan: NoScan = False,
-    gamma: Gamma = None,
-    reduction: Reduction = None,
-    beta: Beta = None,
-    beta_ramp: Annotated[
-        str | None, typer.Option(metavar="WARMUP,RAMP,MAX", help="beta over epochs of 10 steps.")
-    ] = None,
-    free_bits: FreeBits = None,
-    z: LatentMode = None,
-    init: Init = None,
+    batch_size: Annotated[int, option("Grids in the fixed batch.")] = 32,
+    batch_seed: Annotated[int, option("Seed of the choice of the grids.")] = 0,
+    indices: Annotated[str | None, option("Indices of your own grids.", metavar="3,17,...")] = None,
+    allow_duplicates: Annotated[bool, option("Allow equal grids in the batch.", "--allow-duplicates")] = False,
     resample: Annotated[
-        bool | None,
-        typer.Option("--resample/--no-resample", help="Draw each step's grids from shuffled copies of the batch."),
+        bool | None, option("Draw each step's grids from shuffled copies of the batch.", "--resample/--no-resample")
     ] = None,
-    optimiser: Optimiser = None,
-    lr: ChosenRate = None,
-    betas: Betas = None,
-    warmup: Warmup = None,
-    lr_decay: RateDecay = None,
-    decay_steps: DecaySteps = None,
-    clip: Clip = None,
-    latent_dim: LatentDim = None,
-    model: Model = None,
-    model_arg: ModelArguments = None,
+    seed: Annotated[int, option("Seed of initialisation, sampled z and resampling.")] = 0,
+    iterations: Annotated[int | None, option("Largest number of updates (500).")] = None,
+    target: Annotated[float | None, option("Accuracy that every class needs (0.95).")] = None,
+    stop_when: Annotated[str | None, option("Condition for an early stop.", metavar="exact|target|never")] = None,
+    weights: Annotated[
+        str | None, option("Counts that the class weights come from.", metavar="global|batch|none")
+    ] = None,
+    objective_options: ObjectiveOptions,
+    beta_ramp: Annotated[str | None, option("Rise of beta, in epochs of 10 steps.", metavar="WARMUP,RAMP,MAX")] = None,
+    fit_options: FitOptions,
     diagnose: Annotated[
-        bool, typer.Option("--diagnose", help="If it fails, find out why, by short reruns that change one thing each.")
+        bool, option("If it fails, find the cause by short reruns that change one thing each.", "--diagnose")
     ] = False,
-    classes: Classes = None,
-    ignore_index: IgnoreIndex = None,
-    cache_dir: CacheDir = None,
-    device: Device = "auto",
-    backend: Backend = "auto",
+    run_options: RunOptions,
     graph: Annotated[
-        bool | None, typer.Option("--graph/--no-graph", help="Steps as a CUDA graph (where it gives the same numbers).")
+        bool | None, option("Run the steps as a CUDA graph, if it gives the same numbers.", "--graph/--no-graph")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; a small batch takes one.")] = None,
-    out: Annotated[Path | None, typer.Option(readable=False, help="The run folder (./runs/overfit-DATE-TIME).")] = None,
+    out: Annotated[Path | None, path_option("The run folder (./runs/overfit-DATE-TIME).")] = None,
     overwrite: Overwrite = False,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Event files too, in the run folder's tensorboard/.")
+        bool, option("Write event files too, to tensorboard/ in the run folder.", "--tensorboard")
     ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -116,26 +73,24 @@ def overfit(
     from ..output.terminal import Terminal
 
     terminal = Terminal(as_json, quiet)
-    settings = check_settings(ctx, terminal.note)
+    settings = overfit_settings(ctx, terminal.note)
 
     from vaefit.vae.results.overfit_summary import RunSummary, SetupSummary
     from vaefit.vae.runs.overfit_run import Watcher, run_overfit
 
-    from ..output.overfit_tables import print_result, print_setup
+    from ..output.run_tables import print_overfit, print_overfit_setup
 
-    with terminal.progress() as progress:
+    with terminal.progress() as progress, terminal.user_output():
         watcher = Watcher(
             counting=progress.counting,
-            started=lambda prepared, start: print_setup(
+            started=lambda prepared, start: print_overfit_setup(
                 terminal, SetupSummary.from_header(prepared, start, settings.recipe)
             ),
             step=lambda record: progress.fitting(record, settings.recipe.iterations),
             control=progress.diagnosing,
         )
-        # a model of one's own may print
-        with redirect_stdout(sys.stderr) if as_json else nullcontext():
-            check = run_overfit(settings, watcher)
+        check = run_overfit(settings, watcher)
     summary = RunSummary.from_run(check)
-    print_result(terminal, summary)
+    print_overfit(terminal, summary)
     terminal.json(summary.json())
     raise typer.Exit(0 if summary.passed else 1)

@@ -1,4 +1,4 @@
-"""`vaefit-cli show` and `vaefit-cli compare`: runs again, from their folders alone."""
+"""`vaefit-cli show` and `vaefit-cli compare`: print runs again from their folders."""
 
 from __future__ import annotations
 
@@ -7,45 +7,43 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..options.common import AsJson, Quiet
+from ..options.parameters import AsJson, Quiet
 
 if TYPE_CHECKING:
     from vaefit.vae.run_folder.comparison import Comparison, Pair
 
     from ..output.terminal import Terminal
 
-Run = Annotated[Path, typer.Argument(readable=False, help="A run folder.")]
+RunFolder = Annotated[Path, typer.Argument(readable=False, help="A run folder.")]
 
 
-def show(run: Run, as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """Print a run again, or a sweep, from its folder alone."""
+def show(run: RunFolder, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Print a run or a sweep again, from its folder."""
     from vaefit.vae.results.training_summary import TrainSummary
     from vaefit.vae.run_folder.reader import StoredRun
     from vaefit.vae.sweep.folder import FILES, read_sweep
 
-    from ..output.overfit_tables import print_result, print_setup
-    from ..output.sweep_table import print_sweep
+    from ..output import run_tables
     from ..output.terminal import Terminal
-    from ..output.training_tables import print_training, print_training_setup
 
     terminal = Terminal(as_json, quiet)
     if any((run / name).exists() for name in FILES):
         outcome = read_sweep(run)
-        print_sweep(terminal, outcome)
+        run_tables.print_sweep(terminal, outcome)
         terminal.json(outcome.json())
         return
     summary = StoredRun.read(run).summary
     if isinstance(summary, TrainSummary):
-        print_training_setup(terminal, summary.setup)
-        print_training(terminal, summary)
+        run_tables.print_training_setup(terminal, summary.setup)
+        run_tables.print_training(terminal, summary)
     else:
-        print_setup(terminal, summary.setup)
-        print_result(terminal, summary)
+        run_tables.print_overfit_setup(terminal, summary.setup)
+        run_tables.print_overfit(terminal, summary)
     terminal.json(summary.json())
 
 
-def compare(first: Run, second: Run, as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """Say what differs between two runs, overfit or train: objective, data, settings, machine and results."""
+def compare(first: RunFolder, second: RunFolder, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Show the differences of two runs, overfit or train: objective, data, settings, machine and results."""
     from vaefit.vae.run_folder.comparison import Comparison
     from vaefit.vae.run_folder.reader import StoredRun
 
@@ -84,7 +82,7 @@ def _print(terminal: Terminal, found: Comparison) -> None:
 
 
 def _objective(found: Comparison) -> str:
-    """Whether both runs minimised the same, in one line."""
+    """Return in one line which parts of the objective are the same in both runs, and which differ."""
     same, different = [], []
     for name, (left, right) in found.objective.items():
         if left == right:
@@ -100,20 +98,18 @@ def _objective(found: Comparison) -> str:
 
 def _digests(same: bool | None, digests: Pair, what: str) -> str:
     if same is None:
-        return "unknown, a digest was not taken"
+        return "unknown, a digest is missing"
     shown = [digest[:16] for digest in digests]
     return f"the same {what}, digest {shown[0]}" if same else f"different {what}, digests {shown[0]} | {shown[1]}"
 
 
 def _table(terminal: Terminal, title: str, pairs: dict[str, Pair], empty: str) -> None:
-    from rich.table import Table
+    from ..output.terminal import new_table
 
     if not pairs:
         terminal.line(f"{title}: {empty}")
         return
-    table = Table(title=title)
-    for column in ("", "A", "B"):
-        table.add_column(column, justify="right" if column else "left")
+    table = new_table(title, left=("",), right=("A", "B"))
     for name, (left, right) in pairs.items():
         table.add_row(name, _word(left), _word(right), style="yellow" if left != right else None)
     terminal.table(table)

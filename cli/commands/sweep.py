@@ -9,60 +9,61 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..options.common import AsJson, Quiet
-from ..options.overfit_settings import check_settings
+from ..options.parameters import AsJson, Quiet, option, path_option
+from ..options.settings import overfit_settings
 
 if TYPE_CHECKING:
-    from vaefit.vae.runs.overfit_run import Watcher
     from vaefit.vae.sweep.plan import Knob, Plan
-    from vaefit.vae.sweep.run import Begins
-
-    from ..output.progress import ProgressLine
 
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
-"""What the sweep does not know goes to `overfit`, which does."""
+"""Context settings: the sweep passes options that it does not have to `overfit`."""
 LISTS = ("indices", "betas", "beta-ramp")
-"""Options whose values hold commas themselves; their values are separated by semicolons."""
+"""Options with commas inside a value; semicolons separate their values."""
 NOT_VARIED = ("out", "overwrite", "json", "quiet", "help")
+"""Options of `overfit` that are the same for all runs."""
 
 
 def sweep(
     ctx: typer.Context,
     vary: Annotated[
-        list[str] | None,
-        typer.Option(metavar="OPTION=V1,V2,...", help="An option of `overfit` and its values; may be repeated."),
+        list[str] | None, option("An option of `overfit` and its values; may be repeated.", metavar="OPTION=V1,V2,...")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Runs of each setting; --seed and --batch-seed rise by one a run.")] = 3,
-    out: Annotated[Path | None, typer.Option(readable=False, help="The folder (./runs/sweep-DATE-TIME).")] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the sweep in a folder that is not empty.")
-    ] = False,
+    seeds: Annotated[int, option("Runs of each setting; each run adds one to --seed and --batch-seed.")] = 3,
+    out: Annotated[Path | None, path_option("Folder of the sweep (./runs/sweep-DATE-TIME).")] = None,
+    overwrite: Annotated[bool, option("Replace the sweep in a folder that is not empty.", "--overwrite")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run the check over a grid of settings and seeds, and say which knob made the difference.
+    """Run the check over a grid of settings and seeds, and show which option made the difference.
 
-    Takes DATA and every option of `overfit` as well; they hold for all runs. Values that hold commas are separated by
-    semicolons: --vary "betas=0.9,0.95;0.9,0.999".
+    The sweep also takes DATA and every option of `overfit`, for all runs. Semicolons separate values that contain
+    commas: --vary "betas=0.9,0.95;0.9,0.999".
     """
     from ..output.terminal import Terminal
 
     terminal = Terminal(as_json, quiet)
     plan = _plan(ctx, vary or [], seeds, terminal.note)
 
+    from vaefit.vae.runs.overfit_run import Watcher
     from vaefit.vae.sweep.run import run_sweep
 
-    from ..output.sweep_table import print_sweep
+    from ..output.run_tables import print_sweep
 
     terminal.note(f"{plan.runs} runs, {seeds} of each setting")
     with terminal.progress() as progress:
-        outcome = run_sweep(plan, out, overwrite, _begins(plan, progress))
+
+        def watch_run(place: int, values: tuple[str, ...], seed: int) -> Watcher:
+            words = [f"{knob.name}={value}" for knob, value in zip(plan.knobs, values, strict=True)]
+            run = " ".join([*words, f"seed {seed}"])
+            return Watcher(progress.counting, step=lambda record: progress.sweeping(record, place, plan.runs, run))
+
+        outcome = run_sweep(plan, out, overwrite, watch_run)
     print_sweep(terminal, outcome)
     terminal.json(outcome.json())
 
 
 def _plan(ctx: typer.Context, vary: list[str], seeds: int, announce: Callable[[str], None]) -> Plan:
-    """The plan that the command line means; every combination is parsed as `overfit` would, before any runs."""
+    """Return the plan of the command line; `overfit` parses every combination before the first run."""
     from vaefit.vae.sweep.plan import Plan, Setting
 
     assert ctx.parent is not None
@@ -76,12 +77,12 @@ def _plan(ctx: typer.Context, vary: list[str], seeds: int, announce: Callable[[s
     for values in itertools.product(*(knob.values for knob in knobs)):
         words = [_words(parameters[knob.name], knob.name, value) for knob, value in zip(knobs, values, strict=True)]
         parsed = overfit.make_context("sweep", [*ctx.args, *itertools.chain(*words)], parent=ctx.parent)
-        settings.append(Setting(values, check_settings(parsed, announce)))
+        settings.append(Setting(values, overfit_settings(parsed, announce)))
     return Plan(knobs, tuple(settings), seeds)
 
 
 def _names(parameter: Any) -> list[str]:
-    """What `--vary` calls a parameter: its long option without the dashes, or `data`."""
+    """Return the names of a parameter in `--vary`: its long options without the dashes, or `data`."""
     if parameter.param_type_name == "argument":
         return [str(parameter.name)]
     return [option[2:] for option in parameter.opts if option.startswith("--") and option[2:] not in NOT_VARIED]
@@ -103,7 +104,7 @@ def _knob(text: str, parameters: dict[str, Any]) -> Knob:
 
 
 def _words(parameter: Any, name: str, value: str) -> list[str]:
-    """A value of a knob as it would be typed after `overfit`."""
+    """Return the words that set a knob to a value on the command line of `overfit`."""
     if parameter.param_type_name == "argument":
         return [value]
     if not parameter.is_flag:
@@ -113,16 +114,3 @@ def _words(parameter: Any, name: str, value: str) -> list[str]:
     if value == "true":
         return [f"--{name}"]
     return list(parameter.secondary_opts[:1])
-
-
-def _begins(plan: Plan, progress: ProgressLine) -> Begins:
-    from vaefit.vae.runs.overfit_run import Watcher
-
-    def begins(place: int, values: tuple[str, ...], number: int) -> Watcher:
-        words = [f"{knob.name}={value}" for knob, value in zip(plan.knobs, values, strict=True)]
-        what = " ".join([*words, f"seed {number}"])
-        return Watcher(
-            counting=progress.counting, step=lambda record: progress.sweeping(record, place, plan.runs, what)
-        )
-
-    return begins

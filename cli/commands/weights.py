@@ -8,37 +8,43 @@ from typing import Annotated
 
 import typer
 
-from ..options.common import AsJson, CacheDir, Classes, DataOrShards, EffectiveB, IgnoreIndex, Quiet
+from ..options.parameters import (
+    SCHEME_NAMES,
+    AsJson,
+    CacheDir,
+    Classes,
+    DataOrShards,
+    EffectiveB,
+    IgnoreIndex,
+    Quiet,
+    option,
+    path_option,
+)
 
 
 def weights(
     data: DataOrShards = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Scan again, whatever is cached.")] = False,
+    rebuild: Annotated[bool, option("Scan again and replace the cached counts.", "--rebuild")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Recount and compare with the cached counts; exit 1 if they differ.")
+        bool, option("Recount and compare with the cached counts; exit 1 if they differ.", "--verify")
     ] = False,
-    scheme: Annotated[
-        str, typer.Option(metavar="sqrt_inverse|inverse|balanced|effective|none", help="How counts become weights.")
-    ] = "sqrt_inverse",
-    all_schemes: Annotated[bool, typer.Option("--all-schemes", help="Show every scheme side by side.")] = False,
-    smooth: Annotated[float, typer.Option(help="Added to each count.")] = 1.0,
+    scheme: Annotated[str, option("Formula that turns counts into weights.", metavar=SCHEME_NAMES)] = "sqrt_inverse",
+    all_schemes: Annotated[bool, option("Show every scheme side by side.", "--all-schemes")] = False,
+    smooth: Annotated[float, option("Number added to each count.")] = 1.0,
     effective_b: EffectiveB = None,
     export: Annotated[
-        Path | None,
-        typer.Option(readable=False, metavar="FILE", help="Write the weights to FILE.json, .npy or .safetensors."),
+        Path | None, path_option("Write the weights to FILE.json, .npy or .safetensors.", metavar="FILE")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --export if it exists.")] = False,
+    overwrite: Annotated[bool, option("Replace the file of --export if it exists.", "--overwrite")] = False,
     classes: Classes = None,
     ignore_index: IgnoreIndex = None,
     cache_dir: CacheDir = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of a scan (one a processor, at most 4).")] = None,
+    threads: Annotated[int | None, option("Threads of a scan (one per processor, at most 4).")] = None,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print class,count,share,weight and nothing else; then every scheme, if all.")
+        bool, option("Print class,count,share,weight, then all schemes if shown; nothing else.", "--csv")
     ] = False,
     as_json: AsJson = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say of each file how it was read, and why so.")
-    ] = False,
+    verbose: Annotated[bool, option("Show how each file was read, and why.", "--verbose", "-v")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Show, build or rebuild the cached class counts and weights of a dataset.
@@ -59,16 +65,8 @@ def weights(
     from vaefit.cache.shard_counts import stored_shard_counts
     from vaefit.vae.data.default_corpus import embedded_corpus
 
+    from ..output import weights_table
     from ..output.terminal import Terminal
-    from ..output.weights_table import (
-        csv_lines,
-        differing,
-        print_counts,
-        print_recount,
-        print_routes,
-        print_weights,
-        result_json,
-    )
     from ..torchrun import joined_ranks, prints
 
     if export is not None:
@@ -94,21 +92,21 @@ def weights(
                 counted = count(named, classes, ignore_index, cache_dir, rebuild=rebuild)
         columns = {name: class_weights(counted.counts, name, smooth, effective_b) for name in (*shown, chosen)}
         processes = None if ranks is None else ranks.size
-        result = result_json(counted, fresh, columns, chosen, all_schemes, verbose, processes)
-        same = fresh is None or not differing(counted, fresh)
-        print_counts(terminal, counted, fresh, verbose, processes)
-        print_weights(terminal, counted, {name: columns[name] for name in shown})
+        result = weights_table.result_json(counted, fresh, columns, chosen, all_schemes, verbose, processes)
+        same = fresh is None or not weights_table.differing(counted, fresh)
+        weights_table.print_counts(terminal, counted, fresh, verbose, processes)
+        weights_table.print_weights(terminal, counted, {name: columns[name] for name in shown})
         if as_csv and verbose:
-            print_routes(terminal.note, fresh or counted)
+            weights_table.print_routes(terminal.note, fresh or counted)
         if fresh is not None:
-            print_recount(terminal.note if as_csv else terminal.line, counted, fresh)
+            weights_table.print_recount(terminal.note if as_csv else terminal.line, counted, fresh)
         if export is not None and same and prints():
             # no paths or times, so that equal weights give equal files
             origin = {key: result[key] for key in ("counts", "scheme", "grids", "digest")}
             write_weights(export, columns[chosen], origin)
             say = terminal.note if as_csv or as_json else terminal.line
             say(f"wrote the {scheme} weights to {export}")
-        terminal.csv(csv_lines(counted, columns, chosen, all_schemes))
+        terminal.csv(weights_table.csv_lines(counted, columns, chosen, all_schemes))
         terminal.json(result)
-    # typer's way to end is an exception, of which the other ranks would be told
+    # outside the job: typer ends a command by an exception, which a job reports to the other ranks
     raise typer.Exit(0 if same else 1)

@@ -1,4 +1,4 @@
-"""The tables of `vaefit-cli bench`."""
+"""Tables of `vaefit-cli bench`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from .terminal import Terminal
+from .terminal import Terminal, new_table
 
 if TYPE_CHECKING:
     from vaefit.benchmarks.counting.bench import HistogramBench
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def print_kernels(terminal: Terminal, bench: KernelBench) -> None:
-    """Where it ran, and a table for each operation."""
+    """Print the machine, and a table for each operation."""
     place = bench.place
     threads = f", {place.threads} thread{'s' if place.threads > 1 else ''}" if place.device == "cpu" else ""
     terminal.line(f"device      {place.device}: {place.name}{threads}")
@@ -33,10 +33,10 @@ def print_kernels(terminal: Terminal, bench: KernelBench) -> None:
     terminal.line("peers       how many times longer each takes")
     terminal.line()
     for op in dict.fromkeys(row.op for row in bench.rows):
-        _operation(terminal, [row for row in bench.rows if row.op == op])
+        _print_operation(terminal, [row for row in bench.rows if row.op == op])
 
 
-def _operation(terminal: Terminal, rows: Sequence[Row]) -> None:
+def _print_operation(terminal: Terminal, rows: Sequence[Row]) -> None:
     peers = list(dict.fromkeys(name for row in rows for name in row.peers))
     with_host = any(row.ours is not None and row.ours.host_us is not None for row in rows)
     table = Table(title=rows[0].op, padding=(0, 1, 0, 0), pad_edge=False)  # a GPU's columns just fit a pipe's width
@@ -67,36 +67,26 @@ def _operation(terminal: Terminal, rows: Sequence[Row]) -> None:
 
 
 def print_goals(terminal: Terminal, judgements: Sequence[Judgement]) -> None:
-    """Each goal that what ran is about; nothing where there is none."""
+    """Print the goals of the measured cases, if there are any."""
     if not judgements:
         return
-    table = Table(title="goals (one CPU thread, float32)")
-    for column in ("backend", "logits", "operation"):
-        table.add_column(column)
-    table.add_column("goal", justify="right")
-    table.add_column("measured", justify="right")
-    table.add_column("")
+    title, left = "goals (one CPU thread, float32)", ("backend", "logits", "operation")
+    table = new_table(title, left=left, right=("goal", "measured"))
+    table.add_column()
     for judgement in judgements:
-        goal, measured = judgement.goal, judgement.measured
-        table.add_row(
-            goal.backend,
-            ",".join(map(str, goal.shape)),
-            goal.op,
-            judgement.wanted,
-            "none" if measured is None else f"{measured:.2f}",
-            "holds" if judgement.holds else "MISSED",
-            style=None if judgement.holds else "yellow",
-        )
+        goal, holds = judgement.goal, judgement.holds
+        shape = ",".join(map(str, goal.shape))
+        measured = "none" if judgement.measured is None else f"{judgement.measured:.2f}"
+        result, style = ("holds", None) if holds else ("MISSED", "yellow")
+        table.add_row(goal.backend, shape, goal.op, judgement.wanted, measured, result, style=style)
     terminal.table(table)
 
 
 def print_compiled(terminal: Terminal, compiled: Sequence[Compiled]) -> None:
-    """What the compiler made of each kernel, and what the gate says."""
-    table = Table(title="kernels, compiled without a GPU", padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("kernel", no_wrap=True)
-    table.add_column("target")
-    for column in ("registers", "spills", "stack", "shared", "s", "wide"):
-        table.add_column(column, justify="right")
+    """Print registers, spills and memory of each compiled kernel, and whether it passes."""
+    title, columns = "kernels, compiled without a GPU", ("registers", "spills", "stack", "shared", "s", "wide")
+    table = new_table(title, left=("kernel", "target"), right=columns, padding=(0, 1, 0, 0), pad_edge=False)
+    table.columns[0].no_wrap = True
     table.add_column("gate")
     for one in compiled:
         registers = "unknown" if one.registers is None else str(one.registers)
@@ -109,21 +99,16 @@ def print_compiled(terminal: Terminal, compiled: Sequence[Compiled]) -> None:
 
 
 def print_step(terminal: Terminal, bench: StepBench) -> None:
-    """A row for each loop, and for each whole check where those were compared."""
-    table = Table(title=f"a step, {bench.clock}: batch {' x '.join(map(str, bench.batch))}, median (quartiles)")
-    table.add_column("loop")
-    for column in ("ms", "times cheaper than plain"):
-        table.add_column(column, justify="right")
+    """Print a row for each loop, and one for each whole check if those were compared."""
+    title = f"a step, {bench.clock}: batch {' x '.join(map(str, bench.batch))}, median (quartiles)"
+    table = new_table(title, left=("loop",), right=("ms", "times cheaper than plain"))
     for name, cost in bench.loops.items():
         spread = f"{cost.median_ms:.2f} ({cost.low_ms:.2f} to {cost.high_ms:.2f})"
         table.add_row(name, spread, f"{cost.plain_over_this:.2f}")
     terminal.table(table)
     if bench.checks is None:
         return
-    checks = Table(title="a whole check, in a fresh process")
-    checks.add_column("loop")
-    for column in ("updates", "CPU s"):
-        checks.add_column(column, justify="right")
+    checks = new_table("a whole check, in a fresh process", left=("loop",), right=("updates", "CPU s"))
     for name, check in bench.checks.items():
         checks.add_row(name, str(check.updates), f"{check.cpu_seconds:.2f}")
     terminal.table(checks)
@@ -131,7 +116,7 @@ def print_step(terminal: Terminal, bench: StepBench) -> None:
 
 
 def print_loader(terminal: Terminal, bench: LoaderBench) -> None:
-    """What the step takes, and a table for each dataset."""
+    """Print the speed of the step, and a table for each dataset."""
     batch = " x ".join(map(str, bench.batch))
     terminal.line(f"step        {_digits(bench.step_speed)} grids/s: batch {batch}, --recipe adam, {bench.device}")
     epoch = f"an epoch of `train` takes {bench.epoch_over_steps:.3f} times the CPU time of its bare steps"
@@ -143,29 +128,21 @@ def print_loader(terminal: Terminal, bench: LoaderBench) -> None:
     terminal.line("extra       the most memory of a fresh process, above what it holds with everything imported")
     terminal.line()
     for layout in dict.fromkeys(row.layout for row in bench.rows):
-        table = Table(title=layout)
-        table.add_column("loader", no_wrap=True)
-        for column in ("first", "grids/s", "times what the step needs", "CPU", "extra"):
-            table.add_column(column, justify="right")
+        columns = ("first", "grids/s", "times what the step needs", "CPU", "extra")
+        table = new_table(layout, left=("loader",), right=columns)
+        table.columns[0].no_wrap = True
         for row in (row for row in bench.rows if row.layout == layout):
             if row.speed is None or row.low is None or row.high is None:
                 table.add_row(row.way, "not timed" if row.parity else "parity is red", style="red")
                 continue
             spread = f" ({row.low:,.0f}-{row.high:,.0f})" if row.low < row.high else ""
-            extra = _mebibytes(row.peak_bytes)
-            table.add_row(
-                row.way,
-                _seconds(row.first_s),
-                f"{row.speed:,.0f}{spread}",
-                _times(row.over_step),
-                _seconds(row.cpu_us),
-                extra,
-            )
+            speeds = (f"{row.speed:,.0f}{spread}", _times(row.over_step))
+            table.add_row(row.way, _seconds(row.first_s), *speeds, _seconds(row.cpu_us), _mebibytes(row.peak_bytes))
         terminal.table(table)
 
 
 def print_histogram(terminal: Terminal, bench: HistogramBench) -> None:
-    """Where it ran, a table for each layout, then memory and time over sizes, and the cache."""
+    """Print the machine, a table for each layout, then memory and time by size, and the cache."""
     versions = ", ".join(f"{name} {found or 'not installed'}" for name, found in bench.versions.items())
     terminal.line(f"device      {bench.place['cpu']}, {bench.cpus} processors to use")
     terminal.line(f"versions    {versions}")
@@ -178,10 +155,9 @@ def print_histogram(terminal: Terminal, bench: HistogramBench) -> None:
     terminal.line("extra       the most memory of a fresh process, above what it holds with everything imported")
     terminal.line()
     for title in dict.fromkeys(row.title for row in bench.rows):
-        _layout(terminal, [row for row in bench.rows if row.title == title])
-    table = Table(title="gzip-4 (4096,16,16) of growing size, mostly background, counted by numpy")
-    for column in ("cells", "CPU time, 1 thread", "GB/s", "extra, 1 thread", "2 threads"):
-        table.add_column(column, justify="right")
+        _print_layout(terminal, [row for row in bench.rows if row.title == title])
+    title = "gzip-4 (4096,16,16) of growing size, mostly background, counted by numpy"
+    table = new_table(title, right=("cells", "CPU time, 1 thread", "GB/s", "extra, 1 thread", "2 threads"))
     for size in bench.scaling.sizes:
         speed = "parity is red" if size.speed is None else _digits(size.speed / 1e9)
         extras = (_mebibytes(size.extra_bytes.get(threads)) for threads in ("1", "2"))
@@ -195,19 +171,19 @@ def print_histogram(terminal: Terminal, bench: HistogramBench) -> None:
     terminal.line()
 
 
-def _layout(terminal: Terminal, rows: Sequence[CountRow]) -> None:
+def _print_layout(terminal: Terminal, rows: Sequence[CountRow]) -> None:
     way = next((f", read as {row.way}" for row in rows if row.way), "")
     table = Table(title=f"{rows[0].title}: {rows[0].bytes / 1e6:,.0f} MB of cells{way}")
-    table.add_column("contestant", no_wrap=True)
+    table.add_column("implementation", no_wrap=True)
     for column in ("CPU time", "on the wall", "GB/s", "x naive", "of decoding", "extra"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         if row.cpu is None or row.wall is None or row.speed is None:
-            table.add_row(row.contestant, "not timed" if row.parity else "parity is red", style="red")
+            table.add_row(row.implementation, "not timed" if row.parity else "parity is red", style="red")
             continue
         part = "" if row.measured_bytes == row.bytes else f", {100 * row.measured_bytes / row.bytes:.0f} % of it"
         table.add_row(
-            row.contestant + part,
+            row.implementation + part,
             _spread(1e6 * row.cpu.median, 1e6 * row.cpu.low, 1e6 * row.cpu.high),
             _seconds(row.wall.median),
             f"{row.speed / 1e9:.3g}",
@@ -219,12 +195,9 @@ def _layout(terminal: Terminal, rows: Sequence[CountRow]) -> None:
 
 
 def print_count_goals(terminal: Terminal, judgements: Sequence[CountJudgement]) -> None:
-    """Each goal that what ran is about."""
-    table = Table(title="goals of counting")
-    for column in ("of", "goal"):
-        table.add_column(column)
-    table.add_column("measured", justify="right")
-    table.add_column("")
+    """Print the goals of the measured layouts."""
+    table = new_table("goals of counting", left=("of", "goal"), right=("measured",))
+    table.add_column()
     for judgement in judgements:
         measured = "none" if judgement.measured is None else _digits(judgement.measured)
         result = "holds" if judgement.holds else "MISSED"
@@ -241,14 +214,14 @@ def _mebibytes(value: int | None) -> str:
 
 
 def _spread(*microseconds: float) -> str:
-    """Median and quartiles, all in the unit that suits the median."""
+    """Return median and quartiles in one unit, chosen by the median."""
     unit, size = ("us", 1.0) if microseconds[0] < 1000 else ("ms", 1e3) if microseconds[0] < 1e6 else ("s", 1e6)
     median, low, high = (_digits(value / size) for value in microseconds)
     return f"{median} ({low}-{high}) {unit}"
 
 
 def _digits(value: float) -> str:
-    """Three digits, or all before the point."""
+    """Return three digits, or all digits before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

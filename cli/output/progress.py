@@ -1,4 +1,4 @@
-"""One line on the terminal that shows how far a command is."""
+"""Progress line of a command, on the terminal."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from vaefit.vae.training.loop import Training
 
 LONG_SCAN = 64 << 20
-"""Cells from which on a scan shows its progress."""
+"""Fewest cells of a scan that shows its progress."""
 
 
 class ProgressLine:
-    """A bar with what is done now; the next kind of work takes its place, and `close` removes it."""
+    """Progress bar of the current kind of work; another kind replaces it, and `close` removes it."""
 
     def __init__(self, console: Console | None) -> None:
-        """`console` None shows nothing."""
+        """With `console` None nothing is shown."""
         self._console = console
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._work = ""
 
     def counting(self, done: int, total: int) -> None:
-        """Show how many cells of a long scan are counted."""
+        """Show the counted cells of a long scan."""
         if total >= LONG_SCAN:
             self._show("counting classes", done, total, f"{done:,} of {total:,} cells")
 
@@ -46,15 +46,15 @@ class ProgressLine:
         self._show("training", done, plan.updates, text)
 
     def diagnosing(self, change: str, record: Record) -> None:
-        """Show which change a failed run is run again with; how many will follow depends on what comes of them."""
+        """Show the change of a rerun of a failed run; the number of reruns is not known in advance."""
         self._show(f"why? {change}", record.step, None, f"step {record.step}  {_numbers(record)}")
 
     def sweeping(self, record: Record, done: int, runs: int, what: str) -> None:
-        """Show which run of how many a sweep is at, and how far that is."""
+        """Show the number of the current run of a sweep, and its step."""
         self._show(f"run {done + 1}/{runs}", done, runs, f"{what}  step {record.step}  {_numbers(record)}")
 
     def timing(self, done: int, total: int, what: str) -> None:
-        """Show what is measured now."""
+        """Show the current measurement."""
         self._show("measuring", done, total, what)
 
     def close(self) -> None:
@@ -68,12 +68,8 @@ class ProgressLine:
             return
         if work != self._work or self._bar is None:
             self.close()
-            columns = (
-                TextColumn(work),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[text]}"),
-                TimeRemainingColumn(),
-            )
+            texts = TextColumn(work), TextColumn("{task.fields[text]}")
+            columns = (texts[0], BarColumn(bar_width=24), texts[1], TimeRemainingColumn())
             self._bar, self._work = Progress(*columns, console=self._console, transient=True), work
             self._task = self._bar.add_task("", total=total, text=text)
             self._bar.start()

@@ -1,4 +1,4 @@
-"""The process's own stdout, which may be closed, full, or read by nobody any more."""
+"""Print on a stdout that may be closed, full, or a broken pipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def prepare_streams() -> None:
-    """Make printing safe: closed streams swallow, and a file name that is not text is printed with escapes."""
+    """Replace closed streams by the null device, and print characters that have no encoding with escapes."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -25,7 +25,7 @@ def print_json(content: dict[str, Any] | list[dict[str, Any]]) -> None:
 
 
 def print_text(text: str) -> None:
-    """Print lines for a program; a reader that went away is no error, a full disk is (OSError that names stdout)."""
+    """Print lines for a program; a broken pipe is no error, a full disk is an OSError that names stdout."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -35,6 +35,6 @@ def print_text(text: str) -> None:
 
 
 def silence_stdout() -> None:
-    """Send what is still to come to nowhere, so that Python's own flush at exit does not complain again."""
+    """Send further output to the null device, so that the flush at exit of Python raises nothing."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
@@ -21,29 +21,39 @@ from ..torchrun import prints
 from .progress import ProgressLine
 from .streams import print_json, print_text, silence_stdout
 
-_ENDLESS = 10_000
+_UNLIMITED = 10_000
 PIPE_WIDTH = 120
-"""Columns of a table that goes into a file or a pipe, which has no width of its own."""
+"""Width of a table, in columns, that goes into a file or a pipe."""
+
+
+def new_table(title: str | None, *, left: Sequence[str] = (), right: Sequence[str] = (), **settings: Any) -> Table:
+    """Return an empty table with columns aligned to the left, then columns aligned to the right."""
+    table = Table(title=title, **settings)
+    for name in left:
+        table.add_column(name)
+    for name in right:
+        table.add_column(name, justify="right")
+    return table
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Go on in silence: whoever reads only the first lines still wants the run."""
+        """Print no more and let the run finish: a reader such as `head` takes only the first lines."""
         self.quiet = True
         silence_stdout()
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        """Escape what would steer the terminal: a text may hold names, and a file may have any name."""
+        """Escape control characters: a text may hold a file name, and a file name may hold any character."""
         return super().render_str("\n".join(map(printable, text.split("\n"))), **settings)
 
 
 class Terminal:
-    """What one command prints, by its `--json`, `--csv` and `--quiet`; of the processes of a job, one prints."""
+    """Output of one command, by its `--json`, `--csv` and `--quiet`; only rank 0 of a job prints results."""
 
     def __init__(self, as_json: bool = False, quiet: bool = False, as_csv: bool = False) -> None:
         self._silent = not prints()
         self.as_json, self.quiet, self.as_csv = as_json, quiet or self._silent, as_csv
-        # rich would drop the colours only, and keep bold
+        # for NO_COLOR alone rich would keep bold
         self._colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
         width = None if sys.stdout.isatty() else PIPE_WIDTH
         self.out = _Console(color_system=self._colours, highlight=False, markup=False, width=width)
@@ -56,52 +66,56 @@ class Terminal:
         logger.propagate = False
 
     def line(self, text: str = "", style: str | None = None) -> None:
-        """Print one line of results, unless they go to a program."""
+        """Print one line of results, except with `--json` and `--csv`."""
         if not (self.as_json or self.as_csv or self._silent):
             self._progress.close()
             self.out.print(printable(text), style=style, markup=False, soft_wrap=True)
 
     def table(self, table: Table) -> None:
-        """Print a table of results, unless they go to a program."""
+        """Print a table of results, except with `--json` and `--csv`."""
         if not (self.as_json or self.as_csv or self._silent):
             self._progress.close()
             table.box, table.show_edge, table.title_justify, table.title_style = SIMPLE_HEAD, False, "left", "bold"
-            # wider than the terminal rather than with digits left out
-            room = self.out.options.update(max_width=_ENDLESS)
+            # a table may be wider than the terminal; its digits are never cut off
+            room = self.out.options.update(max_width=_UNLIMITED)
             out = self.out
-            least = Measurement.get(out, room, table).minimum + len(table.columns)  # it counts no separators
+            least = Measurement.get(out, room, table).minimum + len(table.columns)  # without the separators
             if least > out.width:
                 out = _Console(color_system=self._colours, highlight=False, markup=False, width=least)
             out.print(table)
             self.out.print()
 
     def json(self, content: dict[str, Any] | list[dict[str, Any]]) -> None:
-        """Print the one JSON object, or the list of rows, if it was asked for."""
+        """Print the JSON object or the list of rows, with `--json` only."""
         if self.as_json and not self._silent:
             print_json(content)
 
     def csv(self, lines: Iterable[str]) -> None:
-        """Print the lines of a CSV file, if it was asked for."""
+        """Print the lines of a CSV file, with `--csv` only."""
         if self.as_csv and not self._silent:
             print_text("\n".join(lines))
 
     def note(self, text: str) -> None:
-        """Tell the user something that is not a result."""
+        """Print a note on stderr, except with `--quiet`."""
         if not self.quiet:
             self.err.print(printable(f"note: {text}"), markup=False)
 
     @contextmanager
     def progress(self) -> Iterator[ProgressLine]:
-        """Give the line that shows progress; nothing is shown with `--quiet`, nor where stderr is not a terminal."""
+        """Context manager: the progress line, empty with `--quiet` or if stderr is not a terminal."""
         self._progress = ProgressLine(None if self.quiet or not self.err.is_terminal else self.err)
         try:
             yield self._progress
         finally:
             self._progress.close()
 
+    def user_output(self) -> AbstractContextManager[Any]:
+        """Context manager: with `--json`, send to stderr what the user's own model prints."""
+        return redirect_stdout(sys.stderr) if self.as_json else nullcontext()
+
 
 class _Notes(logging.Handler):
-    """Warnings of the library as notes, each once."""
+    """Log handler that prints each warning of the library once, as a note."""
 
     def __init__(self, terminal: Terminal) -> None:
         super().__init__(logging.WARNING)

@@ -1,4 +1,4 @@
-"""What `vaefit-cli weights` prints: lines and a table, JSON, or CSV."""
+"""Output of `vaefit-cli weights`: lines and a table, JSON, or CSV."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaefit.cache import weight_ratio
 
-from .terminal import Terminal
+from .terminal import Terminal, new_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from vaefit.cache import DatasetCounts, Scheme, ShardCounts
 
     Columns = Mapping[Scheme, NDArray[np.float64]]
-    """The weights (C,) by each scheme."""
+    """The weights (C,) of each scheme."""
 
 BAR_WIDTH = 24
 _BAR_TITLE = "cells (log scale)"
-"""A bar is as wide as this at least; where there is no room for it, there is none."""
-_BETWEEN = 3
-"""Columns that a table takes beside each of its own."""
+"""Head of the column of bars, and its least width; a terminal without that room shows no bars."""
+_PADDING = 3
+"""Width between two columns of a table."""
+_EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def result_json(
@@ -36,7 +37,7 @@ def result_json(
     verbose: bool,
     processes: int | None = None,
 ) -> dict[str, Any]:
-    """What `--json` prints; `fresh` is the recount of `--verify`, `processes` how many there are in the job, if one."""
+    """Return the object of `--json`; `fresh` is the recount of `--verify`, `processes` the size of a job."""
     ratios: dict[str, Any] = {n: {"weights": w.tolist(), "ratio": weight_ratio(w)} for n, w in columns.items()}
     result = {
         "counts": counted.counts.tolist(),
@@ -53,18 +54,19 @@ def result_json(
     if verbose and processes is not None:
         result["ranks"] = processes
     if len(counted.shards) == 1:
-        return {**result, **(_how(counted.shards[0]) if verbose else {})}
+        return {**result, **(_reading(counted.shards[0]) if verbose else {})}
     result["shards"] = [
-        {"file": str(shard.location), **_source(shard), **(_how(shard) if verbose else {})} for shard in counted.shards
+        {"file": str(shard.location), **_source(shard), **(_reading(shard) if verbose else {})}
+        for shard in counted.shards
     ]
     if fresh is not None:
         for shown, old, new in zip(result["shards"], counted.shards, fresh.shards, strict=True):
-            shown["verified"] = _equal(old, new)
+            shown["verified"] = old.counts.tolist() == new.counts.tolist()
     return result
 
 
 def csv_lines(counted: ShardCounts, columns: Columns, scheme: Scheme, all_schemes: bool) -> Iterator[str]:
-    """A header and a line a class: its cells, their share (0 to 1), its weight, then that by every scheme if all."""
+    """Yield a header and a line for each class: cells, share (0 to 1), weight; with all schemes, their weights."""
     more = tuple(columns) if all_schemes else ()
     yield ",".join(("class", "count", "share", "weight", *more))
     for c, count in enumerate(counted.counts.tolist()):
@@ -75,9 +77,9 @@ def csv_lines(counted: ShardCounts, columns: Columns, scheme: Scheme, all_scheme
 def print_counts(
     terminal: Terminal, counted: ShardCounts, fresh: ShardCounts | None, verbose: bool, processes: int | None = None
 ) -> None:
-    """What was counted and where the counts come from; with `verbose` of every file, and by which route.
+    """Print the size of the dataset and the origin of its counts; with `verbose` the shards and routes too.
 
-    `fresh` is the recount of `--verify`, whose route is told then; `processes` is how many the job has, if it is one.
+    `fresh` is the recount of `--verify`: its routes are printed then. `processes` is the size of a job.
     """
     _, height, width = counted.shape
     several = f" in {len(counted.shards):,} shards" if len(counted.shards) > 1 else ""
@@ -93,38 +95,36 @@ def print_counts(
 
 
 def print_routes(say: Callable[[str], None], counted: ShardCounts) -> None:
-    """Say which ways the files were read, and why; of those that were read."""
-    scanned = [_how(shard) for shard in counted.shards if shard.source == "scan"]
+    """Print the routes by which files were scanned, and their reasons."""
+    scanned = [_reading(shard) for shard in counted.shards if shard.source == "scan"]
     if not scanned:
         say("route   none: the cached counts are still true")
-    ways = Counter((how["route"], how["reason"], how["threads"]) for how in scanned)
+    ways = Counter((reading["route"], reading["reason"], reading["threads"]) for reading in scanned)
     for (route, reason, threads), shards in ways.items():
         where = f"{shards:,} shard{'s' if shards > 1 else ''}: " if len(counted.shards) > 1 else ""
         say(f"route   {where}{route}, {threads} thread{'s' if threads > 1 else ''} ({reason})")
-    resumed = sum(how["resumed"] for how in scanned)
+    resumed = sum(reading["resumed"] for reading in scanned)
     if resumed:
         say(f"resumed {resumed:,} cells had been counted by a scan that was interrupted")
 
 
 def print_weights(terminal: Terminal, counted: ShardCounts, columns: Columns) -> None:
-    """The table of the classes, with a bar each where there is room, and the range of each scheme's weights."""
-    from rich.table import Table
-
-    table = Table()
-    for title in ("class", "cells", "share", *columns):
+    """Print the table of the classes, with bars if they fit, and the range of each scheme's weights."""
+    titles = ("class", "cells", "share", *columns)
+    table = new_table(None)
+    for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     counts = counted.counts.tolist()
     rows = [
         (str(c), f"{n:,}", _share(n, counted.cells), *(f"{w[c]:.4f}" for w in columns.values()))
         for c, n in enumerate(counts)
     ]
-    titles = ("class", "cells", "share", *columns)
-    taken = sum(max(map(len, column)) + _BETWEEN for column in zip(*rows, titles, strict=True))
-    width = min(BAR_WIDTH, terminal.out.width - taken - _BETWEEN)
+    taken = sum(max(map(len, column)) + _PADDING for column in zip(*rows, titles, strict=True))
+    width = min(BAR_WIDTH, terminal.out.width - taken - _PADDING)
     if width >= len(_BAR_TITLE):
         table.add_column(_BAR_TITLE, no_wrap=True, style="cyan")
         plain = terminal.out.options.ascii_only
-        rows = [(*row, log_bar(n, max(counts), width, plain)) for row, n in zip(rows, counts, strict=True)]
+        rows = [(*row, text_bar(n, max(counts), width, plain)) for row, n in zip(rows, counts, strict=True)]
     for row in rows:
         table.add_row(*row)
     terminal.table(table)
@@ -133,7 +133,7 @@ def print_weights(terminal: Terminal, counted: ShardCounts, columns: Columns) ->
 
 
 def print_recount(say: Callable[[str], None], counted: ShardCounts, fresh: ShardCounts) -> None:
-    """Whether the cached counts are true, and both where they are not, of every file."""
+    """Print the cached and the recounted counts of each shard where they differ."""
     different = differing(counted, fresh)
     if not different:
         say("verified: a recount gives the same")
@@ -143,24 +143,18 @@ def print_recount(say: Callable[[str], None], counted: ShardCounts, fresh: Shard
 
 
 def differing(counted: ShardCounts, fresh: ShardCounts) -> list[tuple[DatasetCounts, DatasetCounts]]:
-    """The shards, cached and recounted, that do not hold the same."""
+    """Return the shards whose counts differ: cached, recounted."""
     pairs = zip(counted.shards, fresh.shards, strict=True)
-    return [(old, new) for old, new in pairs if not _equal(old, new)]
+    return [(old, new) for old, new in pairs if old.counts.tolist() != new.counts.tolist()]
 
 
 def _share(count: int, cells: int) -> str:
-    """A share in per cent; the rarest classes, which the weights are about, are not shown as 0."""
+    """Return a share in percent; a rare class is never shown as 0."""
     return "< 0.01 %" if 0 < count < 5e-5 * cells else f"{100 * count / max(cells, 1):.2f} %"
 
 
-def _equal(old: DatasetCounts, new: DatasetCounts) -> bool:
-    return bool(old.counts.tolist() == new.counts.tolist())
-
-
 def _print_shards(terminal: Terminal, counted: ShardCounts) -> None:
-    from rich.table import Table
-
-    table = Table()
+    table = new_table(None)
     table.add_column("shard", overflow="fold")
     for title in ("first grid", "grids", "classes", "cells", "counts"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -174,7 +168,7 @@ def _print_shards(terminal: Terminal, counted: ShardCounts) -> None:
 
 
 def _origin(counted: ShardCounts) -> str:
-    """Where the counts come from, in words."""
+    """Return where the counts come from, in words."""
     shards, cached = len(counted.shards), counted.cached
     if shards > 1:
         words = {0: "all scanned", shards: "all from their cached files"}
@@ -193,18 +187,15 @@ def _source(counted: ShardCounts | DatasetCounts) -> dict[str, Any]:
     }
 
 
-def _how(shard: DatasetCounts) -> dict[str, Any]:
-    """The way that the cells were read; all empty where none were."""
+def _reading(shard: DatasetCounts) -> dict[str, Any]:
+    """Return how a shard was read; the values are empty where its counts were cached."""
     return {"route": shard.route, "reason": shard.reason, "threads": shard.threads, "resumed": shard.resumed}
 
 
-_EIGHTHS = " ▏▎▍▌▋▊▉"
+def text_bar(count: int, largest: int, width: int, only_ascii: bool = False) -> str:
+    """Return a bar of characters, log(1 + count) long; the largest count has `width` of them, a count of 0 none.
 
-
-def log_bar(count: int, largest: int, width: int, only_ascii: bool = False) -> str:
-    """A bar as long as log(1 + count), `width` columns for the largest count; only a count of 0 has none.
-
-    On a linear scale every class but the background would be the same stub.
+    On a linear scale all classes but the background would have bars of the same length.
     """
     if count <= 0:
         return ""

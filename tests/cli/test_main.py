@@ -80,8 +80,15 @@ def test_help_lists_the_exit_codes(vaefit_cli):
         assert f" {code} " in shown
 
 
-def test_no_command_is_a_usage_error(vaefit_cli):
+def test_no_command_prints_the_help(vaefit_cli):
     bare = vaefit_cli()
-    assert bare.code == 2
-    assert "--help" in bare.out + bare.err
-    assert "overfit" in bare.out + bare.err
+    assert (bare.code, bare.err) == (0, "")
+    assert bare.out == vaefit_cli("--help").out
+
+
+@pytest.mark.parametrize("command", ["", "overfit", "sweep", "data", "data import npz", "bench kernels"])
+def test_the_short_name_of_help(vaefit_cli, command):
+    short = vaefit_cli(*command.split(), "-h")
+    assert (short.code, short.err) == (0, "")
+    assert short.out == vaefit_cli(*command.split(), "--help").out
+    assert "-h, --help" in short.out

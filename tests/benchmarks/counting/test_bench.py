@@ -12,11 +12,21 @@ import h5py
 import numpy as np
 import pytest
 
-from vaefit.benchmarks.counting import counters, race, scaling
+from vaefit.benchmarks.counting import comparison, counters, scaling
 from vaefit.benchmarks.counting.bench import HistogramBench, HistogramSettings
+from vaefit.benchmarks.counting.comparison import (
+    COMPILED,
+    DECODE,
+    IMPLEMENTATIONS,
+    NAIVE,
+    OURS,
+    READ,
+    TWO_THREADS,
+    ZLIB,
+    StoredLayout,
+)
 from vaefit.benchmarks.counting.goals import judge_counting, wall_gain
 from vaefit.benchmarks.counting.layouts import BY_NAME, LAYOUTS, make_cells, write_repeated
-from vaefit.benchmarks.counting.race import COMPILED, CONTESTANTS, DECODE, NAIVE, OURS, READ, TWO_THREADS, ZLIB, Subject
 from vaefit.benchmarks.counting.row import CountRow, Spread
 from vaefit.benchmarks.counting.scaling import Hit, Scaling, SizeRow
 from vaefit.benchmarks.counting.worker import Request, Worker, WorkerError
@@ -30,7 +40,7 @@ def brief(monkeypatch):
     """Small datasets, one round and one hit."""
     monkeypatch.setattr("vaefit.benchmarks.counting.bench.SIZES", (2 << 20, 4 << 20, 6 << 20))
     monkeypatch.setattr(HistogramSettings, "rounds", 1)
-    monkeypatch.setattr(race, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(comparison, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(scaling, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(scaling, "HITS", 1)
     monkeypatch.setattr(scaling, "NOT_RACY_SECONDS", 0.0)  # the cache compares the bytes then, and is still right
@@ -42,31 +52,32 @@ def bench(vaefit_cli, brief):
     return lambda *arguments: vaefit_cli("bench", "histogram", "--quick", "--grids", "3000", *arguments)
 
 
-def test_a_row_for_each_layout_and_contestant(bench):
+def test_a_row_for_each_layout_and_implementation(bench):
     done = bench("--json", "--layout", "gzip", "--layout", "contiguous")
     assert done.code == 0, done.err
     found = done.json
     built = build_counter()
     assert found["counter"]["told"].startswith("counter.c counts" if built.count else "numpy counts")
     assert (found["counter"]["build_s"] is None) is (built.count is None)
-    names = [contestant.name for contestant in CONTESTANTS if built.count or not contestant.compiled]
+    names = [implementation.name for implementation in IMPLEMENTATIONS if built.count or not implementation.compiled]
     rows = found["rows"]
-    assert [row["contestant"] for row in rows if row["layout"] == "gzip"] == [n for n in names if "h5py" not in n]
-    assert [row["contestant"] for row in rows if row["layout"] == "contiguous"] == [n for n in names if "zlib" not in n]
-    by = {(row["layout"], row["contestant"]): row for row in rows}
+    by = {(row["layout"], row["implementation"]): row for row in rows}
+    assert [name for layout, name in by if layout == "gzip"] == [n for n in names if "h5py" not in n]
+    assert [name for layout, name in by if layout == "contiguous"] == [n for n in names if "zlib" not in n]
+    assert len(by) == len(rows)
     for row in rows:
         assert row["parity"] is True
         assert row["bytes"] == row["measured_bytes"] == 3000 * 256
         assert 0 < row["cpu"]["least"] <= row["cpu"]["low"] <= row["cpu_s"] <= row["cpu"]["high"]
         assert row["wall_s"] > 0
         assert row["gb_s"] == pytest.approx(row["bytes"] / row["cpu_s"] / 1e9)
-        decoding = by[row["layout"], "decode only, zlib" if "zlib" in row["contestant"] else "decode only"]
+        decoding = by[row["layout"], "decode only, zlib" if "zlib" in row["implementation"] else "decode only"]
         assert row["decode_share"] == pytest.approx(decoding["cpu_s"] / row["cpu_s"])
-        if row["contestant"] == "naive":
+        if row["implementation"] == "naive":
             assert row["ratio"] is None
         else:
             assert row["ratio"] == pytest.approx(by[row["layout"], "naive"]["cpu_s"] / row["cpu_s"])
-        ours = row["contestant"].startswith("vaefit")
+        ours = row["implementation"].startswith("vaefit")
         assert bool(row["way"]) is ours
         assert (row["extra_bytes"] is not None) is (ours and sys.platform == "linux")
     assert [size["bytes"] for size in found["sizes"]] == [2 << 20, 4 << 20]  # without the largest
@@ -98,7 +109,7 @@ def shown(vaefit_cli, monkeypatch):
 def test_the_tables(shown):
     done = shown(_bench())
     assert done.code == 0, done.err
-    words = [layout.title for layout in LAYOUTS] + [contestant.name for contestant in CONTESTANTS]
+    words = [layout.title for layout in LAYOUTS] + [implementation.name for implementation in IMPLEMENTATIONS]
     words += ["10 MB of cells, read as chunks", "naive, 50 % of it", "x naive", "of decoding", "1.0 MiB", "1 (1-1) s"]
     words += ["1.5 s", "cache hit   1.00 ms", "goals of counting", "h5py 3", "deflate not installed"]
     words += ["compiled    counter.c counts, built in 0.12 s; the times are without the build"]
@@ -109,7 +120,7 @@ def test_the_tables(shown):
 
 def test_the_tables_where_parity_is_red(shown):
     bench = _bench(hit=None)
-    rows = [replace(row, parity=row.contestant != "naive", cpu=None, wall=None) for row in bench.rows]
+    rows = [replace(row, parity=row.implementation != "naive", cpu=None, wall=None) for row in bench.rows]
     sizes = tuple(replace(size, parity=False, cpu_s=None) for size in bench.scaling.sizes)
     bench = replace(bench, rows=tuple(rows), scaling=replace(bench.scaling, sizes=sizes))
     done = shown(bench)
@@ -146,7 +157,7 @@ def test_a_wrong_count_is_red_and_prints_no_time(bench, monkeypatch):
     assert done.json["parity"] is False
     for row in done.json["rows"]:
         red = row["layout"] == "contiguous"
-        assert row["parity"] is not (red and row["contestant"] == "vaefit, 2 threads")
+        assert row["parity"] is not (red and row["implementation"] == "vaefit, 2 threads")
         for key in ("cpu_s", "wall_s", "gb_s", "decode_share", "cpu", "wall"):
             assert (row[key] is None) is red
     assert "contiguous: vaefit, 2 threads: parity is red, so nothing is timed: " in done.err
@@ -176,22 +187,22 @@ def test_without_hdf5plugin_its_layouts_are_left_out(bench, monkeypatch):
     assert "left out: zstd, blosc; hdf5plugin is not installed: pip install 'vaefit[bench]'" in done.err
 
 
-def test_without_a_compiler_its_contestant_is_left_out(bench, monkeypatch):
+def test_without_a_compiler_its_implementation_is_left_out(bench, monkeypatch):
     monkeypatch.setenv("CC", "nosuch")
     build_counter.cache_clear()
     done = bench("--json", "--layout", "contiguous")
     build_counter.cache_clear()
     assert done.code == 0, done.err
-    assert "vaefit, compiled" not in {row["contestant"] for row in done.json["rows"]}
+    assert "vaefit, compiled" not in {row["implementation"] for row in done.json["rows"]}
     assert done.json["counter"]["build_s"] is None
     assert "left out: vaefit, compiled; numpy counts: no counter is built without a C compiler" in done.err
 
 
 def test_the_build_is_no_part_of_a_time(tmp_path):
-    subject = Subject.write(BY_NAME["contiguous"], make_cells(4), tmp_path)
+    stored = StoredLayout.write(BY_NAME["contiguous"], make_cells(4), tmp_path)
     with Worker() as worker:
-        first = worker.ask(subject.request(COMPILED))
-    assert subject.wrong(COMPILED, first) is None
+        first = worker.ask(stored.request(COMPILED))
+    assert stored.wrong(COMPILED, first) is None
     if (seconds := build_counter().build_s) is not None:
         assert first.wall < seconds / 2
 
@@ -206,31 +217,31 @@ def test_without_libdeflate_goals_that_need_it_are_not_held(monkeypatch):
 @pytest.mark.parametrize("layout", INSTALLED, ids=lambda layout: layout.name)
 @pytest.mark.parametrize("grids", [1, 4097, 9000])
 def test_every_counter_counts_what_numpy_counts(tmp_path, layout, grids):
-    subject = Subject.write(layout, make_cells(grids), tmp_path)
-    cells, grids = subject.cells, len(subject.cells)
-    with h5py.File(subject.file) as file:
+    stored = StoredLayout.write(layout, make_cells(grids), tmp_path)
+    cells, grids = stored.cells, len(stored.cells)
+    with h5py.File(stored.file) as file:
         dataset = file["grids"]
         assert np.array_equal(dataset[:], cells)
         assert dataset.dtype == layout.dtype
         assert dataset.chunks == (layout.chunks and (min(grids, layout.chunks[0]), *layout.chunks[1:]))
     right = np.bincount(cells.reshape(-1), minlength=256).tolist()
     for name, counter in counters.COUNTERS.items():
-        found = counter(subject.file, None)
+        found = counter(stored.file, None)
         assert found.counts == (None if name in ("decode", "read_whole") else right), name
-        assert found.bytes == (cells.size if name == "cached" else subject.bytes), name
+        assert found.bytes == (cells.size if name == "cached" else stored.bytes), name
 
 
 def test_naive_counts_a_part_of_what_is_slow_to_slice(tmp_path, monkeypatch):
-    monkeypatch.setattr(race, "NAIVE_SLICES", 2)
-    subject = Subject.write(BY_NAME["gzip-columns"], make_cells(5000), tmp_path)
-    assert subject.measured_bytes(NAIVE) == 2048 * 256
-    assert subject.measured_bytes(OURS) == 5000 * 256
+    monkeypatch.setattr(comparison, "NAIVE_SLICES", 2)
+    stored = StoredLayout.write(BY_NAME["gzip-columns"], make_cells(5000), tmp_path)
+    assert stored.measured_bytes(NAIVE) == 2048 * 256
+    assert stored.measured_bytes(OURS) == 5000 * 256
     with Worker() as worker:
-        answer = worker.ask(subject.request(NAIVE))
-        assert subject.wrong(NAIVE, answer) is None
+        answer = worker.ask(stored.request(NAIVE))
+        assert stored.wrong(NAIVE, answer) is None
         assert sum(answer.counts) == 2048 * 256
-        assert subject.wrong(OURS, answer) == "524,288 bytes of cells, not 1,280,000"
-        assert subject.wrong(DECODE, worker.ask(subject.request(DECODE))) is None
+        assert stored.wrong(OURS, answer) == "524,288 bytes of cells, not 1,280,000"
+        assert stored.wrong(DECODE, worker.ask(stored.request(DECODE))) is None
 
 
 def test_grids_are_mostly_background_and_the_same_each_time(monkeypatch):
@@ -253,12 +264,12 @@ def test_a_chunk_written_many_times_over(tmp_path):
 
 @pytest.mark.skipif(find_spec("deflate") is None, reason="libdeflate is not installed")
 def test_a_worker_can_do_without_libdeflate(tmp_path, monkeypatch, capfd):
-    subject = Subject.write(BY_NAME["gzip"], make_cells(50), tmp_path)
+    stored = StoredLayout.write(BY_NAME["gzip"], make_cells(50), tmp_path)
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     for hidden in ((), ("deflate",)):
         with Worker(hidden) as worker:
-            assert subject.wrong(ZLIB, worker.ask(subject.request(ZLIB))) is None
-            assert subject.wrong(DECODE, worker.ask(subject.request(DECODE))) is None
+            assert stored.wrong(ZLIB, worker.ask(stored.request(ZLIB))) is None
+            assert stored.wrong(DECODE, worker.ask(stored.request(DECODE))) is None
         assert ("deflate._deflate" in capfd.readouterr().err) is (not hidden)
 
 
@@ -277,14 +288,14 @@ def test_a_worker_repeats_short_calls_and_tells_what_failed(tmp_path, dataset):
             worker.ask(Request("ours", str(dataset)))
 
 
-def test_a_contestant_that_fails_is_an_error(bench, monkeypatch):
+def test_a_implementation_that_fails_is_an_error(bench, monkeypatch):
     def fails(*_):
         raise WorkerError("OSError: no such filter")
 
     monkeypatch.setattr(Worker, "ask", fails)
     done = bench("--layout", "lzf")
     assert done.code == 3
-    assert "lzf (4096,16,16): a contestant failed (got OSError: no such filter)" in done.err
+    assert "lzf (4096,16,16): an implementation failed (got OSError: no such filter)" in done.err
     assert done.out == ""
 
 
@@ -318,15 +329,15 @@ def _bench(ratio=1000.0, share=0.6, gain=1.5, extra=1 << 20, speeds=(1.0, 1.1), 
     """A result in which naive takes `ratio` times ours, and so on."""
     rows = []
     for layout in LAYOUTS:
-        for contestant in CONTESTANTS:
-            wall = gain if contestant is OURS else 1.0
-            cpu = share if contestant is READ else 1.0
-            part = 2 if layout.slow and contestant is NAIVE else 1
-            way = "chunks" if contestant.counter == "ours" else ""
+        for implementation in IMPLEMENTATIONS:
+            wall = gain if implementation is OURS else 1.0
+            cpu = share if implementation is READ else 1.0
+            part = 2 if layout.slow and implementation is NAIVE else 1
+            way = "chunks" if implementation.counter == "ours" else ""
             row = CountRow(
                 layout=layout.name,
                 title=layout.title,
-                contestant=contestant.name,
+                implementation=implementation.name,
                 parity=True,
                 bytes=10**7,
                 measured_bytes=10**7 // part,
@@ -373,7 +384,7 @@ def test_a_goal_is_held_against_what_was_measured(measured, missed):
 def test_the_gain_of_two_threads_is_of_the_least_times():
     bench = _bench()
     slowed = [
-        replace(row, wall=Spread(9.0, 8.0, 10.0, 1.0)) if row.contestant == TWO_THREADS.name else row
+        replace(row, wall=Spread(9.0, 8.0, 10.0, 1.0)) if row.implementation == TWO_THREADS.name else row
         for row in bench.rows
     ]
     assert wall_gain(replace(bench, rows=tuple(slowed)), "gzip") == pytest.approx(1.5)

@@ -45,8 +45,8 @@ SHORT = ("--batch-size", "4", "--iterations", "3")
 # each, after SHORT, must end in other parameters than the options on the right
 KNOBS = {
     "--recipe classic": "",
-    "--recipe adam": "--optimiser adam",
-    "--optimiser adam": "",
+    "--recipe adam": "--optimizer adam",
+    "--optimizer adam": "",
     "--decay-steps 50": "",
     "--lr auto": "",
     "--init kaiming": "",
@@ -370,11 +370,16 @@ def test_an_option_shows_in_the_result(overfit, arguments):
     assert SEEN[arguments](overfit(*arguments.split()))
 
 
+def test_both_spellings_of_the_optimizer_are_one_option(trained):
+    assert trained("--optimiser adam") == trained("--optimizer adam")
+
+
 def test_every_option_is_used_above(vaefit_cli):
     shown = vaefit_cli("overfit", "--help").out
     listed = re.findall(r"^  (-.+?)(?:  |$)", shown, re.MULTILINE)
     options = {option for entry in listed for option in re.findall(r"--[a-z][a-z-]+", entry)}
     assert len(options) > 30
     used = {word for line in (*KNOBS, *SEEN) for word in line.split()} | {*SHORT, "--json", "--help"}
-    used |= {"--no-scan", "--cache-dir", "--graph", "--model", "--model-arg", "--diagnose"}  # in tests of their own
+    # in tests of their own
+    used |= {"--no-scan", "--cache-dir", "--graph", "--model", "--model-arg", "--diagnose", "--optimiser"}
     assert sorted(options - used) == []

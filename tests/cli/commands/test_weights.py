@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vaefit.cache.store import checked_json
-from vaefit.cli.output.weights_table import log_bar
+from vaefit.cli.output.weights_table import text_bar
 
 KEYS = {"counts", "weights", "ratio", "scheme", "grids", "cells", "source", "cache_file", "digest", "seconds"}
 SCHEMES = ("sqrt_inverse", "inverse", "balanced", "effective", "none")
@@ -237,13 +237,13 @@ def test_bars_tell_rare_classes_apart(vaefit_cli, tmp_path, write_dataset):
 
 @pytest.mark.parametrize("only_ascii", [True, False])
 def test_a_bar_grows_with_the_count(only_ascii):
-    bars = [log_bar(n, 10**12, 24, only_ascii) for n in (0, 1, 2, 10, 10**3, 10**6, 10**9, 10**12)]
+    bars = [text_bar(n, 10**12, 24, only_ascii) for n in (0, 1, 2, 10, 10**3, 10**6, 10**9, 10**12)]
     assert bars[0] == ""
     assert bars[1]
     assert [len(bar) for bar in bars] == sorted(len(bar) for bar in bars)
     assert len(bars[-1]) == 24
-    assert log_bar(1, 1, 24) == "█" * 24
-    assert log_bar(0, 0, 24) == ""
+    assert text_bar(1, 1, 24) == "█" * 24
+    assert text_bar(0, 0, 24) == ""
 
 
 def test_verbose_says_how_the_file_was_read(vaefit_cli, dataset):

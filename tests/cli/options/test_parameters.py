@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
+
+from vaefit.cli.app import app
 
 # each is run in a folder with grids.h5, grids.npz, arc/ and a finished run
 LINES = {
@@ -121,3 +125,20 @@ def test_every_command_and_option_is_above(vaefit_cli):
         used = {word for line in LINES[command] for word in line.split()}
         short = {"-q": "--quiet"}
         assert sorted(options - used - {short.get(word) for word in used} - {"--help"}) == [], command
+
+
+def test_the_context_holds_paths():
+    """Settings are made from the context, which holds the str that was typed unless the option converts it."""
+    group = typer.main.get_command(app)
+    options = ["weights_file", "cache_dir", "out"]
+    for command, own in (("overfit", "from"), ("train", "resume")):
+        words = [word for name in (*options, own) for word in ("--" + name.replace("_", "-"), "file")]
+        parsed = group.commands[command].make_context(command, words).params
+        name = "from_run" if own == "from" else own
+        assert [parsed[key] for key in (*options, name)] == [Path("file")] * 4
+
+
+def test_a_group_of_options_stands_where_the_command_declares_it():
+    names = [p.name for p in typer.main.get_command(app).commands["overfit"].params]
+    assert names[names.index("weights") :][:2] == ["weights", "scheme"]
+    assert names[names.index("beta") :][:3] == ["beta", "beta_ramp", "free_bits"]

@@ -1,0 +1,144 @@
+"""Parameters that several commands take, and the groups of options that `overfit` and `train` share."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+
+def option(text: str, *names: str, metavar: str | None = None, default: str | None = None) -> Any:
+    """Return an option of typer with its help text; `default` describes the default value there."""
+    return typer.Option(*names, help=text, metavar=metavar, show_default=default or True)
+
+
+def path_option(text: str, *names: str, metavar: str | None = None) -> Any:
+    """Return an option whose value is a Path, readable or not; typer before 0.29 needs `path_type` for it."""
+    kind: Any = Path
+    return typer.Option(*names, help=text, metavar=metavar, readable=False, path_type=kind)
+
+
+DATA_FORMS = "file.h5, file.h5:/dataset, or 'train-*.h5' for shards"
+Data = Annotated[str | None, typer.Argument(help=f"{DATA_FORMS}.", show_default="the embedded corpus")]
+DataOrShards = Annotated[
+    list[str] | None, typer.Argument(help=f"{DATA_FORMS}; one or more.", show_default="the embedded corpus")
+]
+Run = Annotated[Path, typer.Argument(readable=False, help="The folder of a run of `train` or `overfit`.")]
+Classes = Annotated[int | None, option("Number of classes, if the dataset does not store it.")]
+IgnoreIndex = Annotated[int | None, option("Label of the cells that are ignored.")]
+CacheDir = Annotated[Path | None, path_option("Folder that is searched first for the cached weights file.")]
+SCHEME_NAMES = "sqrt_inverse|inverse|balanced|effective|none"
+Scheme = Annotated[str | None, option("Formula that turns counts into weights.", metavar=SCHEME_NAMES)]
+EffectiveB = Annotated[float | None, option("b of the effective scheme (1 - 1/N).")]
+Device = Annotated[str, option("Device to compute on.", metavar="auto|cpu|cuda")]
+Backend = Annotated[str, option("Implementation of the loss.", metavar="auto|triton|compiled|eager|reference")]
+Threads = Annotated[int | None, option("CPU threads; a small batch uses one.")]
+Overwrite = Annotated[bool, option("Replace the run in a folder that is not empty.", "--overwrite")]
+AsJson = Annotated[bool, option("Print one JSON object and nothing else.", "--json")]
+Quiet = Annotated[bool, option("Print no progress and no notes.", "--quiet", "-q")]
+
+
+@dataclass(frozen=True)
+class ObjectiveOptions:
+    """Options of the class weights and of the loss."""
+
+    scheme: Scheme = None
+    smooth: Annotated[float | None, option("Number added to each count (1).")] = None
+    effective_b: EffectiveB = None
+    weights_power: Annotated[
+        float | None, option("Power that the weights are raised to; below 1 softens them (1).", metavar="POWER")
+    ] = None
+    weights_file: Annotated[
+        Path | None, path_option("File of your own class weights: .json, .npy or .safetensors.")
+    ] = None
+    no_scan: Annotated[bool, option("Use cached counts only; exit 3 where there are none.", "--no-scan")] = False
+    gamma: Annotated[float | None, option("Focusing exponent of the focal loss (2).")] = None
+    reduction: Annotated[str | None, option("Loss per grid, per cell, or their sum.", metavar="batch|mean|sum")] = None
+    beta: Annotated[float | None, option("Weight of the KL term (0).")] = None
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of the latent vector, the initialisation, the optimizer and the learning rate."""
+
+    free_bits: Annotated[float | None, option("KL per latent dimension that costs nothing (0).", metavar="NATS")] = None
+    z: Annotated[str | None, option("Latent vector that the decoder gets.", metavar="mu|sample")] = None
+    init: Annotated[str | None, option("Initialisation of the network.", metavar="kaiming|rescaled|default")] = None
+    optimiser: Annotated[
+        str | None,
+        option("Optimizer; muon leaves the biases to Adam.", "--optimizer", "--optimiser", metavar="adam|muon"),
+    ] = None
+    lr: Annotated[str | None, option("Learning rate, on Adam's scale; auto tries six.", metavar="RATE|auto")] = None
+    betas: Annotated[str | None, option("Betas of Adam; B1 is also the momentum of Muon.", metavar="B1,B2")] = None
+    warmup: Annotated[int | None, option("Steps of linear warm-up.")] = None
+    lr_decay: Annotated[str | None, option("Decay of the learning rate.", metavar="isqrt|none|cosine")] = None
+    decay_steps: Annotated[int | None, option("Steps after which isqrt has lowered the rate by 30 %.")] = None
+    clip: Annotated[float | None, option("Largest gradient norm; 0 does not clip.")] = None
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of the network, the counting and the machine."""
+
+    latent_dim: Annotated[int | None, option("Dimensions of the latent vector (32).")] = None
+    model: Annotated[
+        str | None, option("Your own network: package.module:Name or path/to/file.py:Name.", metavar="WHERE:NAME")
+    ] = None
+    model_arg: Annotated[
+        list[str] | None, option("Argument of the network's constructor; may be repeated.", metavar="KEY=VALUE")
+    ] = None
+    classes: Classes = None
+    ignore_index: IgnoreIndex = None
+    cache_dir: CacheDir = None
+    device: Device = "auto"
+    backend: Backend = "auto"
+    threads: Threads = None
+
+
+def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace each parameter of a command whose type is a group by one parameter for each field, in its place.
+
+    typer reads the parameters from the signature; the command is called with the groups as the function declares them.
+    """
+    groups: dict[str, Any] = {}
+    parameters = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        group = parameter.annotation
+        if not is_dataclass(group):
+            parameters.append(parameter)
+            continue
+        groups[parameter.name] = group
+        hints = get_type_hints(group, include_extras=True)
+        parameters += [
+            inspect.Parameter(field.name, parameter.kind, default=field.default, annotation=hints[field.name])
+            for field in fields(group)
+        ]
+
+    @functools.wraps(command)
+    def call(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        command(**values)
+
+    vars(call)["__signature__"] = inspect.Signature(parameters)
+    return call
+
+
+def numbers(option: str, text: str | None, count: int | None, whole: bool = False) -> tuple[float, ...] | None:
+    """Read `1,2,3` as `count` numbers (any number of them for None); a usage error where it is something else."""
+    if text is None:
+        return None
+    try:
+        values = tuple((int if whole else float)(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or count not in (None, len(values)):
+        kind = "whole numbers" if whole else "numbers"
+        wanted = kind if count is None else f"{count} {kind}"
+        raise typer.BadParameter(f"{text!r} is not {wanted} separated by commas", param_hint=option)
+    return values
