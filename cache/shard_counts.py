@@ -154,9 +154,9 @@ def count_shards(
         with _numbered_within(len(locations)):
             one = count_dataset(
                 location,
-                classes,
-                ignore_index,
-                cache_dir,
+                classes=classes,
+                ignore_index=ignore_index,
+                cache_dir=cache_dir,
                 use_cache=use_cache,
                 rebuild=rebuild,
                 may_scan=may_scan,

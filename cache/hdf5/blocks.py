@@ -15,6 +15,9 @@ from ..errors import DataError
 if TYPE_CHECKING:  # a cached answer needs no HDF5
     import h5py
 
+MAX_CLASSES = 256
+"""The labels that are counted are 0 to MAX_CLASSES - 1."""
+
 BLOCK_BYTES = 4 << 20
 """Upper bound of a block in memory, unless one stored chunk is larger than that by itself."""
 

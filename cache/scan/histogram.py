@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..hdf5.blocks import MAX_CLASSES as MAX_CLASSES
 from ..hdf5.blocks import Labels, Origin
 
 if TYPE_CHECKING:  # a cached answer needs no compiler
     from .native_counter import Count
-
-MAX_CLASSES = 256
 
 _PIECE = 1 << 20
 """Bytes that are counted at a time: enough that the calls cost little, few enough for the caches of one core."""

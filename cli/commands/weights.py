@@ -92,7 +92,7 @@ def weights(
                 fresh = count(locations, classes, ignore_index, use_cache=False)
             else:
                 counted = count(named, classes, ignore_index, cache_dir, rebuild=rebuild)
-        columns = {name: class_weights(counted.counts, name, smooth, effective_b) for name in (*shown, chosen)}
+        columns = {name: class_weights(counted.counts, scheme=name, smooth=smooth, effective_b=effective_b) for name in (*shown, chosen)}
         processes = None if ranks is None else ranks.size
         result = result_json(counted, fresh, columns, chosen, all_schemes, verbose, processes)
         same = fresh is None or not differing(counted, fresh)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import h5py
 
-from vaefit.cache.hdf5.dataset import damage_named, dataset_path, open_file
+from vaefit.cache.hdf5.dataset import damage_named, dataset_path
+from vaefit.cache.hdf5.open_files import open_file
 from vaefit.cache.location import Location
 from vaefit.cache.shards import Data
 
@@ -28,12 +30,13 @@ def find_named_splits(data: Data) -> tuple[Location, ...] | None:
     location = Location.parse(named[0])
     if location.dataset is not None or not location.exists():
         return None
-    try:
-        handle = open_file(location.file)
-    except OSError:
-        return None
-    with handle, damage_named(location):
-        groups = _groups(handle)
+    with ExitStack() as stack:
+        try:
+            handle = stack.enter_context(open_file(location.file))
+        except OSError:
+            return None
+        with damage_named(location):
+            groups = _groups(handle)
     found = [group for group in groups if {"train", "val"} <= {role for role, _ in group}]
     if len(found) != 1 or len({role for role, _ in found[0]}) < len(found[0]):
         return None
