@@ -179,4 +179,3 @@ def _open_error(file: Path, error: OSError) -> DataError:
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
-

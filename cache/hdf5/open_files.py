@@ -48,7 +48,7 @@ class _Sharing:
 
     def __init__(self) -> None:
         self._current: _Handle | None = None
-        self._lock = threading.Lock()
+        self._lock, self._owner = threading.Lock(), threading.get_ident()
 
     def acquire(self, path: Path) -> _Handle | None:
         """Return the handle of a file, opened if necessary; None while another file is in use, which stays shared."""
@@ -64,7 +64,10 @@ class _Sharing:
         return found
 
     def descriptor(self, path: Path) -> int | None:
-        """Return a new descriptor of the open file for reads at an offset; None where the path is not open here."""
+        """Return a new descriptor of the shared file for reads at an offset; None where it cannot be shared."""
+        if "h5py" in sys.modules and threading.get_ident() == self._owner:
+            with suppress(OSError):  # not an HDF5 file
+                self.acquire(path)  # a reader of the grids follows
         with self._lock:
             found = self._find(path) if hasattr(os, "preadv") else None
             if found is None or found.file.driver != "sec2":

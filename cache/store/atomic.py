@@ -14,6 +14,7 @@ from pathlib import Path
 STALE_SECONDS = 3600.0
 """A temporary file older than this belongs to a process that was killed: a write takes seconds."""
 
+
 def write_atomically(path: Path, data: bytes, durable: bool = True) -> None:
     """Replace `path` with `data`; OSError where that fails, as on a full disk, and the old file stays.
 

@@ -134,4 +134,3 @@ class FileState:
             except OSError:
                 self._contents[sources] = None
         return self._contents[sources]
-

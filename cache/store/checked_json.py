@@ -100,4 +100,3 @@ def _checksum(body: dict[str, Any]) -> str:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
-

@@ -152,7 +152,9 @@ class _Walk:
             return None
         here = (stamp.device, stamp.inode, name)
         if here in self._chain:
-            raise DataError("the dataset is made of itself", f"{path}:/{name}", do="Correct the virtual dataset or link.")
+            raise DataError(
+                "the dataset is made of itself", f"{path}:/{name}", do="Correct the virtual dataset or link."
+            )
         if len(self._chain) >= _MOST_LINKS:
             raise UnlistedError(f"its cells lie behind more than {_MOST_LINKS} links")
         self._chain.append(here)

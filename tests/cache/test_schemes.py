@@ -68,7 +68,9 @@ def test_smooth_is_added_to_every_count(smooth: float) -> None:
         "balanced": lambda n: total / (4 * (n + smooth)),
     }
     for scheme, formula in formulas.items():
-        np.testing.assert_allclose(class_weights(counts, scheme=scheme, smooth=smooth), by_hand(counts, formula), rtol=1e-12)
+        np.testing.assert_allclose(
+            class_weights(counts, scheme=scheme, smooth=smooth), by_hand(counts, formula), rtol=1e-12
+        )
 
 
 @pytest.mark.parametrize("b", [0.0, 0.9, 0.999999])
@@ -143,7 +145,9 @@ def test_weights_of_a_file_are_those_of_its_counts(tmp_path: Path, tail: str) ->
         handle["maps/grids"] = labels
     counts = np.bincount(labels.reshape(-1), minlength=4).tolist()
     for path in (f"{file}{tail}", Path(f"{file}{tail}")):
-        np.testing.assert_allclose(class_weights(path, scheme="inverse"), by_hand(counts, lambda n: 1 / (n + 1)), rtol=1e-12)
+        np.testing.assert_allclose(
+            class_weights(path, scheme="inverse"), by_hand(counts, lambda n: 1 / (n + 1)), rtol=1e-12
+        )
     assert class_counts(f"{file}{tail}").tolist() == counts
 
 

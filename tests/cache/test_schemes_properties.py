@@ -74,7 +74,9 @@ def test_classes_may_come_in_any_order(counts, scheme, random):
 def test_the_same_data_several_times_over_weighs_the_same(counts, scheme, smooth, times):
     assume(smooth == 0 or smooth > 1e-3)
     once = class_weights(np.array(counts), scheme=scheme, smooth=smooth)
-    np.testing.assert_allclose(class_weights(np.array(counts) * times, scheme=scheme, smooth=smooth * times), once, rtol=1e-9)
+    np.testing.assert_allclose(
+        class_weights(np.array(counts) * times, scheme=scheme, smooth=smooth * times), once, rtol=1e-9
+    )
 
 
 class Heard(logging.Handler):
