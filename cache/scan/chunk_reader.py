@@ -53,10 +53,10 @@ class StoredChunks:
         if first >= last:
             histogram.add_same(self._fill, self._unwritten)
             return
-        origins, whole = self._chunks.part(first, last)
+        origins, whole = self._chunks.origins(first, last).tolist(), self._chunks.inside(first, last)
         room, filled = self._memory("together", JOINED_BYTES), 0
         for i, origin, all_inside in zip(range(first, last), origins, whole, strict=True):
-            mask, cells = self._read(origin)
+            mask, cells = self._read(tuple(origin))
             if cells is None:  # HDF5 may know better, and says what is wrong where it does not
                 histogram.add(read_chunk(self._dataset, self._chunks, i))
             elif self._shuffled and not mask & self._shuffle_bit:
@@ -77,7 +77,7 @@ class StoredChunks:
         # and to get it again takes longer than to count what lies in it
         self._own.last = cells
 
-    def _read(self, origin: tuple[int, int, int]) -> tuple[int, bytes | bytearray | memoryview | None]:
+    def _read(self, origin: tuple[int, ...]) -> tuple[int, bytes | bytearray | memoryview | None]:
         """The filter mask of a chunk and its bytes, still shuffled; None where they are not what a chunk holds."""
         try:
             # new memory for a few bytes costs less than to say where they are to go
@@ -104,7 +104,7 @@ class StoredChunks:
 
     def _inside(self, raw: Bytes, number: int) -> Bytes:
         """The bytes of the cells that lie in the dataset, of a chunk that reaches beyond; planes stay planes."""
-        n, y, x = self._chunks.size(number)
+        n, y, x = (part.stop - part.start for part in self._chunks.selection(number))
         if raw.ndim == 2:
             return np.ascontiguousarray(raw.reshape(-1, *self._chunks.chunk)[:, :n, :y, :x]).reshape(len(raw), -1)
         cells = raw.reshape(*self._chunks.chunk, self._itemsize)[:n, :y, :x]
