@@ -71,10 +71,10 @@ class DatasetCounts:
 
 def count_dataset(
     data: str | Path | Location,
+    *,
     classes: int | None = None,
     ignore_index: int | None = None,
     cache_dir: str | Path | None = None,
-    *,
     use_cache: bool = True,
     rebuild: bool = False,
     may_scan: bool = True,
