@@ -71,7 +71,7 @@ def agree(shards: Iterable[tuple[Location, Shape]]) -> None:
             )
 
 
-def describe(shards: Sequence[Location]) -> str:
+def describe(shards: Sequence[Location | Path]) -> str:
     """The shards in few words: up to three by name, else the first and the last."""
     if len(shards) <= _FEW:
         return ", ".join(map(str, shards))
