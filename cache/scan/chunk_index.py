@@ -76,8 +76,8 @@ class Chunks:
 
     def inside(self, first: int, last: int) -> list[bool]:
         """For each of these stored chunks, True where all of its cells lie in the dataset."""
-        whole: list[bool] = (self.origins(first, last) + self.chunk <= self.shape).all(axis=1).tolist()
-        return whole
+        ends = self.origins(first, last) + np.array(self.chunk)
+        return list((ends <= np.array(self.shape)).all(axis=1).tolist())
 
     def selection(self, number: int) -> tuple[slice, ...]:
         """Return the part of the dataset that a stored chunk holds."""
@@ -181,4 +181,5 @@ def _across(shape: tuple[int, ...], chunk: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _origins(places: NDArray[np.int64], shape: tuple[int, ...], chunk: tuple[int, ...]) -> NDArray[np.int64]:
-    return np.stack(np.unravel_index(places, _across(shape, chunk)), axis=1) * np.array(chunk)
+    origins: NDArray[np.int64] = np.stack(np.unravel_index(places, _across(shape, chunk)), axis=1) * np.array(chunk)
+    return origins

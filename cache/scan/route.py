@@ -49,11 +49,6 @@ class Route:
         return f"{self.name}/{len(self.spans)}"
 
 
-def spans_of(cut: str) -> int:
-    """How many spans a `Route.cut` says that there are."""
-    return int(cut.rpartition("/")[2])
-
-
 def choose_route(dataset: h5py.Dataset, threads: int | None = None) -> Route:
     """The fastest way that gives the counts that h5py would give; DataError where the file is damaged.
 

@@ -25,7 +25,7 @@ class CacheKey:
 
     def asks(self, location: Location) -> bool:
         """True for the same dataset, where HDF5 would search for its files in the same folders."""
-        return self.asked_dataset == location.dataset and self.sources.searched_alike
+        return self.asked_dataset == location.dataset and self.sources.listable
 
     def still_true(self, location: Location, look: FileState) -> CacheKey | None:
         """Return the key of the files as they are now if they are those of this key, else None.
@@ -63,35 +63,11 @@ class CacheKey:
                 return path
         return None
 
-    def seen_here(self, location: Location, same_machine: bool) -> CacheKey | None:
-        """Return the key with the stamps that this machine sees; None where they differ from the key's.
-
-        Another machine may number its devices differently, so only sizes and times of writing are compared with its
-        keys. The times at which the stamps were taken stay: a later write is not part of the key.
-        """
-        try:
-            now = self.sources.stamps(location.file)
-        except OSError:
-            return None
-        found: list[Stamp | None] = []
-        for before, after in zip(self.stamps, now, strict=True):
-            if before is None or after is None:
-                if before is not after:
-                    return None
-                found.append(None)
-                continue
-            alike = (before.size, before.mtime_ns) == (after.size, after.mtime_ns)
-            if not (before.same_file(after) if same_machine else alike):
-                return None
-            found.append(replace(after, taken_ns=before.taken_ns))
-        return replace(self, stamps=tuple(found))
-
     def encode(self) -> dict[str, Any]:
         """Return the key as JSON values."""
         return {
             "asked_dataset": self.asked_dataset,
             "content": self.content,
-            "prefixes": list(self.sources.prefixes),
             "sources": [
                 {"base": source.base, "path": source.path, "stamp": stamp and list(vars(stamp).values())}
                 for source, stamp in zip(self.sources.files, self.stamps, strict=True)
@@ -106,7 +82,7 @@ class CacheKey:
         found = checked_json.convert(body, KeyFields)
         files = tuple(Source(entry.base, entry.path) for entry in found.sources)
         stamps = tuple(entry.stamp and Stamp(*entry.stamp) for entry in found.sources)
-        return cls(found.asked_dataset, Sources(files, found.prefixes), stamps, found.content)
+        return cls(found.asked_dataset, Sources(files), stamps, found.content)
 
 
 class FileState:

@@ -37,7 +37,6 @@ class KeyFields(Struct, frozen=True):
 
     asked_dataset: Text | None
     content: Digest
-    prefixes: Annotated[tuple[Text, ...], Meta(max_length=3)]
     sources: Annotated[tuple[SourceFields, ...], Meta(min_length=1)]
 
     def __post_init__(self) -> None:

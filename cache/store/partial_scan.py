@@ -36,15 +36,6 @@ class SavedScan:
         return self.checkpoint.outside == 0 or self.ignore_index == ignore_index
 
 
-def has_partial_scan(location: Location, cache_dir: str | Path | None) -> bool:
-    """True where a partial file exists, whatever it holds; no file is read."""
-    for path in _places(location, cache_dir):
-        with suppress(OSError):
-            if path.exists():
-                return True
-    return False
-
-
 class PartialFile:
     """The partial file of one scan: read before the scan, written during it, removed after it."""
 
@@ -85,11 +76,6 @@ class PartialFile:
         """Save the latest checkpoint, if the scan ran long enough to be worth a file."""
         if self._written is not None or time.monotonic() - self._saved_at >= SECONDS:
             self._save()
-
-    def keep(self, checkpoint: Checkpoint) -> None:
-        """Save a checkpoint now."""
-        self._latest = checkpoint
-        self._save()
 
     def remove(self) -> None:
         """Delete the partial file from every path."""

@@ -29,9 +29,9 @@ Base = Literal["file", "folder", "real", "cwd", "absolute"]
 the root."""
 
 PREFIXES = ("HDF5_EXTFILE_PREFIX", "HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX")
-"""Environment variables with further folders in which HDF5 searches for raw files, link targets, virtual sources."""
+"""Environment variables with further folders in which HDF5 searches for raw files, link targets, virtual sources: where
+one is set, the other files of a dataset are not listed."""
 
-_ORIGIN = "${ORIGIN}"
 _MOST_LINKS = 32
 """Most links from file to file, one behind another; HDF5 itself follows 16."""
 _MOST_FILES = 20_000
@@ -68,11 +68,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Sources:
-    """The files, the main one first, and the variables that decide where HDF5 searches for the others."""
+    """The files, the main one first."""
 
     files: tuple[Source, ...]
-    prefixes: tuple[str, ...] = ()
-    """The values of the variables `PREFIXES`; empty where no other file is needed."""
 
     def paths(self, main: Path) -> list[Path]:
         """Return the paths of the files, some of which may be absent."""
@@ -83,9 +81,9 @@ class Sources:
         return tuple(Stamp.from_path_or_none(path) for path in self.paths(main))
 
     @property
-    def searched_alike(self) -> bool:
-        """True where HDF5 would search the same folders as when the files were listed."""
-        return not self.prefixes or self.prefixes == _prefixes()
+    def listable(self) -> bool:
+        """True where HDF5 would search for the other files in the folders that are searched here."""
+        return len(self.files) == 1 or not any(os.environ.get(name) for name in PREFIXES)
 
 
 def list_sources(location: Location) -> tuple[Sources, Stamps, Path | None]:
@@ -101,12 +99,10 @@ def list_sources(location: Location) -> tuple[Sources, Stamps, Path | None]:
         raise
     except (KeyError, OSError, RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise UnlistedError("its links or sources cannot be read") from error
-    files, stamps = tuple(walk.found), tuple(walk.found.values())
-    return Sources(files, _prefixes() if len(files) > 1 else ()), stamps, walk.holder
-
-
-def _prefixes() -> tuple[str, ...]:
-    return tuple(os.environ.get(name, "") for name in PREFIXES)
+    sources = Sources(tuple(walk.found))
+    if not sources.listable:
+        raise UnlistedError(f"its files are searched for in further folders: {', '.join(PREFIXES)}")
+    return sources, tuple(walk.found.values()), walk.holder
 
 
 class _Walk:
@@ -181,8 +177,7 @@ class _Walk:
             if link is None:
                 return None  # a virtual source has fill values then; for a link, opening it gives the error
             if isinstance(link, h5py.ExternalLink):
-                candidates = self._candidates(source, link.filename, _prefixes()[1])
-                return self._elsewhere(candidates, "/".join([link.path, *parts]))
+                return self._elsewhere(self._candidates(source, link.filename), "/".join([link.path, *parts]))
             if isinstance(link, h5py.SoftLink):
                 soft += 1
                 if soft > _MOST_LINKS:
@@ -210,18 +205,15 @@ class _Walk:
         """Visit the other files that hold a dataset's cells."""
         if not dataset.is_virtual and not dataset.external:
             return
-        raw, _, virtual = _prefixes()
-        folder = f"{source.resolve(self.main).absolute().parent}{os.sep}"
         access = dataset.id.get_access_plist()
-        held = access.get_efile_prefix(), access.get_virtual_prefix()
-        if held != (os.fsencode(_expanded(raw, folder)), os.fsencode(_expanded(virtual, folder))):
-            raise UnlistedError("HDF5 has taken its search folders from another environment, or from the program")
+        if access.get_efile_prefix() or access.get_virtual_prefix():
+            raise UnlistedError("HDF5 took folders to search from the environment at its start, or from the program")
         if dataset.is_virtual:
-            self._virtual(source, dataset, virtual)
+            self._virtual(source, dataset)
         for name, _, _ in dataset.external or ():
-            self._raw(source, name, raw)
+            self._stamp(_from_working_folder(name))  # HDF5 searches no other folder
 
-    def _virtual(self, source: Source, dataset: h5py.Dataset, prefix: str) -> None:
+    def _virtual(self, source: Source, dataset: h5py.Dataset) -> None:
         from h5py import h5s
 
         parts = set()
@@ -237,21 +229,13 @@ class _Walk:
             if file == ".":
                 self._object(source, name)
                 continue
-            # HDF5 reads the variable as a list of folders, then all of it as one folder
-            self._elsewhere(self._candidates(source, file, prefix, prefix), name)
+            self._elsewhere(self._candidates(source, file), name)
 
-    def _raw(self, source: Source, name: str, prefix: str) -> None:
-        """Visit an external raw file; HDF5 searches one folder only, without a prefix the working folder."""
-        self._stamp(_under(source, prefix, name))
-
-    def _candidates(self, source: Source, name: str, prefixes: str, prefix: str = "") -> Iterator[Source]:
+    def _candidates(self, source: Source, name: str) -> Iterator[Source]:
         """Yield the files that HDF5 tries for a name in `source`, in its order."""
         if PurePath(name).is_absolute():
             yield Source("absolute", name)
             name = PurePath(name).name
-        yield from (_anywhere(folder, name) for folder in prefixes.split(":") if folder)
-        if prefix not in ("", "."):
-            yield _under(source, prefix, name)
         yield source.sibling(name)
         yield Source("cwd", name)
         path = source.resolve(self.main)
@@ -283,20 +267,5 @@ def _opened(path: Path | None) -> Iterator[h5py.File | None]:
         yield handle
 
 
-def _under(source: Source, prefix: str, name: str) -> Source:
-    """Return the file `name` in the folder `prefix`, which may start at the folder of `source`."""
-    if prefix.startswith(_ORIGIN) and not PurePath(name).is_absolute():
-        return source.sibling(str(PurePath(f".{os.sep}{prefix.removeprefix(_ORIGIN)}") / name))
-    return _anywhere(prefix, name)
-
-
-def _anywhere(prefix: str, name: str) -> Source:
-    path = PurePath(prefix) / name
-    return Source("absolute" if path.is_absolute() else "cwd", str(path))
-
-
-def _expanded(prefix: str, folder: str) -> str:
-    """Return the folder that HDF5 derives from a prefix for the datasets of a file in `folder`."""
-    if prefix == ".":
-        return ""
-    return folder + prefix.removeprefix(_ORIGIN) if prefix.startswith(_ORIGIN) else prefix
+def _from_working_folder(name: str) -> Source:
+    return Source("absolute" if PurePath(name).is_absolute() else "cwd", name)

@@ -122,8 +122,6 @@ HOSTILE = [
     {"sources": [{"base": ["file"], "path": "", "stamp": None}]},
     {"sources": [{"base": "absolute", "path": "/etc/passwd", "stamp": None}]},
     {"sources": [{"base": "file", "path": "", "stamp": None}]},
-    {"prefixes": ["a", "b", "c", "d"]},
-    {"prefixes": None},
     {"asked_dataset": 7},
     {"chunks": [0, 8, 8]},
     {"filters": [["deflate"]]},
