@@ -28,9 +28,9 @@ from .dataset_counts import (
     stored_counts,
 )
 from .errors import DataError, require_range
+from .hdf5.blocks import MAX_CLASSES
 from .hdf5.open_files import flush_writers
 from .location import Location
-from .hdf5.blocks import MAX_CLASSES
 from .shards import Data, Shape, agree, describe, find_shards, refuse_twice
 
 

@@ -46,7 +46,7 @@ def open_grids(location: Location) -> Iterator[h5py.Dataset]:
 
 @contextmanager
 def damage_named(location: Location) -> Iterator[None]:
-    """Raise a DataError for what h5py raises where a file's structure cannot be read."""
+    """Raise a DataError in place of h5py's errors for a file whose structure cannot be read."""
     try:
         yield
     except (RuntimeError, KeyError, OSError, OverflowError, TypeError, UnicodeError) as error:
@@ -55,13 +55,13 @@ def damage_named(location: Location) -> Iterator[None]:
 
 
 def dataset_path(dataset: h5py.Dataset) -> str:
-    """The dataset's path in its file, without the leading slash; bytes that are not UTF-8 as in Python's paths."""
+    """Return the dataset's path in its file without the leading slash; bytes that are not UTF-8 become surrogates."""
     name = dataset.name
     return (name.decode(errors="surrogateescape") if isinstance(name, bytes) else str(name)).lstrip("/")
 
 
 def name_bytes(name: str) -> bytes | None:
-    """The bytes of a name that is not UTF-8, which HDF5 allows and h5py takes as bytes; None for any other name."""
+    """Return the bytes of a name that is not UTF-8, as h5py needs them; None for any other name."""
     raw = name.encode(errors="surrogateescape")
     try:
         raw.decode()
@@ -71,7 +71,7 @@ def name_bytes(name: str) -> bytes | None:
 
 
 def filters(dataset: h5py.Dataset) -> tuple[str, ...]:
-    """The filters that its chunks went through, as `deflate 4`, in the order of writing."""
+    """Return the filters of its chunks, such as `deflate 4`, in the order of writing."""
     plist = dataset.id.get_create_plist()
     found = (plist.get_filter(i) for i in range(plist.get_nfilters()))
     return tuple(" ".join([name.decode(errors="replace"), *map(str, values)]) for _, _, values, name in found)
@@ -114,14 +114,14 @@ def _pick(handle: h5py.File, location: Location) -> h5py.Dataset:
 
 
 def _item(handle: h5py.File, name: bytes) -> object:
-    """What `get` would find, which fails for names that are not UTF-8."""
+    """Return what `get` returns, which fails for names that are not UTF-8."""
     with suppress(KeyError):
         return handle[name]
     return None
 
 
 def only_dataset(handle: h5py.File, location: Location) -> h5py.Dataset:
-    """The one dataset of an open file that could be grids; DataError where there is none, or several."""
+    """Return the only dataset of an open file that can be grids; DataError where there is none, or several."""
     grids = [d for d in _datasets(handle) if d.ndim == 3 and d.dtype.kind in "iu"]
     if len(grids) == 1:
         return grids[0]

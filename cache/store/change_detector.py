@@ -54,7 +54,7 @@ class ChangeDetector:
         return _content(self._paths) if self._early is None else self._early.result()
 
     def changed(self, content: str | None = None) -> str | None:
-        """Return what changed since the start, None for no change; `content` is the digest, if it was computed since."""
+        """Return the file that changed since the start, else None; `content` is the digest, if computed since."""
         changed = self.key.changed_file(self.location)
         if changed is None and content is not None and racy(self.key.stamps) and content != self.key.content:
             return str(self.location)

@@ -47,7 +47,7 @@ def verify_checksum(path: Path, schema: str) -> dict[str, Any] | None:
 
 
 def convert(body: dict[str, Any], fields: type[Fields]) -> Fields:
-    """Return the contents of a file as a msgspec struct; RejectedError, with the field's path, where they do not fit."""
+    """Return the contents of a file as a msgspec struct; RejectedError, which names the field, for others."""
     import msgspec
 
     try:

@@ -52,7 +52,7 @@ class Description:
             return cls(uncounted, Path(dataset.file.filename).resolve(), doubt)
 
     def counted(self, counts: NDArray[np.int64], outside: int, ignore_index: int | None) -> LabelCounts:
-        """Return the description with the counts (256,) of its labels and of cells with an ignored label outside 0..255."""
+        """Return the description with counts (256,) and the number of cells with a label outside 0..255."""
         used = int(np.flatnonzero(counts).max(initial=-1)) + 1
         label = ignore_index if outside else None
         return replace(self.uncounted, labels=tuple(counts[:used].tolist()), outside=outside, outside_label=label)

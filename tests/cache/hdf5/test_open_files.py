@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,8 +173,7 @@ def test_other_threads_open_files_of_their_own(dataset: Path) -> None:
             found.append(read(memoryview(bytearray(8)), 0))
 
     with shared_files(), open_file(dataset) as mine:
-        for target in (read, lambda: context.run(read_bytes)):
-            context = copy_context()
+        for target in (read, partial(copy_context().run, read_bytes)):
             thread = threading.Thread(target=target)
             thread.start()
             thread.join()

@@ -330,7 +330,7 @@ def test_hdf5_ends_its_list_at_an_error(hurt: Any) -> None:
         raise RuntimeError("enough")
 
     with h5py.File(hurt(**CHUNKED).file) as handle:
-        with pytest.raises(RuntimeError, match="^enough$"):
+        with pytest.raises(RuntimeError, match=r"^enough$"):
             handle["grids"].id.chunk_iter(stop)
         assert handle["grids"][0, 1, 0] == 1
     assert len(seen) == 1
