@@ -182,7 +182,7 @@ def count_shards(
             )
             settings = (classes, ignore_index, cache_dir, use_cache, rebuild, threads)
             found = JointCount(ranks, locations, answers, *settings, alone, progress).run()
-        return ShardCounts.from_shards(found, time.perf_counter() - start)
+        return from_rank_zero(ranks, lambda: ShardCounts.from_shards(found, time.perf_counter() - start))
     overall = _Overall(locations, progress)
     found = []
     for number, location in enumerate(locations):
