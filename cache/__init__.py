@@ -1,7 +1,7 @@
-"""Class counts of a whole HDF5 dataset, the class weights made from them, and the cached file that keeps both."""
+"""Class counts of a whole HDF5 dataset, cached in a file, and the class weights derived from them."""
 
 from .dataset_counts import DatasetCounts, count_dataset
-from .errors import DataError, VaefitError
+from .errors import DataError, SettingError, VaefitError
 from .location import Location
 from .schemes import SCHEMES, Scheme, weight_ratio
 from .shard_counts import ShardCounts, class_counts, count_shards
@@ -14,6 +14,7 @@ __all__ = [
     "DatasetCounts",
     "Location",
     "Scheme",
+    "SettingError",
     "ShardCounts",
     "VaefitError",
     "class_counts",

@@ -1,4 +1,4 @@
-"""The class counts of a whole dataset: from the cached file where that is still true, else from a scan."""
+"""Class counts of a whole dataset, from the cached file where it is still true, else from a scan."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, require_range
-from .hdf5.dataset import flush_writers
+from .hdf5.blocks import MAX_CLASSES
+from .hdf5.open_files import flush_writers, shared_files
 from .location import Location
-from .scan.histogram import MAX_CLASSES
 from .store import counts_file
 from .store.cache_key import FileState
 from .store.cached_scan import scan_and_keep, scan_unchanged
@@ -25,7 +25,7 @@ from .store.dataset_info import LabelCounts
 if TYPE_CHECKING:  # a cached answer needs no HDF5
     from .scan import Checkpoint
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("vaefit")
 
 Progress = Callable[[int, int], None]
 """Called with the cells counted so far and the cells of the dataset."""
@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class DatasetCounts:
-    """Class counts of a dataset and where they come from."""
+    """The class counts of a dataset, and where they come from."""
 
     location: Location
     dataset: str
@@ -42,16 +42,16 @@ class DatasetCounts:
     shape: tuple[int, int, int]
     source: Literal["cache", "scan"]
     cache_file: Path | None
-    """The cached file that was read or written; None where nothing was cached."""
+    """The cached file that was read or written; None without one."""
     digest: str | None
-    """sha256 of the file's bytes (see `content_digest` where there are several); None where nothing was cached."""
+    """sha256 of the file's bytes (of several files, see `content_digest`); None without a cached file."""
     seconds: float
     route: str = ""
-    """Which way the cells were read; empty for a cached answer, as are the next two."""
+    """The way in which the cells were read; empty for a cached answer, as are the next two."""
     reason: str = ""
     threads: int = 0
     resumed: int = 0
-    """Cells that an earlier, interrupted scan had counted already."""
+    """Cells that an earlier, interrupted scan had counted."""
 
     @property
     def classes(self) -> int:
@@ -65,70 +65,78 @@ class DatasetCounts:
 
     @property
     def cells(self) -> int:
-        """How many cells were counted."""
+        """Number of counted cells, without ignored ones."""
         return int(self.counts.sum())
 
 
 def count_dataset(
     data: str | Path | Location,
+    *,
     classes: int | None = None,
     ignore_index: int | None = None,
     cache_dir: str | Path | None = None,
-    *,
     use_cache: bool = True,
     rebuild: bool = False,
     may_scan: bool = True,
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> DatasetCounts:
-    """Count one dataset as `class_counts` does, and say where the counts come from.
+    """Count one dataset as `class_counts` does, and return where the counts come from too.
 
-    `rebuild` scans whatever is cached, or was begun, and writes the cached file anew; without `may_scan` counts that
-    are not cached are a DataError. `threads` is how many inflate and count at once, by default as many as help.
+    Args:
+        rebuild: scan whatever the cached and partial files hold, and replace the cached file.
+        may_scan: False makes counts that are not cached a DataError.
+        progress: called after each part of a scan.
+        threads: number of threads that inflate and count, by default as many as are useful, at most four.
+
+    Raises:
+        SettingError: `classes` is not 1..256.
+        DataError: the data cannot be read, holds a label outside the classes, or changed twice while it was counted.
     """
     start = time.perf_counter()
     if classes is not None:
         require_range("--classes", classes, 1, MAX_CLASSES)
     location = Location.parse(data)
-    flush_writers()  # before a stamp is looked at
-    if use_cache and not rebuild and (hit := look_up(location, ignore_index, cache_dir)) is not None:
-        return answered(*hit, location, classes, ignore_index, start)
-    if not may_scan and location.exists():
-        raise not_to_be_scanned(location)
+    flush_writers()  # before a file is stamped
+    with shared_files():
+        if use_cache and not rebuild and (hit := look_up(location, ignore_index, cache_dir)) is not None:
+            return answered(*hit, location, classes, ignore_index, start)
+        if not may_scan and location.exists():
+            raise not_to_be_scanned(location)
 
-    def each(at: Checkpoint, total: int) -> None:
-        if progress is not None:
-            progress(at.cells, total)
+        def each(at: Checkpoint, total: int) -> None:
+            if progress is not None:
+                progress(at.cells, total)
 
-    file, digest = None, None
-    for last in (False, True):
-        try:
-            if use_cache:
-                scanned, file, digest = scan_and_keep(
-                    location, classes, ignore_index, threads, each, cache_dir, rebuild
-                )
-            else:
-                scanned = scan_unchanged(location, classes, ignore_index, threads, each)
-            break
-        except ChangedError as changed:
-            if last:
-                raise twice_changed(str(changed)) from None
-            warn_recounted(str(changed))
-    found, scan = scanned.found, scanned.scan
-    return DatasetCounts(
-        location=location,
-        dataset=found.dataset,
-        counts=of_classes(found, location, classes, ignore_index),
-        shape=found.shape,
-        source="scan",
-        cache_file=file,
-        digest=digest,
-        seconds=time.perf_counter() - start,
-        route=scan.route,
-        reason=scan.reason,
-        threads=scan.threads,
-        resumed=scan.resumed,
-    )
+        file, digest = None, None
+        for last in (False, True):
+            try:
+                if use_cache:
+                    scanned, file, digest = scan_and_keep(
+                        location, classes, ignore_index, threads, each, cache_dir, rebuild
+                    )
+                else:
+                    scanned = scan_unchanged(location, classes, ignore_index, threads, each)
+                break
+            except ChangedError as changed:
+                if last:
+                    raise twice_changed(str(changed)) from None
+                warn_recounted(str(changed))
+        found, scan = scanned.found, scanned.scan
+        return DatasetCounts(
+            location=location,
+            dataset=found.dataset,
+            counts=of_classes(found, location, classes, ignore_index),
+            shape=found.shape,
+            source="scan",
+            cache_file=file,
+            digest=digest,
+            seconds=time.perf_counter() - start,
+            route=scan.route,
+            reason=scan.reason,
+            threads=scan.threads,
+            resumed=scan.resumed,
+        )
 
 
 def stored_counts(
@@ -137,7 +145,7 @@ def stored_counts(
     ignore_index: int | None = None,
     cache_dir: str | Path | None = None,
 ) -> DatasetCounts:
-    """What the cached file says that would be believed, else the first readable one; DataError where there is none."""
+    """Return the counts in the cached file, whether they are still true or not; DataError without a readable file."""
     start = time.perf_counter()
     location = Location.parse(data)
     if (hit := look_up(location, ignore_index, cache_dir)) is not None:
@@ -152,9 +160,9 @@ def stored_counts(
 def look_up(
     location: Location, ignore_index: int | None, cache_dir: str | Path | None
 ) -> tuple[counts_file.CachedCounts, Path] | None:
-    """The first cached file, in the order of places, that is true of the files as they are now."""
+    """Return the first cached counts, in order of the paths, that are true of the files as they are now."""
     if not location.exists():
-        return None  # the scan says what is wrong
+        return None  # the scan raises the error
     look = FileState(location)
     for path in counts_file.places(location, cache_dir):
         entry = counts_file.read(path)
@@ -170,19 +178,19 @@ def look_up(
 
 
 def not_to_be_scanned(location: Location) -> DataError:
-    """The error for a dataset of which no cached counts are true, where nothing else may answer."""
+    """Return the error for a dataset without valid cached counts, where a scan is not allowed."""
     what = "no cached counts are true of this dataset, and a scan was not allowed"
     return DataError(what, str(location), do=f"Run `vaefit-cli weights {location}` first.")
 
 
 def twice_changed(file: str) -> DataError:
-    """The error for a file that is written to all the time."""
+    """Return the error for a file that changes again and again."""
     what = "the data changed while it was counted, twice"
     return DataError(what, file, do="Run the command again when nobody writes to it.")
 
 
 def warn_recounted(file: str) -> None:
-    """Say that what was counted is worth nothing."""
+    """Log that a file changed during its scan and is counted again."""
     _log.warning(f"{file}: it changed while it was counted, so it is counted again")
 
 
@@ -194,7 +202,7 @@ def answered(
     ignore_index: int | None,
     start: float,
 ) -> DatasetCounts:
-    """The answer that a cached file gives."""
+    """Return the counts of a cached file as a result."""
     found = entry.found
     counts = of_classes(found, location, classes, ignore_index)
     seconds = time.perf_counter() - start
@@ -206,7 +214,7 @@ def answered(
 def of_classes(
     found: LabelCounts, location: Location, classes: int | None, ignore_index: int | None
 ) -> NDArray[np.int64]:
-    """Counts (C,) of the classes asked for, without ignored cells; DataError for a label outside them."""
+    """Return counts (C,) of the requested classes, without ignored cells; DataError for a label outside them."""
     counts = np.zeros(MAX_CLASSES, dtype=np.int64)
     counts[: len(found.labels)] = found.labels
     if ignore_index is not None and 0 <= ignore_index < MAX_CLASSES:
@@ -219,7 +227,7 @@ def of_classes(
 
 
 def _first_outside(location: Location, classes: int, largest: int, ignore_index: int | None) -> DataError:
-    """Scan for the place of a label that the counts say is there."""
+    """Find the position of a label outside the classes, and return its error."""
     from .hdf5.dataset import open_grids
     from .scan import first_wrong_label
 

@@ -1,4 +1,4 @@
-"""Errors in four parts: what is wrong, where, what was found, and what to do."""
+"""Errors with four parts: what is wrong, where, what was found, and what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 def sentence(what: str, where: str, got: str, do: str) -> str:
-    """The four parts as one line; empty ones leave no trace."""
+    """Join the four parts to one line, without the empty ones."""
     place = f"{where}: " if where else ""
     found = f" (got {got})" if got else ""
     advice = f" {do}" if do else ""
@@ -17,8 +17,7 @@ def sentence(what: str, where: str, got: str, do: str) -> str:
 class VaefitError(ValueError):
     """Base of the errors that a user can act on.
 
-    `str()` gives one sentence a part; the parts stay readable as attributes, all strings, empty where there is
-    nothing to say.
+    `str()` joins the parts; each is an attribute, a string that may be empty.
     """
 
     def __init__(self, what: str, where: str = "", got: str = "", do: str = "") -> None:
@@ -31,7 +30,7 @@ class VaefitError(ValueError):
 
 
 def printable(text: str) -> str:
-    """The text with what would steer a terminal escaped: names come from files, and files may be damaged."""
+    """Escape control characters: names come from files, which may be damaged."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
@@ -41,7 +40,7 @@ class DataError(VaefitError):
 
 @contextmanager
 def path_errors(path: object, do: str = "Check the path and its permissions.") -> Iterator[None]:
-    """Raise the DataError that an OSError means: the system cannot say what lies at `path`."""
+    """Context manager: raise a DataError in place of an OSError for `path`."""
     try:
         yield
     except OSError as error:

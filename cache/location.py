@@ -1,4 +1,4 @@
-"""Naming a dataset: a file and, where it holds several, the one that is meant."""
+"""The name of a dataset: a file, and optionally the dataset in it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .errors import DataError, path_errors
 
 @dataclass(frozen=True)
 class Location:
-    """A file and, where the caller named one, the dataset in it (its path without the leading slash)."""
+    """A file and, if the caller named it, the dataset in the file (its path without the leading slash)."""
 
     file: Path
     dataset: str | None = None
 
     @classmethod
     def parse(cls, text: str | Path | Location) -> Location:
-        """Split `file.h5:/dataset`; a text without `:/`, or that is a file as it stands, is all file.
+        """Split `file.h5:/dataset`; a text without `:/`, or that is the name of a file, is a file alone.
 
-        Raises DataError for a text that names nothing, and for a file of which the system cannot say whether it exists.
+        Raises DataError for a text that names no file, and where the system does not say if the file exists.
         """
         if isinstance(text, Location):
             return text
@@ -38,13 +38,13 @@ class Location:
         return found
 
     def exists(self) -> bool:
-        """True where the file is there; DataError where that cannot be told, as where its name is too long."""
+        """True where the file exists; DataError where the system does not say, as for a name that is too long."""
         with path_errors(self.file):
             return self.file.exists()
 
     @property
     def absolute(self) -> Path:
-        """The file's absolute path; DataError where it starts at a working folder that is gone."""
+        """Absolute path of the file; DataError where the working folder was deleted."""
         do = "Change to a folder that exists, or pass absolute paths."
         with path_errors("the working folder", do):
             return self.file.absolute()

@@ -1,4 +1,4 @@
-"""schemes."""
+"""The schemes: formulas from class counts to class weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEFAULT_SCHEME: Scheme = "sqrt_inverse"
 def derive_weights(
     n: NDArray[np.int64], scheme: Scheme = DEFAULT_SCHEME, smooth: float = 1.0, effective_b: float | None = None
 ) -> NDArray[np.float64]:
-    """`class_weights` of checked counts, saying nothing of classes that never occur; DataError where none does.
+    """Return `class_weights` of checked counts (C,) without warnings; DataError where all counts are 0.
 
     SettingError where the weights overflow.
     """
@@ -37,19 +37,19 @@ def derive_weights(
 
 
 def format_labels(which: NDArray[np.bool_]) -> str:
-    """The labels at which `which` (C,) is True, as `3, 7 and 12 more`."""
+    """Format the labels where `which` (C,) is True, as `3, 7 and 12 more`."""
     labels = [str(label) for label in np.flatnonzero(which)]
     return ", ".join(labels[:10]) + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")
 
 
 def _rarest(n: NDArray[np.int64]) -> int:
-    """The class that occurs least often among those that do."""
+    """Return the class with the smallest count above 0."""
     present = np.flatnonzero(n)
     return int(present[np.argmin(n[present])])
 
 
 def weight_ratio(weights: ArrayLike) -> float:
-    """Largest weight over the smallest; infinite where the smallest is 0."""
+    """Return the largest weight divided by the smallest; infinite where the smallest is 0."""
     w = np.asarray(weights, dtype=np.float64)
     return float(w.max() / w.min()) if w.min() > 0 else float("inf")
 
@@ -76,7 +76,7 @@ def _raw(n: NDArray[np.float64], scheme: Scheme, smooth: float, effective_b: flo
 
 
 def check_scheme(scheme: str, smooth: float, effective_b: float | None) -> None:
-    """Raise SettingError unless these make weights from any counts."""
+    """Raise SettingError for an unknown scheme or a parameter out of range."""
     require(scheme in SCHEMES, "--scheme", scheme, f"one of {', '.join(SCHEMES)}")
     require(bool(np.isfinite(smooth)) and smooth >= 0, "--smooth", smooth, "a finite number >= 0")
     fits = effective_b is None or 0 <= effective_b < 1

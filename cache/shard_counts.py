@@ -1,4 +1,4 @@
-"""The class counts of one dataset in several files: each shard counted and cached by itself, and added up."""
+"""Class counts of one dataset in several files: each shard is counted and cached by itself, and all are added up."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Literal
@@ -17,16 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .communicator import Communicator, from_rank_zero
-from .dataset_counts import DatasetCounts, Progress, count_dataset, stored_counts
-from .distributed.count_request import CountRequest
-from .errors import DataError
+from .dataset_counts import (
+    DatasetCounts,
+    Progress,
+    answered,
+    count_dataset,
+    look_up,
+    not_to_be_scanned,
+    stored_counts,
+)
+from .errors import DataError, require_range
+from .hdf5.blocks import MAX_CLASSES
+from .hdf5.open_files import flush_writers
 from .location import Location
 from .shards import Data, Shape, agree, describe, find_shards, refuse_twice
 
 
 @dataclass(frozen=True)
 class ShardCounts:
-    """Class counts of a dataset that lies in one or more files; of one alone, all it says is said of that file."""
+    """Class counts of a dataset in one or more files."""
 
     shards: tuple[DatasetCounts, ...]
     """One or more, in the order in which indices count through their grids."""
@@ -47,7 +57,7 @@ class ShardCounts:
 
     @property
     def name(self) -> str:
-        """The dataset in few words."""
+        """The name of the shard, or the first and the last of many."""
         return describe([shard.location for shard in self.shards])
 
     @property
@@ -67,12 +77,12 @@ class ShardCounts:
 
     @property
     def cells(self) -> int:
-        """How many cells were counted."""
+        """The number of counted cells."""
         return int(self.counts.sum())
 
     @property
     def cached(self) -> int:
-        """How many shards were not scanned."""
+        """The number of shards that were not scanned."""
         return sum(shard.source == "cache" for shard in self.shards)
 
     @property
@@ -87,9 +97,9 @@ class ShardCounts:
 
     @property
     def digest(self) -> str | None:
-        """The digest of the one shard; of several, blake2b of theirs and their datasets' names; None if one is missing.
+        """The digest of the one shard; of several, blake2b of their digests and datasets' names; None if one lacks it.
 
-        No file names are in it: shards that were moved have the digest that they had.
+        It holds no file names: shards that were moved keep their digest.
         """
         if len(self.shards) == 1:
             return self.shards[0].digest
@@ -102,29 +112,32 @@ class ShardCounts:
 
 
 def class_counts(
-    path: Data,
-    use_cache: bool = True,
+    data: Data,
+    *,
     classes: int | None = None,
     ignore_index: int | None = None,
+    use_cache: bool = True,
     cache_dir: str | Path | None = None,
 ) -> NDArray[np.int64]:
-    """How many cells of the whole dataset hold each class, int64 (C,).
+    """Return how many cells of the whole dataset hold each class, int64 (C,).
 
-    `path` is `file.h5`, `file.h5:/dataset`, a pattern of shards such as `train-*.h5` (see `find_shards`), or several of
+    `data` is `file.h5`, `file.h5:/dataset`, a pattern of shards such as `train-*.h5` (see `find_shards`), or several of
     these; shards are added up. C is `classes`, else the dataset's HDF5 attribute `classes`, else the largest label + 1;
     of several shards, the largest C. With `use_cache` a cached file that is still true is believed, and a new one is
     written; without, neither is touched. Raises DataError for data that cannot be counted (see `open_grids`), for
     shards whose grids differ in size, and for the first label outside the classes, with its position.
     """
-    return count_shards(path, classes, ignore_index, cache_dir, use_cache=use_cache).counts
+    return count_shards(
+        data, classes=classes, ignore_index=ignore_index, use_cache=use_cache, cache_dir=cache_dir
+    ).counts
 
 
 def count_shards(
     data: Data,
+    *,
     classes: int | None = None,
     ignore_index: int | None = None,
     cache_dir: str | Path | None = None,
-    *,
     use_cache: bool = True,
     rebuild: bool = False,
     may_scan: bool = True,
@@ -136,34 +149,45 @@ def count_shards(
 
     Every shard has a cached file of its own, so a new shard costs the scan of that shard. C is `classes`, else the
     largest that a shard declares or holds: writers declare what they have seen, and a shard that has seen fewer classes
-    holds none of the others. The other arguments are those of `count_dataset`. With `ranks` the processes of a job, all
-    of which call this, count together and come to the same.
+    holds none of the others. The other arguments are those of `count_dataset`.
+
+    `ranks` are the processes of a job, all of which call this with equal arguments: they count together and return the
+    same. Their `threads` are by default the processors of the machine divided by its ranks, at most four. A file that
+    the ranks count must have the same bytes on every machine; DataError on every rank where it does not.
     """
     start = time.perf_counter()
     locations = from_rank_zero(ranks, lambda: find_shards(data))
+    one = partial(
+        count_dataset,
+        classes=classes,
+        ignore_index=ignore_index,
+        cache_dir=cache_dir,
+        use_cache=use_cache,
+        rebuild=rebuild,
+        may_scan=may_scan,
+    )
     if ranks is not None:
-        from .distributed.coordinator import count_jointly
+        from .distributed.joint_count import JointCount
+        from .scan import default_threads
 
-        question = CountRequest(classes, ignore_index, cache_dir, use_cache, rebuild)
+        if classes is not None:
+            require_range("--classes", classes, 1, MAX_CLASSES)
+        flush_writers()  # before a file is stamped
+        threads = default_threads(ranks.local_size) if threads is None else threads
+        alone = partial(one, threads=threads)
+        hit = partial(_cached, classes=classes, ignore_index=ignore_index, cache_dir=cache_dir, may_scan=may_scan)
         with _numbered_within(len(locations)):
-            together = count_jointly(locations, ranks, question, may_scan=may_scan, threads=threads, progress=progress)
-        return ShardCounts.from_shards(together, time.perf_counter() - start)
+            answers = from_rank_zero(
+                ranks, lambda: [hit(location, use_cache=use_cache and not rebuild) for location in locations]
+            )
+            settings = (classes, ignore_index, cache_dir, use_cache, rebuild, threads)
+            found = JointCount(ranks, locations, answers, *settings, alone, progress).run()
+        return from_rank_zero(ranks, lambda: ShardCounts.from_shards(found, time.perf_counter() - start))
     overall = _Overall(locations, progress)
     found = []
     for number, location in enumerate(locations):
         with _numbered_within(len(locations)):
-            one = count_dataset(
-                location,
-                classes,
-                ignore_index,
-                cache_dir,
-                use_cache=use_cache,
-                rebuild=rebuild,
-                may_scan=may_scan,
-                threads=threads,
-                progress=overall.of(number),
-            )
-        found.append(one)
+            found.append(one(location, threads=threads, progress=overall.progress_of(number)))
     return ShardCounts.from_shards(found, time.perf_counter() - start)
 
 
@@ -173,7 +197,7 @@ def stored_shard_counts(
     ignore_index: int | None = None,
     cache_dir: str | Path | None = None,
 ) -> ShardCounts:
-    """What the cached files say, whether or not they are still true; DataError for the first shard without one."""
+    """Return what the cached files say, true or not; DataError for the first shard without one."""
     locations = find_shards(data)
     found = []
     for location in locations:
@@ -182,19 +206,37 @@ def stored_shard_counts(
     return ShardCounts.from_shards(found, sum(shard.seconds for shard in found))
 
 
+def _cached(
+    location: Location,
+    classes: int | None,
+    ignore_index: int | None,
+    cache_dir: str | Path | None,
+    use_cache: bool,
+    may_scan: bool,
+) -> DatasetCounts | None:
+    """Return the counts of a true cached file; None without one. DataError where the dataset may not be scanned."""
+    start = time.perf_counter()
+    hit = look_up(location, ignore_index, cache_dir) if use_cache else None
+    if hit is not None:
+        return answered(*hit, location, classes, ignore_index, start)
+    if not may_scan and location.exists():
+        raise not_to_be_scanned(location)
+    return None
+
+
 class _Overall:
     """Progress over all shards.
 
-    Their shapes are read when the first scan begins, and a shard that does not fit ends it there, not after hours;
-    counts that are all cached open no file.
+    The shapes are read when the first scan begins, so that a shard of another shape is an error then, not after hours.
+    Where all counts are cached no file is opened.
     """
 
     def __init__(self, locations: Sequence[Location], progress: Progress | None) -> None:
         self._locations, self._progress = locations, progress
         self._before: list[int] = []
 
-    def of(self, number: int) -> Progress | None:
-        """What is told of the scan of one shard."""
+    def progress_of(self, number: int) -> Progress | None:
+        """Return the progress callback for the scan of one shard."""
         if len(self._locations) == 1:
             return self._progress
 
@@ -206,7 +248,7 @@ class _Overall:
         return counting
 
     def _measure(self) -> list[int]:
-        """How many cells lie before each shard, and last how many in all."""
+        """Return the number of cells before each shard, and last the number of all cells."""
         from .hdf5.dataset import open_grids
 
         shapes: list[Shape] = []
@@ -219,7 +261,7 @@ class _Overall:
 
 @contextmanager
 def _numbered_within(shards: int) -> Iterator[None]:
-    """Add to an error about a grid that its index is that in the shard, which the error names."""
+    """Add to an error about a grid that its index counts within the shard."""
     try:
         yield
     except DataError as error:

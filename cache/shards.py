@@ -1,4 +1,4 @@
-"""Which files a dataset lies in: one, several, or all that match a pattern; and whether they are of one dataset."""
+"""Files of one dataset: one file, several, or all that match a pattern; checks that they belong together."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Shape = tuple[int, int, int]
 _MAGIC = re.compile(r"[*?[]")
 _CACHED = ".vaefit.json"
 _FEW = 3
-"""So many shards are named one by one."""
+"""Most shards that are named one by one."""
 
 
 def find_shards(data: Data) -> tuple[Location, ...]:
-    """The shards that `data` names, in natural order of their absolute paths: `train-2.h5` before `train-10.h5`.
+    """Return the shards that `data` names, in natural order of their absolute paths: `train-2.h5` before `train-10.h5`.
 
-    The order is the same whether a pattern was expanded here or by the shell, for it is what indices of grids follow.
-    In a pattern `*`, `?`, `[...]` and `**` (any folders, links not followed) mean what they mean in a shell; hidden
-    names, folders and cached files never match. A file whose name is the pattern, letter by letter, is that file; a
+    Indices of grids follow this order, so it is the same whether the shell expanded a pattern or this function did.
+    In a pattern `*`, `?`, `[...]` and `**` (any folders, links not followed) mean the same as in a shell; hidden
+    names, folders and cached files never match. Where a file has the pattern itself as its name, that file is meant. A
     Location is never a pattern.
 
     Raises DataError where a pattern matches no file, and where a file is named twice, by whatever path or link.
@@ -41,7 +41,7 @@ def find_shards(data: Data) -> tuple[Location, ...]:
 
 
 def refuse_twice(shards: Sequence[tuple[Location, str | None]]) -> None:
-    """Raise DataError where one dataset of one file is there twice: its cells would count twice."""
+    """Raise DataError where one dataset of one file is named twice: its cells would count twice."""
     seen: dict[tuple[tuple[int, int], str | None], Location] = {}
     for shard, dataset in shards:
         if not shard.exists():
@@ -59,7 +59,7 @@ def refuse_twice(shards: Sequence[tuple[Location, str | None]]) -> None:
 
 
 def agree(shards: Iterable[tuple[Location, Shape]]) -> None:
-    """Raise DataError that names the first shard whose grids have another size than those of the first shard."""
+    """Raise DataError for the first shard whose grids have another size than those of shard 0."""
     (first, expected), *others = shards
     for shard, shape in others:
         if shape[1:] != expected[1:]:
@@ -71,8 +71,8 @@ def agree(shards: Iterable[tuple[Location, Shape]]) -> None:
             )
 
 
-def describe(shards: Sequence[Location]) -> str:
-    """The shards in few words: up to three by name, else the first and the last."""
+def describe(shards: Sequence[Location | Path]) -> str:
+    """Return the names of up to three shards, else of the first and the last."""
     if len(shards) <= _FEW:
         return ", ".join(map(str, shards))
     return f"{shards[0]} to {shards[-1]}"
@@ -108,7 +108,7 @@ def _may_match(file: Path, fixed: int) -> bool:
 
 
 def _natural(shard: Location) -> tuple[list[list[str | int]], str, str]:
-    """Numbers in names compare as numbers; names that are equal then, `1.h5` and `01.h5`, as text."""
+    """Return the sort key: numbers in names compare as numbers; `1.h5` and `01.h5`, equal then, compare as text."""
     file = Path(os.path.normpath(shard.absolute))
     return [list(_alternating(part)) for part in file.parts], str(file), shard.dataset or ""
 

@@ -1,4 +1,4 @@
-"""Class counts to class weights, by scheme."""
+"""Class weights from class counts, by scheme."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from .schemes import DEFAULT_SCHEME, Scheme, _rarest, check_scheme, derive_weigh
 from .shards import Data
 
 EVEN_BELOW = 1.01
-"""Weights with a smaller ratio change nothing, which is said aloud."""
+"""Below this ratio weights have no effect; a warning is logged."""
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("vaefit")
 
 
 def class_weights(
-    counts_or_path: ArrayLike | Data,
+    data_or_counts: ArrayLike | Data,
+    *,
     scheme: Scheme = DEFAULT_SCHEME,
     smooth: float = 1.0,
     effective_b: float | None = None,
 ) -> NDArray[np.float64]:
-    """Class weights, float64 (C,), positive and summing to C.
+    """Return the class weights, float64 (C,), positive and summing to C.
 
     With n the count of a class and N the sum of all counts:
 
@@ -38,21 +39,21 @@ def class_weights(
     - `none`: 1
 
     A class that never occurs gets the weight of the rarest class that does, with a warning in the log, before the
-    weights are scaled to sum to C: its own formula would give it all the weight there is. A ratio under 1.01 is logged
-    as well.
+    weights are scaled to sum to C: its own formula would give it nearly all the weight. A ratio under 1.01 is logged
+    too.
 
     Args:
-        counts_or_path: non-negative counts (C,), or the dataset to take them of: what `class_counts` takes.
+        data_or_counts: non-negative integer counts (C,), or a dataset to count: what `class_counts` takes.
 
     Raises:
         SettingError: unknown scheme, negative smooth, b outside [0, 1), counts that are not (C,) non-negative integers.
         DataError: every count is 0; or as `class_counts`.
     """
-    if _is_data(counts_or_path):
+    if _is_data(data_or_counts):
         from .shard_counts import class_counts
 
-        counts_or_path = class_counts(counts_or_path)
-    n = _checked_counts(counts_or_path)
+        data_or_counts = class_counts(data_or_counts)
+    n = _checked_counts(data_or_counts)
     check_scheme(scheme, smooth, effective_b)
     weights = derive_weights(n, scheme, smooth, effective_b)
     if scheme != "none" and not n.all():
@@ -67,7 +68,7 @@ def class_weights(
 
 
 def _is_data(given: ArrayLike | Data) -> TypeGuard[Data]:
-    """True for a name of a dataset or several, False for what should be counts."""
+    """True for the name of one dataset or more, False for counts."""
     several = given if isinstance(given, (list, tuple)) else [given]
     return len(several) > 0 and all(isinstance(one, (str, Path, Location)) for one in several)
 

@@ -1,4 +1,4 @@
-"""Whether a command is one process of a job, and what that means for what it prints."""
+"""Commands as processes of a torchrun job: join the job, decide which process prints, find the run to resume."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from vaefit.vae.distributed.process_group import ProcessGroup
 
 COMMANDS = ("weights", "train")
-"""Those that several processes can share."""
+"""Commands that several processes can share."""
 
 
 @contextmanager
 def joined_ranks() -> Iterator[ProcessGroup | None]:
-    """The job that this process is of, joined; None, and nothing imported, for a process by itself."""
+    """Context manager: join the job of this process; None, and no import of torch, for a process without a job."""
     launch = Launch.from_environment()
     if launch is None:
         yield None
@@ -28,25 +28,25 @@ def joined_ranks() -> Iterator[ProcessGroup | None]:
 
     with joined(launch) as job:
         yield job
-    # another rank may end first, by an exit code at which torchrun ends the others
+    # where another rank ends first with an exit code other than 0, torchrun sends SIGTERM to this one
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def prints() -> bool:
-    """Results are printed by one process of a job; errors by all."""
+    """Return True where this process prints results: only rank 0 of a job does; every rank prints errors."""
     try:
         launch = Launch.from_environment()
-    except ValueError:  # which the command will meet
+    except ValueError:  # the command raises it again and reports it
         return True
     return launch is None or launch.rank == 0
 
 
 def restarted(out: Path | None) -> Path | None:
-    """The run to go on with, where torchrun begins the job anew after it has lost a rank; None where there is none."""
+    """Return the run to resume where torchrun restarts the job after a lost rank; None where there is none."""
     launch = Launch.from_environment()
     if launch is None or launch.restarts == 0 or out is None or not (out / "config.json").is_file():
         return None
     from vaefit.vae.run_folder.reader import read_json
 
-    # what lies there may be another run, which is to be overwritten or should not be
+    # the folder may hold a run of another job, which must not be resumed
     return out if read_json(out, "config.json").get("job") == launch.job else None

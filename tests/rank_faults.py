@@ -1,4 +1,4 @@
-"""What can happen to one rank of a job while it trains; for `run_job`, which calls these in the rank's process."""
+"""Faults of one rank of a job while it trains; `run_job` calls these functions in the rank's process."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Callable
 from typing import Any
 
 RANK, UPDATE = 1, 3
-"""Where it happens, and after how many updates."""
+"""The rank with the fault, and the number of updates before it."""
 
 
 def asked_to_stop(rank: int) -> None:
-    """A signal reaches one rank alone."""
+    """SIGTERM reaches one rank alone."""
     _at_an_update(rank, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def killed(rank: int) -> None:
-    """The system kills it."""
+    """The system kills the rank."""
     _at_an_update(rank, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def unreadable(rank: int) -> None:
-    """The file cannot be read any more."""
+    """The rank cannot read the file any more."""
 
     def fail() -> None:
         from vaefit.cache.errors import DataError
@@ -33,7 +33,7 @@ def unreadable(rank: int) -> None:
 
 
 def mistaken(rank: int) -> None:
-    """There is a mistake in the code."""
+    """The rank raises an error of the code."""
 
     def fail() -> None:
         raise AssertionError("never here")

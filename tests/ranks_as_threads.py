@@ -1,4 +1,4 @@
-"""Ranks that are threads of this process, for what several do together without a job."""
+"""Ranks that are threads of this process, for tests of several ranks without a job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Part = TypeVar("Part")
 
 
 class Meeting:
-    """Where the threads exchange what they have."""
+    """Exchange of values between the threads."""
 
     def __init__(self, size: int) -> None:
         self.barrier = threading.Barrier(size, timeout=60)
@@ -31,7 +31,7 @@ class Meeting:
 
 
 class ThreadRank:
-    """One of them; a `Communicator`."""
+    """One thread as a `Communicator`."""
 
     def __init__(self, rank: int, size: int, meeting: Meeting) -> None:
         self.rank, self.size, self.local_size = rank, size, size
@@ -51,7 +51,7 @@ class ThreadRank:
 
 
 def together(size: int, call: Callable[[Any], Found], kind: type[ThreadRank] = ThreadRank) -> list[Found]:
-    """What `call` gives on each rank; the error of the first that fails ends all of them."""
+    """Return what `call` returns on each rank; raise the first error of a rank, which ends all of them."""
     meeting = Meeting(size)
     errors: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""A job of several ranks: processes that torchrun would start, forked from one that has imported everything."""
+"""Job of several ranks: the processes that torchrun would start, forked from one that has imported everything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.distributed import TCPStore
 
-if TYPE_CHECKING:  # a rank has no use for what it imports
+if TYPE_CHECKING:  # a rank does not need what it imports
     from tests.conftest import Outcome
 
 PRELOADED = [
@@ -33,10 +33,10 @@ multiprocessing.set_forkserver_preload(PRELOADED)
 def run_job(
     ranks: int, *arguments: str | Path, before: Callable[[int], None] | None = None, restarts: int = 0
 ) -> list[Outcome]:
-    """What `torchrun --nproc-per-node RANKS -m vaefit.cli ARGUMENTS` leaves, a rank an outcome.
+    """Return the outcome of each rank of `torchrun --nproc-per-node RANKS -m vaefit.cli ARGUMENTS`.
 
-    `before`, a function of a module, is called with the rank in its process, before the command; `restarts` is how
-    often torchrun has begun the job anew.
+    `before`, a function of a module, is called with the rank in its process, before the command; `restarts` is the
+    number of times that torchrun has restarted the job.
     """
     from tests.conftest import Outcome
 
@@ -53,8 +53,8 @@ def run_job(
                 "MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True",
                 "TORCHELASTIC_RESTART_COUNT": str(restarts), "OMP_NUM_THREADS": "1",
             }  # fmt: skip
-            told = (words, environment, os.getcwd(), os.path.join(folder, str(rank)), rank, before)  # noqa: PTH109, PTH118
-            process = context.Process(target=_rank, args=told)
+            given = (words, environment, os.getcwd(), os.path.join(folder, str(rank)), rank, before)  # noqa: PTH109, PTH118
+            process = context.Process(target=_rank, args=given)
             process.start()
             started.append(process)
         for process in started:
@@ -74,7 +74,7 @@ def _rank(
     rank: int,
     before: Callable[[int], Any] | None,
 ) -> None:
-    """One rank: the command, as a process of its own would run it."""
+    """Run the command as one rank, as a process of its own would."""
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(place)

@@ -1,1 +1,1 @@
-"""Counts of one dataset, made by several processes."""
+"""Count of one dataset by the ranks of a job."""

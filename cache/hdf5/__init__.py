@@ -1,1 +1,1 @@
-"""HDF5 datasets: opening and checking, reading in blocks, reading single grids."""
+"""HDF5 datasets: open and check them, read blocks, read single grids."""

@@ -1,4 +1,4 @@
-"""Walking over a dataset of any size in blocks of bounded memory, each stored chunk read once."""
+"""Read a dataset of any size in blocks of bounded memory, each stored chunk once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from ..errors import DataError
 if TYPE_CHECKING:  # a cached answer needs no HDF5
     import h5py
 
+MAX_CLASSES = 256
+"""The labels that are counted are 0 to MAX_CLASSES - 1."""
+
 BLOCK_BYTES = 4 << 20
-"""Upper bound of a block in memory, unless one stored chunk is larger than that by itself."""
+"""Most bytes of a block in memory, unless one stored chunk is larger."""
 
 ROW_BYTES = 64 << 20
-"""Upper bound of the grids that one row of chunks holds, where whole grids are wanted: (131072, 1, 1) chunks, as h5py
-chooses for a million grids of 16 x 16, take 32 MiB and are inflated once."""
+"""Most bytes of the grids in one row of chunks, where whole grids are read: (131072, 1, 1) chunks, which h5py chooses
+for a million grids of 16 x 16, take 32 MiB and are inflated once."""
 ROW_CELLS = 256 << 20
-"""The same bound where the grids are put together tile by tile, a byte a cell: h5py chooses such chunks for a billion
-grids."""
+"""The same bound in cells, where grids are assembled tile by tile: h5py chooses such chunks for a billion grids."""
 
 Labels = NDArray[np.integer]
 Origin = tuple[int, int, int]
@@ -31,14 +33,14 @@ Origin = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Tiles:
-    """A dataset (N, H, W) cut into equal blocks, but for those at its ends, in row-major order."""
+    """The blocks of a dataset (N, H, W) in row-major order; all are equal except those at its ends."""
 
     shape: tuple[int, ...]
     tile: tuple[int, ...]
 
     @classmethod
     def from_dataset(cls, dataset: h5py.Dataset, limit: int = BLOCK_BYTES) -> Tiles:
-        """Blocks of whole chunks of the file (of cells, without chunks), so that none is inflated twice."""
+        """Cut a dataset into blocks of whole chunks (of cells, without chunks), so that no chunk is inflated twice."""
         chunk = dataset.chunks or (1, 1, 1)
         tile = [min(c, s) for c, s in zip(chunk, dataset.shape, strict=True)]
         for axis in (2, 1, 0):  # grown along W, then H, then N
@@ -57,11 +59,11 @@ class Tiles:
 
     @property
     def rows(self) -> int:
-        """Grids of a block of whole rows of chunks; of a part of one where it would hold more than ROW_CELLS."""
+        """Number of grids in a row of blocks, or fewer where it would hold more than ROW_CELLS cells."""
         return min(self.tile[0], max(1, ROW_CELLS // math.prod(self.shape[1:])))
 
     def across(self, first: int, stop: int) -> Iterator[tuple[slice, slice, slice]]:
-        """The parts that grids first..stop-1 are read by: whole chunks in H and W, in row-major order."""
+        """Yield the parts of grids first..stop-1, of whole chunks in H and W, in row-major order."""
         _, height, width = self.tile
         for y in range(0, self.shape[1], height):
             for x in range(0, self.shape[2], width):
@@ -76,7 +78,7 @@ class Tiles:
 
 
 def read(dataset: h5py.Dataset, where: tuple[slice, ...], buffer: NDArray[np.integer] | None = None) -> Labels:
-    """The labels of a part of the dataset, in the buffer if one is given; DataError if they cannot be read."""
+    """Return the labels of a part of the dataset, in the buffer if given; DataError if they cannot be read."""
     size = tuple(part.stop - part.start for part in where)
     block = np.empty(size, dataset.dtype) if buffer is None else buffer[: math.prod(size)].reshape(size)
     try:
@@ -94,8 +96,8 @@ def read(dataset: h5py.Dataset, where: tuple[slice, ...], buffer: NDArray[np.int
 def blocks(dataset: h5py.Dataset) -> Iterator[tuple[Origin, Labels]]:
     """Yield (origin, labels) blocks that tile the (N, H, W) dataset; origin is the index of the block's first cell.
 
-    A block covers whole chunks of the file, so that none is inflated twice. A block is reused once the next is asked
-    for. Raises DataError where the stored bytes cannot be read.
+    A block covers whole chunks of the file, so that none is inflated twice. The memory of a block is reused for
+    the next. Raises DataError where the stored bytes cannot be read.
     """
     tiles = Tiles.from_dataset(dataset)
     buffer = np.empty(math.prod(tiles.tile), dtype=dataset.dtype)

@@ -1,12 +1,9 @@
-"""Opening the one (N, H, W) integer dataset that a location means."""
+"""Open the (N, H, W) integer dataset that a location names."""
 
 from __future__ import annotations
 
-import errno
-import re
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -14,14 +11,13 @@ import numpy as np
 
 from ..errors import DataError, path_errors
 from ..location import Location
-
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)
-"""What a file system without locks answers; 524 is what Linux's NFS lets slip out, for which there is no name."""
+from .blocks import MAX_CLASSES
+from .open_files import open_file
 
 
 @contextmanager
 def open_grids(location: Location) -> Iterator[h5py.Dataset]:
-    """Open the (N, H, W) integer dataset that `location` means, read-only.
+    """Open the (N, H, W) integer dataset that `location` names, read-only.
 
     Raises DataError where the file is missing, unreadable or not HDF5, and where the dataset is missing, ambiguous, of
     another rank or dtype, or empty.
@@ -37,11 +33,11 @@ def open_grids(location: Location) -> Iterator[h5py.Dataset]:
         if not file.is_file():
             kind = "a folder" if file.is_dir() else "no regular file"
             raise DataError(f"this is {kind}, not an HDF5 file", str(file), do="Pass file.h5 or file.h5:/dataset.")
-    try:
-        handle = open_file(file)
-    except OSError as error:
-        raise _unopened(file, error) from error
-    with handle:
+    with ExitStack() as stack:
+        try:
+            handle = stack.enter_context(open_file(file))
+        except OSError as error:
+            raise _open_error(file, error) from error
         with damage_named(location):
             dataset = _pick(handle, location)
             _check(dataset, location)
@@ -50,7 +46,7 @@ def open_grids(location: Location) -> Iterator[h5py.Dataset]:
 
 @contextmanager
 def damage_named(location: Location) -> Iterator[None]:
-    """Raise a DataError for what h5py raises where a file's structure cannot be read."""
+    """Raise a DataError in place of h5py's errors for a file whose structure cannot be read."""
     try:
         yield
     except (RuntimeError, KeyError, OSError, OverflowError, TypeError, UnicodeError) as error:
@@ -58,30 +54,14 @@ def damage_named(location: Location) -> Iterator[None]:
         raise DataError("the file is damaged", str(location), _first_line(error), do) from error
 
 
-def open_file(file: Path) -> h5py.File:
-    """Open an HDF5 file read-only, without a lock where its file system keeps none; OSError where that fails.
-
-    What this process has written to files that are still open reaches them first: their bytes may be read as they lie.
-    """
-    flush_writers()
-    try:
-        return h5py.File(file, "r")
-    except OSError as error:
-        found = re.search(r"unable to lock file, errno = (\d+)", str(error))
-        if found is None or int(found[1]) not in _NO_LOCKS:
-            raise
-        # nobody can hold a lock there, as on many network file systems
-        return h5py.File(file, "r", locking=False)
-
-
 def dataset_path(dataset: h5py.Dataset) -> str:
-    """The dataset's path in its file, without the leading slash; bytes that are not UTF-8 as in Python's paths."""
+    """Return the dataset's path in its file without the leading slash; bytes that are not UTF-8 become surrogates."""
     name = dataset.name
     return (name.decode(errors="surrogateescape") if isinstance(name, bytes) else str(name)).lstrip("/")
 
 
 def name_bytes(name: str) -> bytes | None:
-    """The bytes of a name that is not UTF-8, which HDF5 allows and h5py takes as bytes; None for any other name."""
+    """Return the bytes of a name that is not UTF-8, as h5py needs them; None for any other name."""
     raw = name.encode(errors="surrogateescape")
     try:
         raw.decode()
@@ -91,25 +71,29 @@ def name_bytes(name: str) -> bytes | None:
 
 
 def filters(dataset: h5py.Dataset) -> tuple[str, ...]:
-    """The filters that its chunks went through, as `deflate 4`, in the order of writing."""
+    """Return the filters of its chunks, such as `deflate 4`, in the order of writing."""
     plist = dataset.id.get_create_plist()
     found = (plist.get_filter(i) for i in range(plist.get_nfilters()))
     return tuple(" ".join([name.decode(errors="replace"), *map(str, values)]) for _, _, values, name in found)
 
 
 def declared_classes(dataset: h5py.Dataset) -> int | None:
-    """The number of classes in the HDF5 attribute `classes`, None without one; DataError if it is not 1..256."""
-    if "classes" not in dataset.attrs:
-        return None
-    value = np.asarray(dataset.attrs["classes"])
-    if value.size != 1 or value.dtype.kind not in "iu" or not 1 <= int(value.reshape(())) <= 256:
-        raise DataError(
-            "the attribute `classes` is not a number from 1 to 256",
-            f"{dataset.file.filename}:/{dataset_path(dataset)}",
-            got=str(dataset.attrs["classes"]),
-            do="Mend the attribute, or remove it and pass --classes.",
-        )
-    return int(value.reshape(()))
+    """Return the HDF5 attribute `classes` of the dataset, else of its file, else None; DataError if not 1..256."""
+    file = dataset.file
+    where = f"{file.filename}:/{dataset_path(dataset)}"
+    for attributes, place in ((dataset.attrs, where), (file.attrs, file.filename)):
+        if "classes" not in attributes:
+            continue
+        value = np.asarray(attributes["classes"])
+        if value.size != 1 or value.dtype.kind not in "iu" or not 1 <= int(value.reshape(())) <= MAX_CLASSES:
+            raise DataError(
+                f"the attribute `classes` is not a number from 1 to {MAX_CLASSES}",
+                place,
+                got=str(attributes["classes"]),
+                do="Correct the attribute, or remove it and pass --classes.",
+            )
+        return int(value.reshape(()))
+    return None
 
 
 def _pick(handle: h5py.File, location: Location) -> h5py.Dataset:
@@ -130,14 +114,14 @@ def _pick(handle: h5py.File, location: Location) -> h5py.Dataset:
 
 
 def _item(handle: h5py.File, name: bytes) -> object:
-    """What `get` would find, which fails for names that are not UTF-8."""
+    """Return what `get` returns, which fails for names that are not UTF-8."""
     with suppress(KeyError):
         return handle[name]
     return None
 
 
 def only_dataset(handle: h5py.File, location: Location) -> h5py.Dataset:
-    """The one dataset of an open file that could be grids; DataError where there is none, or several."""
+    """Return the only dataset of an open file that can be grids; DataError where there is none, or several."""
     grids = [d for d in _datasets(handle) if d.ndim == 3 and d.dtype.kind in "iu"]
     if len(grids) == 1:
         return grids[0]
@@ -178,8 +162,8 @@ def _listing(handle: h5py.File) -> str:
     return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def _unopened(file: Path, error: OSError) -> DataError:
-    """Why HDF5 could not open a file that is there."""
+def _open_error(file: Path, error: OSError) -> DataError:
+    """Return the error for an existing file that HDF5 could not open."""
     try:
         with file.open("rb") as stream:
             stream.read(1)
@@ -195,16 +179,3 @@ def _unopened(file: Path, error: OSError) -> DataError:
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def flush_writers() -> None:
-    """Flush every HDF5 file that this process has open for writing; a file without changes keeps its times."""
-    if "h5py" not in sys.modules:
-        return  # then none is open, and a cached answer needs no HDF5
-    from h5py import h5f
-
-    for handle in h5f.get_obj_ids(h5f.OBJ_ALL, h5f.OBJ_FILE):
-        # another thread may have closed it by now; what a full disk does not take, the writer is told when it closes it
-        with suppress(OSError, RuntimeError, ValueError):
-            if handle.get_intent() & h5f.ACC_RDWR:
-                h5f.flush(handle)

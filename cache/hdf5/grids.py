@@ -1,4 +1,4 @@
-"""The grids of a dataset by index, in however many files they lie."""
+"""Read the grids of a dataset by index, from one or more files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .blocks import Labels, Origin, Tiles, read, whole_grids
 from .dataset import open_grids
 
 PIECE_BYTES = 1 << 20
-"""Bytes of the grids that are read in an order of their own, unless one row of chunks has more, which is read by parts:
-the fewer lie in a block, the better those of several are mixed, and these are read nearly as fast."""
+"""Bytes of the grids in a block of `cuts`, unless one row of chunks has more, which is read in parts: smaller blocks
+mix better, and are read nearly as fast."""
 MAX_OPEN = 32
-"""Most files that are open at once: there may be more shards than a process may open."""
+"""Most files that are open together: there may be more shards than a process may open."""
 
 
 class Grids:
@@ -49,15 +49,15 @@ class Grids:
         self._ends = list(accumulate(shape[0] for shape in shapes))
         self.shape: Shape = (self._ends[-1], *shapes[0][1:])
         self.dtype: np.dtype[Any] = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.int64)
-        """That of the shards, int64 where theirs differ: equal grids have equal bytes."""
+        """The dtype of the shards, int64 where theirs differ, so that equal grids have equal bytes."""
 
     @property
     def name(self) -> str:
-        """The shards in few words."""
+        """Short description of the shards."""
         return describe(self._shards)
 
     def __getitem__(self, index: int) -> Labels:
-        """Grid (H, W) at an index from 0 to N - 1, or counted from the end, as in a list; IndexError for any other."""
+        """Return grid (H, W) at an index of a list of N items, negative ones included; IndexError for any other."""
         number, inside = self._place(index)
         dataset = self._dataset(number)
         with self._readable(number, f"grid {inside} cannot be read"):
@@ -65,9 +65,9 @@ class Grids:
         return grid.astype(self.dtype, copy=False)
 
     def at(self, indices: Sequence[int]) -> Labels:
-        """Grids (n, H, W) at the indices, in their order, which may repeat; each shard is read by one sorted selection.
+        """Return grids (n, H, W) at the indices, in their order, which may repeat; each shard is read in one selection.
 
-        A stored chunk may reach over many grids, or all of them; grid by grid it would be inflated as often.
+        A stored chunk may hold parts of many grids; grid by grid it would be inflated many times.
         """
         found = np.empty((len(indices), *self.shape[1:]), self.dtype)
         where = [self._place(index) for index in indices]
@@ -89,7 +89,7 @@ class Grids:
                     yield self._offset(number) + first, block.astype(self.dtype, copy=False)
 
     def cuts(self) -> NDArray[np.int64]:
-        """(M + 1,), where blocks of whole rows of chunks begin, none of which lies in two shards, and at last N."""
+        """Return (M + 1,), the first grids of blocks of whole rows of chunks, each in one shard, and last N."""
         begins = [np.arange(self._offset(n), self._ends[n], tiles.rows) for n, tiles in enumerate(self._tiles)]
         return np.concatenate([*begins, self._ends[-1:]]).astype(np.int64)
 
@@ -104,7 +104,7 @@ class Grids:
             yield (inside, where[1].start, where[2].start), block.astype(self.dtype, copy=False)
 
     def shard_of(self, index: int) -> str:
-        """The name of the shard that a grid lies in."""
+        """Return the name of the shard that holds a grid."""
         return str(self._shards[self._place(index)[0]])
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class Grids:
             self._open.popitem()[1][0].close()
 
     def _place(self, index: int) -> tuple[int, int]:
-        """The number of the shard, and the index in it."""
+        """Return the number of the shard that holds a grid, and the index in it."""
         grids = self._ends[-1]
         if not -grids <= index < grids:
             raise IndexError(f"{self.name}: there is no grid {index}, only {grids:,}")
@@ -125,7 +125,7 @@ class Grids:
         return self._ends[number - 1] if number else 0
 
     def _dataset(self, number: int) -> h5py.Dataset:
-        """The dataset of a shard, opened if it is not; the one that was asked for longest ago is closed for it."""
+        """Return the dataset of a shard, opened if necessary; the least recently used one is closed for it."""
         if number not in self._open:
             if len(self._open) == MAX_OPEN:
                 self._open.popitem(last=False)[1][0].close()
@@ -146,7 +146,7 @@ class Grids:
 
 @contextmanager
 def opened(data: Data) -> Iterator[Grids]:
-    """The grids of a dataset, for as long as they are needed; errors as `Grids`."""
+    """Context manager: open the grids of a dataset; errors as `Grids`."""
     grids = Grids(data)
     try:
         yield grids

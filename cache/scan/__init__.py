@@ -1,6 +1,6 @@
 """Counting every cell of an open dataset, by the fastest way that its layout allows."""
 
-from .route import choose_route, default_threads, spans_of
+from .route import choose_route, default_threads
 from .scan import Checkpoint, Each, Scan, ScannedPart, first_wrong_label, scan_dataset, scan_part
 
 __all__ = [
@@ -13,5 +13,4 @@ __all__ = [
     "first_wrong_label",
     "scan_dataset",
     "scan_part",
-    "spans_of",
 ]

@@ -1,4 +1,4 @@
-"""Which chunks of a dataset are stored, and in what order they lie in the file."""
+"""The chunk index of a dataset: its stored chunks, in file order, checked against damage."""
 
 from __future__ import annotations
 
@@ -12,39 +12,41 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import h5py
 
-
-if TYPE_CHECKING:
-    import h5py
+_BATCH = 4096
+"""Chunks that are collected as Python objects, which take ten times the memory, before they become an array."""
+_SHUFFLE, _FLETCHER32 = 2, 3
+"""HDF5's numbers of the filters that keep the size of a chunk, or add a checksum to it."""
+_MANY, _MANY_TIMES = 1_000_000, 1000
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """The stored chunks of a dataset, in the order of the file. In an array: a tuple a chunk would take 400 bytes."""
+    """The stored chunks of a dataset, in file order, as an array: a tuple per chunk would take 400 bytes."""
 
     shape: tuple[int, ...]
     chunk: tuple[int, ...]
     places: NDArray[np.int64]
-    """Which chunk of the dataset each is, counted in row-major order."""
+    """The row-major number of each chunk in the dataset."""
     largest: int
-    """The most bytes that one of them takes in the file."""
+    """Size in bytes of the largest chunk in the file."""
 
     @classmethod
     def from_dataset(cls, dataset: h5py.Dataset) -> Chunks | None:
-        """The chunks as the file lists them; None where the list is not in order, and HDF5 may miss some of them.
+        """Read the chunk index; None where it is not in order, so that HDF5 may not find some of its chunks.
 
-        RuntimeError where the list can be no dataset's, see `ListedChunks`.
+        RuntimeError where no dataset can have such an index, see `ChunkIndex`.
         """
-        listed = ListedChunks(dataset)
-        if not listed.in_order:
+        index = ChunkIndex(dataset)
+        if not index.in_order:
             return None
-        places = listed.places
-        if (np.diff(listed.offsets) < 0).any():
-            places = places[np.argsort(listed.offsets, kind="stable")]
-        return cls(dataset.shape, dataset.chunks, places, listed.largest)
+        places, offsets = index.listed()
+        if (np.diff(offsets) < 0).any():
+            places = places[np.argsort(offsets, kind="stable")]
+        return cls(dataset.shape, dataset.chunks, places, index.largest)
 
     @classmethod
     def empty(cls, shape: tuple[int, ...]) -> Chunks:
-        """No chunk at all is stored."""
+        """Return the chunks of a dataset of which none is stored."""
         return cls(shape, shape, np.zeros(0, np.int64), 0)
 
     def __len__(self) -> int:
@@ -52,169 +54,132 @@ class Chunks:
 
     @property
     def most(self) -> int:
-        """How many there are where all are stored."""
-        return math.prod(self._across)
+        """Number of chunks if all are stored."""
+        return math.prod(_across(self.shape, self.chunk))
 
     @property
     def cells(self) -> int:
-        """How many cells of the dataset the stored chunks hold."""
-        total = np.ones(len(self), np.int64)
-        rest = self.places
-        for axis in (2, 1, 0):
-            rest, place = np.divmod(rest, self._across[axis])
-            total *= np.minimum(self.chunk[axis], self.shape[axis] - place * self.chunk[axis])
-        return int(total.sum())
+        """Number of cells of the dataset in stored chunks."""
+        return int(np.minimum(self.chunk, self.shape - self.origins()).prod(axis=1).sum())
 
-    def origin(self, number: int) -> tuple[int, int, int]:
-        """The index of the first cell of a stored chunk."""
-        return self._first_cell(int(self.places[number]))
+    def origins(self, first: int = 0, last: int | None = None) -> NDArray[np.int64]:
+        """Return the indices (n, 3) of the first cells of these stored chunks."""
+        return _origins(self.places[first:last], self.shape, self.chunk)
 
-    def unwritten(self) -> tuple[int, int, int] | None:
-        """The index of the first cell of a chunk that is not stored; None where all are."""
+    def unwritten(self) -> tuple[int, ...] | None:
+        """Return the index of the first cell of a chunk that is not stored; None where all are."""
         if len(self) == self.most:
             return None
-        known = np.sort(self.places)
-        gaps = np.flatnonzero(known != np.arange(len(known)))
-        return self._first_cell(int(gaps[0]) if gaps.size else len(known))
+        gaps = np.flatnonzero(np.sort(self.places) != np.arange(len(self)))
+        missing = gaps[:1] if gaps.size else np.array([len(self)])
+        return tuple(_origins(missing, self.shape, self.chunk)[0].tolist())
 
-    def _first_cell(self, place: int) -> tuple[int, int, int]:
-        _, y, x = self._across
-        rest, last = divmod(place, x)
-        return rest // y * self.chunk[0], rest % y * self.chunk[1], last * self.chunk[2]
-
-    def size(self, number: int) -> tuple[int, int, int]:
-        """The shape of the part of a chunk that lies in the dataset."""
-        n, y, x = (min(c, s - o) for c, s, o in zip(self.chunk, self.shape, self.origin(number), strict=True))
-        return n, y, x
-
-    def part(self, first: int, last: int) -> tuple[list[tuple[int, int, int]], list[bool]]:
-        """Of these stored chunks, the index of the first cell, and whether all cells lie in the dataset."""
-        rest, x = np.divmod(self.places[first:last], self._across[2])
-        n, y = np.divmod(rest, self._across[1])
-        origins = np.stack([n, y, x], axis=1) * np.array(self.chunk)
-        whole = (origins + np.array(self.chunk) <= np.array(self.shape)).all(axis=1)
-        return [(n, y, x) for n, y, x in origins.tolist()], whole.tolist()
+    def inside(self, first: int, last: int) -> list[bool]:
+        """For each of these stored chunks, True where all of its cells lie in the dataset."""
+        ends = self.origins(first, last) + np.array(self.chunk)
+        return list((ends <= np.array(self.shape)).all(axis=1).tolist())
 
     def selection(self, number: int) -> tuple[slice, ...]:
-        """What h5py reads for a chunk."""
-        return tuple(slice(o, o + s) for o, s in zip(self.origin(number), self.size(number), strict=True))
-
-    @property
-    def _across(self) -> tuple[int, int, int]:
-        n, y, x = (-(-s // c) for s, c in zip(self.shape, self.chunk, strict=True))
-        return n, y, x
+        """Return the part of the dataset that a stored chunk holds."""
+        (origin,) = self.origins(number, number + 1).tolist()
+        return tuple(slice(o, min(o + c, s)) for o, c, s in zip(origin, self.chunk, self.shape, strict=True))
 
 
-_BATCH = 4096
-"""Chunks that are listed as Python objects, which take ten times as much, before they become arrays."""
-_SHUFFLE, _FLETCHER32 = 2, 3
-"""HDF5's numbers of the filters after which the size of a chunk is known: the same, and that of a checksum more."""
-_CHECKSUM = np.uint64(4)
-_MANY, _MANY_TIMES = 1_000_000, 1000
+class ChunkIndex:
+    """The chunks of a dataset in the order in which HDF5 lists them.
 
+    Reading raises RuntimeError where no dataset can have such an index: a chunk is listed twice, lies outside the
+    dataset or beyond the end of the file, has another size than its cells though no filter compressed it, or is smaller
+    than its checksum; or so few chunks are listed, out of order, that reading the whole dataset instead would never
+    end. It stops at the first such chunk: the index of a damaged file may be endless.
+    """
 
-class ListedChunks:
-    """The chunks of a dataset in the order in which HDF5 lists them."""
-
-    places: NDArray[np.int64]
-    """Which chunk of the dataset each is, counted in row-major order."""
-    offsets: NDArray[np.int64]
-    """Where in the file each begins."""
     largest: int
-    """The most bytes that one of them takes in the file."""
+    """Size in bytes of the largest chunk in the file."""
     in_order: bool
-    """Each comes after the one before it, and has a place in the file: HDF5 finds a chunk by that order."""
+    """True where every chunk comes after the one before and has an address, an order that HDF5's search relies on."""
 
     def __init__(self, dataset: h5py.Dataset) -> None:
-        """Read the list; RuntimeError where it can be no dataset's.
-
-        That is where a chunk is in it twice, lies outside the dataset or beyond the end of the file, where one that no
-        filter made smaller is of another size than its cells, or one is smaller than its checksum, and where so few are
-        listed, out of order, that to walk over all of the dataset would never end. Reading stops there: the list of a
-        damaged file may have no end.
-        """
-        shape, chunk = dataset.shape, dataset.chunks
-        self._shape, self._chunk = np.array(shape, np.uint64), np.array(chunk, np.uint64)
-        self._across = [-(-s // c) for s, c in zip(shape, chunk, strict=True)]
-        self._bytes = math.prod(chunk) * dataset.dtype.itemsize
-        self._end = dataset.file.id.get_filesize()
+        self._shape, self._chunk = dataset.shape, dataset.chunks
+        self._most = math.prod(_across(self._shape, self._chunk))
+        self._bytes = math.prod(self._chunk) * dataset.dtype.itemsize
+        self._end = np.uint64(dataset.file.id.get_filesize())
         creation = dataset.id.get_create_plist()
         filters = [creation.get_filter(i)[0] for i in range(creation.get_nfilters())]
-        # bits of a chunk's mask, each of which leaves out a filter; a chunk without the first is as large as its cells
+        # a bit of a chunk's mask means that its filter was not applied; without these, a chunk is as large as its cells
         self._resizing = sum(1 << bit for bit, code in enumerate(filters) if code not in (_SHUFFLE, _FLETCHER32))
         self._checksums = [1 << bit for bit, code in enumerate(filters) if code == _FLETCHER32]
         self._batch: list[tuple[int, ...]] = []
         self._parts: list[NDArray[np.int64]] = []
         self._last, self._absent, self.largest, self.in_order = -1, 0, 0, True
+        dataset.id.chunk_iter(self._add)
+        self._check_batch()
+        self._check_order()
+        stored = sum(part.shape[1] for part in self._parts)
+        if not self.in_order and self._most > max(_MANY, _MANY_TIMES * stored):
+            raise RuntimeError(f"its list of chunks is not in order, and names {stored:,} of {self._most:,}")
 
-        wrong = dataset.id.chunk_iter(self._note) or self._pack() or self._twice() or self._endless()
-        if wrong:
-            raise RuntimeError(wrong)
-        self.places, self.offsets = np.concatenate(self._parts, axis=1)
+    def listed(self) -> NDArray[np.int64]:
+        """Return (2, n): the row-major number of each chunk, and its address in the file."""
+        return np.concatenate(self._parts, axis=1)
 
-    def _note(self, info: h5py.h5d.StoreInfo) -> str | None:
-        """What HDF5 calls with each chunk, until the answer is what is wrong."""
-        if info.chunk_offset is None:  # listed without an address, which HDF5 reads as if it was never written
+    def _add(self, info: h5py.h5d.StoreInfo) -> None:
+        if info.chunk_offset is None:  # HDF5 reads a chunk without an address as if it was never written
             self.in_order = False
             self._absent += 1
-            most = math.prod(self._across)
-            return f"its list of chunks names more than the {most:,} it has" if self._absent > most else None
+            if self._absent > self._most:
+                raise RuntimeError(f"its list of chunks names more than the {self._most:,} it has")
+            return
         self._batch.append((*info.chunk_offset, info.filter_mask, info.byte_offset, info.size))
-        if len(self._batch) < _BATCH:
-            return None
-        wrong = self._pack()
-        # now and then, so that all of these looks together take no longer than two at the end
-        return wrong or (self._twice() if len(self._parts).bit_count() == 1 else None)
+        if len(self._batch) == _BATCH:
+            self._check_batch()
+            if len(self._parts).bit_count() == 1:  # so that all checks together take no longer than two at the end
+                self._check_order()
 
-    def _pack(self) -> str | None:
-        """Make arrays of what was noted; what is wrong with it, if anything."""
+    def _check_batch(self) -> None:
         found = np.array(self._batch, np.uint64).reshape(-1, 6)
         self._batch.clear()
         origins, masks, offsets, sizes = found[:, :3], found[:, 3], found[:, 4], found[:, 5]
-        if (at := _first((origins >= self._shape) | (origins % self._chunk != 0))) is not None:
-            return f"its list of chunks has one at {tuple(origins[at].tolist())}, where the dataset has none"
+        chunk = np.array(self._chunk, np.uint64)
+        outside = ((origins >= np.array(self._shape, np.uint64)) | (origins % chunk != 0)).any(axis=1)
+        for at in np.flatnonzero(outside)[:1]:
+            where = tuple(origins[at].tolist())
+            raise RuntimeError(f"its list of chunks has one at {where}, where the dataset has none")
         least = np.zeros(len(found), np.uint64)
         for bit in self._checksums:
-            least += (masks & bit == 0) * _CHECKSUM
-        if (at := _first(sizes < least)) is not None:
-            return f"a chunk takes {sizes[at]:,} bytes, fewer than the {least[at]:,} of its checksum"
-        as_cells = masks & self._resizing == self._resizing
-        if (at := _first(as_cells & (sizes != self._bytes + least))) is not None:
-            return f"a chunk that no filter made smaller takes {sizes[at]:,} bytes, not {self._bytes + least[at]:,}"
-        # a size first, for the sum may be beyond 64 bits
-        if (at := _first(sizes > self._end)) is None:
-            at = _first(offsets > self._end - sizes)
-        if at is not None:
+            least += np.where(masks & bit == 0, np.uint64(4), np.uint64(0))
+        for at in np.flatnonzero(sizes < least)[:1]:
+            raise RuntimeError(f"a chunk takes {sizes[at]:,} bytes, fewer than the {least[at]:,} of its checksum")
+        uncompressed = masks & self._resizing == self._resizing
+        for at in np.flatnonzero(uncompressed & (sizes != self._bytes + least))[:1]:
+            expected = self._bytes + int(least[at])
+            raise RuntimeError(f"a chunk that no filter made smaller takes {sizes[at]:,} bytes, not {expected:,}")
+        # the sum of both may exceed 64 bits
+        for at in np.flatnonzero((sizes > self._end) | (offsets > self._end - np.minimum(sizes, self._end)))[:1]:
             last = int(offsets[at]) + int(sizes[at])
-            return f"a chunk reaches to byte {last:,}, and the file has {self._end:,}"
-        across = (origins // self._chunk).astype(np.int64)
-        places = (across[:, 0] * self._across[1] + across[:, 1]) * self._across[2] + across[:, 2]
+            raise RuntimeError(f"a chunk reaches to byte {last:,}, and the file has {self._end:,}")
+        across = _across(self._shape, self._chunk)
+        places = np.ravel_multi_index(tuple((origins // chunk).astype(np.int64).T), across)
         self.in_order &= bool((np.diff(places, prepend=self._last) > 0).all())
         self._last = int(places[-1]) if places.size else self._last
         self.largest = max(self.largest, int(sizes.max(initial=0)))
         self._parts.append(np.stack([places, offsets.astype(np.int64)]))
-        return None
 
-    def _twice(self) -> str | None:
-        """Which chunk is listed twice, if one is; in a list that is in order none can be."""
+    def _check_order(self) -> None:
+        """Raise RuntimeError for a chunk that is listed twice, which is impossible in an index that is in order."""
         if self.in_order:
-            return None
-        places, times = np.unique(np.concatenate(self._parts, axis=1)[0], return_counts=True)
-        if times.max(initial=0) < 2:
-            return None
-        place = np.unravel_index(int(places[times.argmax()]), self._across)
-        origin = tuple(int(p) * int(c) for p, c in zip(place, self._chunk, strict=True))
-        return f"its list of chunks names the one at {origin} twice"
-
-    def _endless(self) -> str | None:
-        """What is wrong where the whole dataset has to be walked over, and holds next to nothing."""
-        most, stored = math.prod(self._across), sum(part.shape[1] for part in self._parts)
-        if self.in_order or most <= _MANY or most <= _MANY_TIMES * stored:
-            return None
-        return f"its list of chunks is not in order, and names {stored:,} of {most:,}"
+            return
+        places, times = np.unique(self.listed()[0], return_counts=True)
+        if times.max(initial=0) > 1:
+            twice = _origins(places[times.argmax()][None], self._shape, self._chunk)[0]
+            raise RuntimeError(f"its list of chunks names the one at {tuple(twice.tolist())} twice")
 
 
-def _first(wrong: NDArray[np.bool_]) -> int | None:
-    """The first row in which anything is true."""
-    rows = wrong.any(axis=1) if wrong.ndim == 2 else wrong
-    return int(rows.argmax()) if rows.any() else None
+def _across(shape: tuple[int, ...], chunk: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the number of chunks along each axis."""
+    return tuple(-(-s // c) for s, c in zip(shape, chunk, strict=True))
+
+
+def _origins(places: NDArray[np.int64], shape: tuple[int, ...], chunk: tuple[int, ...]) -> NDArray[np.int64]:
+    origins: NDArray[np.int64] = np.stack(np.unravel_index(places, _across(shape, chunk)), axis=1) * np.array(chunk)
+    return origins

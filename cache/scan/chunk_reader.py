@@ -1,4 +1,4 @@
-"""Spans of stored chunks, whose bytes HDF5 finds and hands out as they are, to be inflated beside its one lock."""
+"""Reader of stored chunks: HDF5 gives their raw bytes, and threads inflate them outside its global lock."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ if TYPE_CHECKING:
     import h5py
 
 SPAN_BYTES = 1 << 22
-"""Bytes of cells in a span, where a chunk has less: small enough that work is shared and progress seen."""
+"""Bytes of cells in a span of smaller chunks: few enough that threads share the work and progress is visible."""
 JOINED_BYTES = 1 << 20
-"""Small chunks are counted together, so many bytes at a time."""
+"""Bytes of small chunks that are counted together."""
 
 
 class StoredChunks:
-    """Chunks with the filters that are known here, some at a time, and at last what was never written.
+    """Spans of stored chunks with known filters, and a last span of the cells that were never written.
 
-    Only the list of chunks is read beside HDF5, never a chunk: what an index that is damaged hides from a reader of
-    HDF5 stays hidden here.
+    Every chunk is read through HDF5: a chunk that a damaged index hides from HDF5 stays hidden here.
     """
 
     def __init__(self, dataset: h5py.Dataset, chunks: Chunks, filters: list[int]) -> None:
@@ -47,17 +46,17 @@ class StoredChunks:
         return -(-len(self._chunks) // self._each) + (self._unwritten > 0)
 
     def count(self, number: int, histogram: Histogram) -> None:
-        """Count the chunks of one span, or, after all of them, what was never written."""
+        """Count the chunks of one span, or in the last span the cells that were never written."""
         first = number * self._each
         last = min(first + self._each, len(self._chunks))
         if first >= last:
             histogram.add_same(self._fill, self._unwritten)
             return
-        origins, whole = self._chunks.part(first, last)
+        origins, whole = self._chunks.origins(first, last).tolist(), self._chunks.inside(first, last)
         room, filled = self._memory("together", JOINED_BYTES), 0
         for i, origin, all_inside in zip(range(first, last), origins, whole, strict=True):
-            mask, cells = self._read(origin)
-            if cells is None:  # HDF5 may know better, and says what is wrong where it does not
+            mask, cells = self._read(tuple(origin))
+            if cells is None:  # h5py may read it still, and else gives the error
                 histogram.add(read_chunk(self._dataset, self._chunks, i))
             elif self._shuffled and not mask & self._shuffle_bit:
                 planes = np.frombuffer(cells, np.uint8).reshape(self._itemsize, -1)
@@ -73,12 +72,12 @@ class StoredChunks:
                     histogram.add(room[:filled])
                     filled = 0
         histogram.add(room[:filled])
-        # kept until the next span has its own: given back now, the C library hands the memory to the system each time,
-        # and to get it again takes longer than to count what lies in it
+        # kept until the next span: if freed now, the C library returns the memory to the system each time, and to
+        # allocate it again takes longer than the count
         self._own.last = cells
 
-    def _read(self, origin: tuple[int, int, int]) -> tuple[int, bytes | bytearray | memoryview | None]:
-        """The filter mask of a chunk and its bytes, still shuffled; None where they are not what a chunk holds."""
+    def _read(self, origin: tuple[int, ...]) -> tuple[int, bytes | bytearray | memoryview | None]:
+        """Return the filter mask of a chunk and its inflated bytes, still shuffled; None where that fails."""
         try:
             # new memory for a few bytes costs less than to say where they are to go
             out = self._memory("stored", self._chunks.largest) if self._alone else None
@@ -89,22 +88,22 @@ class StoredChunks:
         if self._inflate is not None and not mask & self._deflate_bit:
             cells = self._inflate(memoryview(stored), self._bytes)
         if cells is not None and len(cells) != self._bytes:
-            # HDF5 would take what happens to lie behind them in memory
+            # HDF5 would read on in foreign memory
             where = f"{self._dataset.file.filename}:{self._dataset.name}"
             got = f"{len(cells):,} bytes, not {self._bytes:,}, in the chunk of grid {origin[0]}"
             raise DataError("the file is damaged: a chunk has another size", where, got, "Take another copy of it.")
         return mask, cells
 
     def _memory(self, purpose: str, size: int) -> Bytes:
-        """So many bytes to write to, the same ones whenever a thread asks for them."""
+        """Return a buffer that a thread keeps for a purpose."""
         if not hasattr(self._own, purpose):
             setattr(self._own, purpose, np.empty(size, np.uint8))
         memory: Bytes = getattr(self._own, purpose)
         return memory
 
     def _inside(self, raw: Bytes, number: int) -> Bytes:
-        """The bytes of the cells that lie in the dataset, of a chunk that reaches beyond; planes stay planes."""
-        n, y, x = self._chunks.size(number)
+        """Return the bytes of the cells inside the dataset, for a chunk that reaches beyond it; planes stay planes."""
+        n, y, x = (part.stop - part.start for part in self._chunks.selection(number))
         if raw.ndim == 2:
             return np.ascontiguousarray(raw.reshape(-1, *self._chunks.chunk)[:, :n, :y, :x]).reshape(len(raw), -1)
         cells = raw.reshape(*self._chunks.chunk, self._itemsize)[:n, :y, :x]

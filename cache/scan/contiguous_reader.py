@@ -1,4 +1,4 @@
-"""Spans of a contiguous dataset, read from the file itself, beside HDF5 and its one lock."""
+"""Reader of a contiguous dataset: bytes of the file, read outside HDF5's global lock."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     import h5py
 
 SPAN_BYTES = 1 << 22
-"""Bytes of a span: small enough that work is shared and progress seen."""
+"""Bytes of a span: few enough that threads share the work and progress is visible."""
 READ_BYTES = 1 << 20
-"""Bytes that one call reads: many enough for storage that is far away, few enough to be counted from the cache."""
+"""Bytes per read: enough for slow storage, few enough to stay in the processor's cache."""
 
 
 class ContiguousBytes:
-    """A contiguous dataset, a stretch of the file after another."""
+    """Spans of a contiguous dataset, in file order."""
 
     def __init__(self, dataset: h5py.Dataset, offset: int) -> None:
         # HDF5's own handle: the name may by now belong to another file
@@ -34,13 +34,13 @@ class ContiguousBytes:
         return -(-self._bytes // SPAN_BYTES)
 
     def count(self, number: int, histogram: Histogram) -> None:
-        """Count one stretch; DataError where the file ends before."""
+        """Count one span; DataError where the file ends before it does."""
         end = min((number + 1) * SPAN_BYTES, self._bytes)
         for start in range(number * SPAN_BYTES, end, READ_BYTES):
             histogram.add(self._read(self._offset + start, min(READ_BYTES, end - start)))
 
     def _read(self, offset: int, size: int) -> Bytes:
-        """That many bytes, valid until the thread reads again."""
+        """Return bytes of the file, valid until the thread's next read."""
         if not hasattr(self._own, "memory"):
             self._own.memory = np.empty(READ_BYTES, np.uint8)
         read: Bytes = self._own.memory[:size]

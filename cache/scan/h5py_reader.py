@@ -1,4 +1,4 @@
-"""Spans that are read through h5py, which knows every layout."""
+"""Readers through h5py, for every layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Slabs:
-    """The whole dataset in blocks of bounded size."""
+    """Spans of any dataset: blocks of bounded size."""
 
     def __init__(self, dataset: h5py.Dataset) -> None:
         self._dataset, self._tiles = dataset, Tiles.from_dataset(dataset)
@@ -26,12 +26,12 @@ class Slabs:
         return len(self._tiles)
 
     def count(self, number: int, histogram: Histogram) -> None:
-        """Count one block; one thread alone may call it."""
+        """Count one block; only one thread may call it."""
         histogram.add(read(self._dataset, self._tiles[number], self._buffer).reshape(-1).view(np.uint8))
 
 
 class ChunkReads:
-    """The stored chunks one by one, and what was never written without reading it."""
+    """Spans of stored chunks, one each, and a last span of the cells that were never written, which are not read."""
 
     def __init__(self, dataset: h5py.Dataset, chunks: Chunks) -> None:
         self._dataset, self._chunks = dataset, chunks
@@ -41,7 +41,7 @@ class ChunkReads:
         return len(self._chunks) + (self._unwritten > 0)
 
     def count(self, number: int, histogram: Histogram) -> None:
-        """Count one chunk, and after the last what was never written."""
+        """Count one chunk, or in the last span the cells that were never written."""
         if number == len(self._chunks):
             histogram.add_same(self._fill, self._unwritten)
         else:
@@ -49,12 +49,12 @@ class ChunkReads:
 
 
 def read_chunk(dataset: h5py.Dataset, chunks: Chunks, number: int) -> Bytes:
-    """The bytes of the cells of one stored chunk; DataError if they cannot be read."""
+    """Return the bytes of the cells of one stored chunk; DataError if they cannot be read."""
     return read(dataset, chunks.selection(number)).reshape(-1).view(np.uint8)
 
 
 def unwritten(dataset: h5py.Dataset, chunks: Chunks) -> tuple[int, int]:
-    """How many cells lie in chunks that were never written, and the label that they all hold; DataError as `read`."""
+    """Return the number of cells that were never written, and the label that they hold; DataError as `read`."""
     cell = chunks.unwritten()
     if cell is None:
         return 0, 0

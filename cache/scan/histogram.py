@@ -1,4 +1,4 @@
-"""Counting labels at the speed of memory, and finding the first wrong one."""
+"""Histogram of labels at the speed of memory, and the error for the first wrong label."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..hdf5.blocks import MAX_CLASSES as MAX_CLASSES
 from ..hdf5.blocks import Labels, Origin
 
 if TYPE_CHECKING:  # a cached answer needs no compiler
     from .native_counter import Count
 
-MAX_CLASSES = 256
-
 _PIECE = 1 << 20
-"""Bytes that are counted at a time: enough that the calls cost little, few enough for the caches of one core."""
+"""Bytes per call: enough that calls cost little, few enough for the caches of one core."""
 _COMPARED = 14
 """Up to this label, a comparison of all cells with each label in turn is faster than np.bincount."""
 
@@ -25,19 +24,19 @@ Bytes = NDArray[np.uint8]
 
 
 class OutsideLabelError(Exception):
-    """A label that is neither in 0..255 nor ignored; where it lies is found in a second look."""
+    """A label is neither in 0..255 nor ignored; its position is found in a second pass."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Counts of some of a dataset's cells."""
+    """The counts of some cells of a dataset."""
 
     counts: NDArray[np.int64]
     """(256,), cells of each label 0..255."""
     outside: int
-    """Cells with an ignored label outside 0..255."""
+    """Number of cells with an ignored label outside 0..255."""
     cells: int
-    """How many cells were counted."""
+    """Number of counted cells."""
 
 
 class Histogram:
@@ -64,13 +63,13 @@ class Histogram:
         self._outside = self._cells = 0
 
     def take(self) -> Part:
-        """What was counted since this was last called."""
+        """Return the counts since the last call."""
         part = Part(self._counts, self._outside, self._cells)
         self._start()
         return part
 
     def add_same(self, label: int, cells: int) -> None:
-        """Count so many cells that all hold one label."""
+        """Count a number of cells that all hold one label."""
         self._cells += cells
         if 0 <= label < MAX_CLASSES:
             self._counts[label] += cells
@@ -80,13 +79,13 @@ class Histogram:
             raise OutsideLabelError
 
     def add(self, raw: Bytes) -> None:
-        """Count the cells whose bytes, of whole labels one after another, these are."""
+        """Count the cells in bytes that hold one whole label after another."""
         self._cells += raw.size // self._dtype.itemsize
         for start in range(0, raw.size, _PIECE):
             self._piece(raw[start : start + _PIECE], self._unsigned)
 
     def add_shuffled(self, planes: Bytes) -> None:
-        """Count cells from (itemsize, n) bytes, as HDF5's shuffle lays them: the first bytes of all cells, and so on.
+        """Count cells from (itemsize, n) bytes in the order of HDF5's shuffle: the first bytes of all cells, and so on.
 
         Where all bytes but the lowest are 0, as in every dataset that fits, the lowest are the labels as they stand.
         """
@@ -100,7 +99,7 @@ class Histogram:
             self._piece(planes[low, start : start + _PIECE], np.dtype(np.uint8))
 
     def _piece(self, raw: Bytes, unsigned: np.dtype[np.unsignedinteger]) -> None:
-        """Count the cells of a piece, which `unsigned` says how to read; where they are signed, its sign is not."""
+        """Count the cells of a piece, read as `unsigned` also where the labels are signed."""
         if self._count is not None and unsigned.itemsize == 1:
             self._count(raw, self._counts)
             return
@@ -141,7 +140,7 @@ class Histogram:
             self._counts += pairs.sum(0) + pairs.sum(1)
 
     def _inside(self, cells: Labels) -> Bytes:
-        """The labels of the cells that hold one in 0..255; the others are counted as outside."""
+        """Return the labels in 0..255, and count the others as outside."""
         if outside_classes(cells, MAX_CLASSES, self._ignore_index).any():
             raise OutsideLabelError
         inside = ~outside_classes(cells, MAX_CLASSES, None)
@@ -150,7 +149,7 @@ class Histogram:
 
 
 def outside_classes(block: Labels, classes: int, ignore_index: int | None) -> NDArray[np.bool_]:
-    """Where a block holds a label outside 0..classes-1 that is not ignored; the block's shape."""
+    """Return a mask of the block's shape, True for labels outside 0..classes-1 that are not ignored."""
     bad = (block < 0) | (block >= classes)
     return bad if ignore_index is None else bad & (block != ignore_index)
 
@@ -158,9 +157,11 @@ def outside_classes(block: Labels, classes: int, ignore_index: int | None) -> ND
 def wrong_label(
     where: str, origin: Origin, block: Labels, classes: int, ignore_index: int | None, instead: str = ""
 ) -> DataError:
-    """The error for the first label of `block`, which starts at `origin`, outside 0..classes-1 and not ignored.
+    """Return the error for the first label of `block` outside 0..classes-1 that is not ignored.
 
-    `instead` is what to do about it besides mending the data; by default to ignore the label.
+    `origin` is the index of the block's first cell.
+
+    `instead` is the advice besides correcting the data; by default to ignore the label.
     """
     bad = outside_classes(block, classes, ignore_index)
     index = np.unravel_index(int(bad.argmax()), block.shape)

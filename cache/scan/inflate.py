@@ -1,4 +1,4 @@
-"""Inflating one gzip chunk of HDF5, which is a zlib stream, by the fastest library that is installed."""
+"""Inflate a gzip chunk of HDF5, a zlib stream, with the fastest installed library."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 from functools import cache
 
 Inflate = Callable[[memoryview, int], "bytes | bytearray | None"]
-"""From a stream and the most bytes that it may hold to these; None where it is damaged, or holds more."""
+"""From a stream and its most inflated bytes to these bytes; None where it is damaged or longer."""
 
 
 @cache
 def choose_inflate() -> tuple[Inflate, str]:
-    """The function and its name, for people: libdeflate with the extra `fast`, else zlib."""
+    """Return the inflate function and the library's name: libdeflate with the extra `fast`, else zlib."""
     try:
         import deflate
     except ImportError:

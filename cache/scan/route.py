@@ -1,4 +1,4 @@
-"""Which way the cells of a dataset are read, and why: the one place where that is decided."""
+"""Choose the fastest way to read the cells of a dataset, and give the reason."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     import h5py
 
 MAX_CHUNK = 1 << 30
-"""Bytes of one chunk in memory; a larger one can only be meant by a damaged file."""
+"""Most bytes of one chunk in memory; only a damaged file has a larger one."""
 MEMORY = 1 << 26
-"""Bytes of chunks that threads may hold between them; each holds one, and the first whatever its size."""
+"""Most bytes of chunks that all threads hold together; each holds one, the first thread a chunk of any size."""
 THREADS = 4
-"""Most threads that are used unasked: memory grows with them, and storage seldom keeps up with more."""
+"""Most threads by default: memory grows with them, and storage is seldom fast enough for more."""
 _OWN_TYPE = "the stored integers have a type of their own"
 _THREADED_CHUNK = 1 << 16
-"""A chunk of fewer bytes is done before another thread has been woken."""
+"""A chunk of fewer bytes is counted before another thread has started."""
 
 
 @dataclass(frozen=True)
@@ -34,30 +34,25 @@ class Route:
     """How a dataset is read."""
 
     name: str
-    """In one word: `contiguous`, `chunks`, `chunks through h5py` or `h5py`."""
+    """`contiguous`, `chunks`, `chunks through h5py` or `h5py`."""
     reason: str
-    """Why this way, for people."""
+    """Reason for the choice, as text."""
     spans: Spans
     threads: int
-    """How many threads read and count at once."""
+    """Number of threads that read and count."""
     planes: bool = False
-    """Cells of several bytes lie as planes, of which one alone is counted."""
+    """True for shuffled cells of several bytes, of which only the plane of the lowest bytes is counted."""
 
     @property
     def cut(self) -> str:
-        """The way and how it cuts the dataset; a scan can be continued where this is equal."""
+        """Name and number of spans; a scan can resume from a checkpoint of an equal cut."""
         return f"{self.name}/{len(self.spans)}"
 
 
-def spans_of(cut: str) -> int:
-    """How many spans a `Route.cut` says that there are."""
-    return int(cut.rpartition("/")[2])
-
-
 def choose_route(dataset: h5py.Dataset, threads: int | None = None) -> Route:
-    """The fastest way that gives the counts that h5py would give; DataError where the file is damaged.
+    """Return the fastest route that gives the same counts as h5py; DataError where the file is damaged.
 
-    `threads` is how many to use at once; None is one for each processor that this process may use, at most four.
+    `threads` is the number of threads; None is one for each processor that this process may use, at most four.
     """
     try:
         if math.prod(dataset.shape) >= 2**63:
@@ -71,7 +66,7 @@ def choose_route(dataset: h5py.Dataset, threads: int | None = None) -> Route:
 
 
 def default_threads(processes: int = 1) -> int:
-    """How many threads are used unasked by each of so many processes that share the machine."""
+    """Return the default number of threads of each of some processes on this machine."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(THREADS, usable // processes))
 
@@ -139,7 +134,7 @@ def _chunked(dataset: h5py.Dataset, threads: int) -> Route:
 
 
 def _not_by_bytes(dataset: h5py.Dataset) -> str | None:
-    """Why the cells of a contiguous dataset cannot be taken from the bytes of the file; None where they can."""
+    """Return why the cells of a contiguous dataset cannot be read as bytes of the file; None where they can."""
     file = dataset.file
     if not hasattr(os, "preadv"):
         return "this system does not read at an offset"
@@ -158,19 +153,19 @@ def _not_by_bytes(dataset: h5py.Dataset) -> str | None:
 
 
 def _of_plain_integers(dataset: h5py.Dataset) -> bool:
-    """The cells are stored as numpy would hold them: whole bytes, all of whose bits count."""
+    """True where the cells are stored as in numpy: whole bytes without unused bits."""
     import h5py
 
     return bool(dataset.id.get_type() == h5py.h5t.py_create(dataset.dtype))
 
 
 class Spans(Protocol):
-    """The pieces of a dataset, which together hold each cell once; any may be counted before any other."""
+    """Interface of a reader: the spans of a dataset, which together hold each cell once, in any order."""
 
     def __len__(self) -> int: ...
 
     def count(self, number: int, histogram: Histogram) -> None:
-        """Add the cells of a span; threads may call it at once, each with a histogram of its own.
+        """Add the cells of a span to a histogram; threads may call it concurrently, each with its own histogram.
 
         Raises OutsideLabelError as the histogram does, and DataError for bytes that cannot be read.
         """

@@ -1,4 +1,4 @@
-"""One pass over a dataset: its spans in order, their counts added up, from the start or from where a scan stopped."""
+"""Scan a dataset: count its spans in order and add up the counts, from the start or from a checkpoint."""
 
 from __future__ import annotations
 
@@ -27,45 +27,45 @@ if TYPE_CHECKING:  # a cached answer needs no HDF5
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What the first spans of a scan hold. It may be continued only on data that has not changed since."""
+    """The counts of the first spans of a scan; valid only while the data does not change."""
 
     route: str
-    """How the dataset was cut into spans; another cutting makes the checkpoint useless."""
+    """How the dataset was cut into spans; a checkpoint of another cut is useless."""
     spans: int
-    """How many spans are counted."""
+    """Number of counted spans."""
     cells: int
-    """How many cells they hold."""
+    """Number of cells in these spans."""
     counts: tuple[int, ...]
     """Counts of the labels 0..255."""
     outside: int
-    """Cells with the ignored label, where that lies outside 0..255."""
+    """Number of cells with the ignored label, where that is outside 0..255."""
 
 
 Each = Callable[[Checkpoint, int], None]
-"""Called after each span, in order, with where the scan stands and the cells of the whole dataset."""
+"""Callback after each span, in order, with the checkpoint and the number of cells of the dataset."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Counts of a whole dataset, and how they were taken."""
+    """The counts of a whole dataset, and how it was read."""
 
     counts: NDArray[np.int64]
     """(256,), cells of each label 0..255."""
     outside: int
-    """Cells with the ignored label, where that lies outside 0..255."""
+    """Number of cells with the ignored label, where that is outside 0..255."""
     route: str
-    """Which way the cells were read, in one word."""
+    """Name of the route, see `Route`."""
     reason: str
-    """Why that way, and what counted them."""
+    """Reason for the route, and the counter that was used."""
     threads: int
-    """How many threads read and counted at once."""
+    """Number of threads that read and counted."""
     resumed: int
-    """Cells that a checkpoint had counted already."""
+    """Number of cells that a checkpoint had counted."""
 
 
 @dataclass(frozen=True)
 class ScannedPart:
-    """Counts of some spans of a dataset, and how they were taken."""
+    """The counts of some spans of a dataset, and how they were read."""
 
     part: Part
     cut: str
@@ -86,10 +86,10 @@ def scan_dataset(
     """Count every cell of an open dataset.
 
     Args:
-        threads: how many inflate and count at once; None is one for each processor that this process may use, at most
-            four, as far as the layout gains from them.
-        resume: where an earlier scan of the same data stopped; one of another route is ignored.
-        counter: what counts single bytes; None is the one that is fastest for as many cells as are left.
+        threads: number of threads that inflate and count; None is one for each processor that this process may use, at
+            most four, if the layout gains from them.
+        resume: checkpoint of an earlier scan of the same data; a checkpoint of another route is ignored.
+        counter: counter of single bytes; None is the fastest for the number of cells.
 
     Raises DataError for the first label that is neither in 0..255 nor ignored, with its position, and for bytes that
     cannot be read.
@@ -117,19 +117,17 @@ def scan_part(
     ignore_index: int | None = None,
     threads: int | None = None,
     each: Callable[[int], None] | None = None,
-    among: int = 0,
 ) -> ScannedPart:
-    """Count those spans of an open dataset that `which` says, asked with how many there are; errors as `scan`.
+    """Count the spans that `which` returns for the number of spans of an open dataset; errors as `scan_dataset`.
 
-    `each` is called after each span with the cells counted so far; `among` is how many cells this process counts, in
-    this part and others, where that is known: of many a counter is built that is no use for few.
+    `each` is called after each span with the number of cells counted so far.
     """
     counts, outside, cells = np.zeros(MAX_CLASSES, np.int64), 0, 0
     with _label_errors_located(dataset, ignore_index):
         route = choose_route(dataset, threads)
         numbers = which(len(route.spans))
         here = math.prod(dataset.shape) * len(numbers) // max(1, len(route.spans))
-        counter = _counter(dataset, route, max(here, among))
+        counter = _counter(dataset, route, here)
         for part in _parts(route, numbers, dataset, ignore_index, counter):
             counts, outside, cells = counts + part.counts, outside + part.outside, cells + part.cells
             if each is not None:
@@ -139,9 +137,9 @@ def scan_part(
 
 
 def first_wrong_label(dataset: h5py.Dataset, classes: int, ignore_index: int | None, instead: str = "") -> DataError:
-    """The error for a label outside 0..classes-1 that is not ignored, found by another look at all labels.
+    """Find the first label outside 0..classes-1 that is not ignored, and return its error.
 
-    `instead` is what to do about it besides mending the data; by default to ignore the label.
+    `instead` is the advice besides correcting the data; by default to ignore the label.
     """
     where = f"{dataset.file.filename}:{dataset.name}"
     for origin, block in blocks(dataset):
@@ -152,7 +150,7 @@ def first_wrong_label(dataset: h5py.Dataset, classes: int, ignore_index: int | N
 
 @contextmanager
 def _label_errors_located(dataset: h5py.Dataset, ignore_index: int | None) -> Iterator[None]:
-    """Say which label is wrong, and where the file was cut meanwhile, in which HDF5 reads zeros if it has it open."""
+    """Raise the DataError for the first wrong label, or for a file that became shorter, where HDF5 reads zeros."""
     size = _size(dataset)
     try:
         yield
@@ -165,12 +163,12 @@ def _label_errors_located(dataset: h5py.Dataset, ignore_index: int | None) -> It
 
 
 def _counter(dataset: h5py.Dataset, route: Route, cells: int) -> ByteCounter:
-    """What counts so many cells fastest."""
+    """Return the fastest counter for a number of cells."""
     return choose_counter(cells if dataset.dtype == np.uint8 or route.planes else 0, route.threads)
 
 
 def _size(dataset: h5py.Dataset) -> int:
-    """Bytes of the file that is named as the dataset's is, now; 0 where there is none."""
+    """Return the size in bytes of the file at the dataset's path now; 0 without a file."""
     try:
         return Path(dataset.file.filename).stat().st_size
     except OSError:
@@ -180,7 +178,7 @@ def _size(dataset: h5py.Dataset) -> int:
 def _parts(
     route: Route, numbers: range, dataset: h5py.Dataset, ignore_index: int | None, counter: ByteCounter
 ) -> Iterator[Part]:
-    """The counts of these spans, in order, counted by as many threads as the route has."""
+    """Yield the counts of these spans, in order, counted by the threads of the route."""
     own = threading.local()
 
     def count(number: int) -> Part:
@@ -199,7 +197,7 @@ def _parts(
         running: deque[Future[Part]] = deque()
         for number in numbers:
             running.append(pool.submit(count, number))
-            if len(running) > 2 * threads:  # nobody is idle, and results that wait stay few
+            if len(running) > 2 * threads:  # no thread is idle, and few results wait
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()

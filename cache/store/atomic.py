@@ -1,4 +1,4 @@
-"""Writing a file so that a reader finds the old one or the new one, never half of one."""
+"""Atomic writes: a reader finds the old file or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 STALE_SECONDS = 3600.0
 """A temporary file older than this belongs to a process that was killed: a write takes seconds."""
 
-_NOT_BEFORE: dict[tuple[Path, tuple[str, str]], float] = {}
-"""When a folder is next looked through for stale files of a kind, by `time.monotonic`."""
-
 
 def write_atomically(path: Path, data: bytes, durable: bool = True) -> None:
-    """Replace `path` with `data`; where the disk is full or the folder read-only, OSError, and the old file stays.
+    """Replace `path` with `data`; OSError where that fails, as on a full disk, and the old file stays.
 
-    Where not `durable`, a power cut may leave a torn file; a kill never does.
+    A power cut may leave a torn file unless `durable`; a kill never does.
     """
     with replacing(path, durable) as temporary:
         temporary.write_bytes(data)
@@ -28,8 +26,11 @@ def write_atomically(path: Path, data: bytes, durable: bool = True) -> None:
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
-    """Give a new name in `path`'s folder to write to; on success it is flushed to the disk and renamed to `path`."""
-    # h5py and Pillow choose by the ending, so it stays last
+    """Context manager: give a temporary path in `path`'s folder, and rename the file to `path` on success.
+
+    Where `durable`, the file is on the disk before the rename.
+    """
+    # h5py and Pillow choose the format by the suffix, so it stays last
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         yield temporary
@@ -46,28 +47,26 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
 
 
 def remove_stale(path: Path) -> None:
-    """Remove what killed processes left in `path`'s folder of their attempts to write such files as `path`.
+    """Delete the temporary files of killed processes in `path`'s folder, of files with the last two suffixes of `path`.
 
-    Such files end alike, in its last two endings. To look through a folder of many files takes long: it is done seldom
-    enough to take a hundredth of the time.
+    A process looks through a folder once: of a folder of many shards that takes long.
     """
-    kind = re.escape(Path(path.stem).suffix), re.escape(path.suffix)
-    now = time.monotonic()
-    if now < _NOT_BEFORE.get((path.parent, kind), now):
-        return
-    name = re.compile(r"\..+{}\.[0-9a-f]{{8}}\.tmp{}".format(*kind))
-    with suppress(OSError), os.scandir(path.parent) as entries:
+    _remove_stale(path.parent, Path(path.stem).suffix, path.suffix)
+
+
+@cache
+def _remove_stale(folder: Path, *suffixes: str) -> None:
+    name = re.compile(r"\..+{}\.[0-9a-f]{{8}}\.tmp{}".format(*map(re.escape, suffixes)))
+    with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if name.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 with suppress(OSError):
                     if entry.stat().st_mtime < time.time() - STALE_SECONDS:
                         Path(entry.path).unlink()
-    done = time.monotonic()
-    _NOT_BEFORE[path.parent, kind] = done + 100 * (done - now)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename last through a power cut, on systems that let a folder be opened."""
+    """Write the rename to the disk, on systems where a folder can be opened."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

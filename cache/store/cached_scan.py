@@ -1,4 +1,4 @@
-"""The scan of one dataset by one process: watched, so that an edit meanwhile shows, and kept in the cached file."""
+"""Scan one dataset, detect changes of its files meanwhile, and write the cached file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .sources import UnlistedError
 if TYPE_CHECKING:  # a cached answer needs no HDF5
     from ..scan import Checkpoint, Each, Scan
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("vaefit")
 
 
 @dataclass(frozen=True)
 class Scanned:
-    """What a scan found."""
+    """The result of a scan."""
 
     found: LabelCounts
     scan: Scan
@@ -33,7 +33,7 @@ class Scanned:
 def scan_unchanged(
     location: Location, classes: int | None, ignore_index: int | None, threads: int | None, each: Each
 ) -> Scanned:
-    """Scan; ChangedError where the times of a file show that it changed meanwhile."""
+    """Scan without the cache; ChangedError where the stamps of a file show that it changed meanwhile."""
     try:
         watch = ChangeDetector.start(location, by_bytes=False)
     except UnlistedError:
@@ -54,9 +54,9 @@ def scan_and_keep(
     cache_dir: str | Path | None,
     rebuild: bool,
 ) -> tuple[Scanned, Path | None, str | None]:
-    """Scan, from where an earlier scan was interrupted; the cached file that was written, and the digest taken.
+    """Scan, from the checkpoint of an interrupted scan if there is one; return the cached file and the digest too.
 
-    Nothing is written where the files that the counts depend on cannot be listed, which is said. Raises ChangedError
+    No file is written, with a warning, where the files that the counts depend on cannot be listed. Raises ChangedError
     where one of them changed meanwhile.
     """
     from .partial_scan import PartialFile
@@ -97,7 +97,7 @@ def scan_and_keep(
 
 
 def warn_uncached(location: Location, why: str) -> None:
-    """Say that counts are not cached."""
+    """Log that counts are not cached, and why."""
     _log.warning(f"{location}: the counts are not cached, for {why}")
 
 
@@ -109,7 +109,7 @@ def _scan(
     each: Each,
     resume: Checkpoint | None = None,
 ) -> Scanned:
-    """Count every cell, or those that a checkpoint lacks."""
+    """Count every cell, or those that a checkpoint does not include."""
     from ..hdf5.dataset import open_grids
     from ..scan import scan_dataset
 
@@ -119,6 +119,6 @@ def _scan(
             _log.warning(f"{location}: the partial file does not fit the dataset; the scan starts over")
             counted = scan_dataset(dataset, ignore_index, threads, None, each)
         elif resume is not None and resume.cells and not counted.resumed:
-            _log.warning(f"{location}: the partial file is of another way of reading; the scan started over")
+            _log.warning(f"{location}: the partial file is of another way of reading; the scan starts over")
         described = Description.from_dataset(dataset, location, classes)
         return Scanned(described.counted(counted.counts, counted.outside, ignore_index), counted, described)

@@ -1,4 +1,4 @@
-"""Small JSON files with a name for their layout and a checksum, read without trust in what they hold."""
+"""Small JSON files with a schema name and a checksum; a reader checks everything that it takes from one."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import json
 import re
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 LIMIT = 4 << 20
 """No larger file is read or written."""
 
-_MOST = 2**63 - 1
+Fields = TypeVar("Fields")
 
 
 class RejectedError(ValueError):
-    """A file that is not believed; the text says why."""
+    """A file cannot be used; the text says why."""
 
 
 def add_checksum(schema: str, body: dict[str, Any]) -> bytes:
-    """The text of a file; RejectedError where it is too long to be read again."""
-    sealed = {"schema": schema, **body}
-    text = json.dumps({**sealed, "checksum": _checksum(sealed)}, indent=1).encode()
+    """Return the text of a file; RejectedError where it exceeds the size limit of a reader."""
+    checked = {"schema": schema, **body}
+    text = json.dumps({**checked, "checksum": _checksum(checked)}, indent=1).encode()
     if len(text) > LIMIT:
-        raise RejectedError(f"its {len(text):,} bytes are more than the {LIMIT:,} that would be read")
+        raise RejectedError(f"its {len(text):,} bytes are more than the limit of {LIMIT:,}")
     return text
 
 
 def verify_checksum(path: Path, schema: str) -> dict[str, Any] | None:
-    """What a file holds, None where there is none; OSError, or RejectedError for one that is torn, foreign or else."""
+    """Return the contents of a file, None without a file; OSError, or RejectedError for a file that is not whole."""
     text = _text(path)
     if text is None:
         return None
@@ -40,14 +40,24 @@ def verify_checksum(path: Path, schema: str) -> dict[str, Any] | None:
     if not isinstance(body, dict) or "schema" not in body:
         raise RejectedError("it is not a vaefit file")
     if body["schema"] != schema:
-        raise RejectedError(_other(body["schema"], schema))
+        raise RejectedError(_schema_mismatch(body["schema"], schema))
     if body.pop("checksum", None) != _checksum(body):
         raise RejectedError("its checksum does not fit")
     return body
 
 
+def convert(body: dict[str, Any], fields: type[Fields]) -> Fields:
+    """Return the contents of a file as a msgspec struct; RejectedError, which names the field, for others."""
+    import msgspec
+
+    try:
+        return msgspec.convert(body, fields)
+    except (msgspec.ValidationError, UnicodeError) as error:
+        raise RejectedError(f"its contents do not fit: {error}") from error
+
+
 def newer(path: Path, schema: str) -> bool:
-    """True where a later version of vaefit wrote `path`, torn or not: that is not this version's to replace."""
+    """True where a later version of vaefit wrote `path`, whole or not; this version must not replace it."""
     family, ours = schema.split("/")
     try:
         text = _text(path) or b""
@@ -71,8 +81,8 @@ def _text(path: Path) -> bytes | None:
     return text
 
 
-def _other(found: object, schema: str) -> str:
-    """What to say of a file with another schema than this version's."""
+def _schema_mismatch(found: object, schema: str) -> str:
+    """Return the reason to reject a file with another schema than this version's."""
     family, ours = schema.split("/")
     theirs = re.fullmatch(re.escape(family) + r"/(\d{1,9})", found) if isinstance(found, str) else None
     which = f"it has the schema {found}, this version reads {schema}" if theirs else f"its schema is not {family}"
@@ -90,31 +100,3 @@ def _checksum(body: dict[str, Any]) -> str:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
-
-
-def whole(value: object, low: int = 0, high: int = _MOST) -> int:
-    """A whole number in a file, from `low` to `high`."""
-    if type(value) is not int or not low <= value <= high:
-        raise RejectedError("its contents do not fit: a number is out of range")
-    return value
-
-
-def words(value: object, pattern: str = r"[^\0]{0,65536}") -> str:
-    """A text in a file that matches the whole of `pattern`."""
-    if not isinstance(value, str) or not re.fullmatch(pattern, value, re.DOTALL):
-        raise RejectedError("its contents do not fit: a text is not what it should be")
-    return value
-
-
-def items(value: object, least: int = 0, most: int = _MOST) -> list[Any]:
-    """A list in a file, of `least` to `most` items."""
-    if not isinstance(value, list) or not least <= len(value) <= most:
-        raise RejectedError("its contents do not fit: a list is too short or too long")
-    return value
-
-
-def member(body: object, name: str) -> Any:
-    """The value of a name in an object of a file."""
-    if not isinstance(body, dict) or name not in body:
-        raise RejectedError(f"its contents do not fit: {name} is missing")
-    return body[name]

@@ -1,11 +1,13 @@
-"""The cached weights file: where it lies, what it holds, and when it is believed."""
+"""The cached weights file: its name and folder, its contents, reading and writing it.
+
+It holds counts, not weights: those are derived from the counts.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import logging
-import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,65 +15,62 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import platformdirs
 
 from ..location import Location
-from ..scan.histogram import MAX_CLASSES
-from ..schemes import DEFAULT_SCHEME, derive_weights
 from . import checked_json
 from .atomic import remove_stale, write_atomically
 from .cache_key import CacheKey
 from .dataset_info import LabelCounts
 
-SCHEMA = "vaefit.counts/2"
+SCHEMA = "vaefit.counts/3"
 KIND = "vaefit"
 LONGEST = 200
-"""Bytes of a name, so that with what is put before and after it a file system takes it: most take 255."""
+"""Most bytes of a name without its prefix and ending: most file systems allow 255 in all."""
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("vaefit")
 
 
 @dataclass(frozen=True)
 class CachedCounts:
-    """Counts, and what they were counted on."""
+    """Counts, and the state of the files that they were counted on."""
 
     key: CacheKey
     found: LabelCounts
 
     def answers(self, location: Location, ignore_index: int | None) -> bool:
-        """True where the question is the one that was counted; says nothing about whether a file changed."""
+        """True where these are the counts of the requested dataset, if no file has changed."""
         return self.key.asks(location) and self.found.serves(ignore_index)
 
     def rekeyed(self, key: CacheKey) -> CachedCounts:
-        """The same counts, found true of the files as they are now."""
+        """Return the same counts under the key of the files as they are now."""
         return replace(self, key=key)
 
 
 def user_cache_folder() -> Path:
-    """The user's cache folder for vaefit (`XDG_CACHE_HOME` and its kin are honoured); not made here."""
+    """Return the user's cache folder for vaefit, which may not exist; `XDG_CACHE_HOME` and the like are honoured."""
     return platformdirs.user_cache_path("vaefit", appauthor=False)
 
 
 def places(location: Location, cache_dir: str | Path | None, kind: str = KIND) -> Iterator[Path]:
-    """Where a cached file is looked for and written, in this order: `cache_dir`, beside the data, the user's cache."""
+    """Yield the paths of a cached file, in order of use: in `cache_dir`, beside the data, in the user's cache."""
     name, folder = _name(location), _folder(location)
     if cache_dir is not None:
         yield from _chosen(Path(cache_dir), name, folder, kind)
     yield location.absolute.parent / f"{name}.{kind}.json"
-    # two data sets of one name in different folders must not share a place
+    # two datasets of one name in different folders must not share a path
     yield user_cache_folder() / "counts" / folder / f"{name}.{kind}.json"
 
 
 def _chosen(cache_dir: Path, name: str, folder: str, kind: str) -> Iterator[Path]:
-    """Where data of any folder may have its files; data of one name in several never shares a file.
+    """Yield the paths in a cache folder; data of one name in different folders never shares a file.
 
-    `NAME.h5.vaefit.json` is for whoever comes first; the others have the folder of their data in the name. They look
-    there as well, for their data may be a copy of the first's.
+    The first data counted gets `NAME.h5.vaefit.json`; other data gets a name that contains a digest of its folder. It
+    reads the first path too: it may be a copy of the first data.
     """
     plain, own = cache_dir / f"{name}.{kind}.json", cache_dir / f"{name}.{folder}.{kind}.json"
     if kind != KIND:
-        yield own  # people need not find it, and a scan removes it when it ends
+        yield own  # a file for the scan only, which removes it at the end
     elif _exists(own):
         yield from (own, plain)
     else:
@@ -83,11 +82,11 @@ def _chosen(cache_dir: Path, name: str, folder: str, kind: str) -> Iterator[Path
 def _exists(path: Path) -> bool:
     with suppress(OSError):
         return path.exists()
-    return False  # writing to it says what is wrong
+    return False  # the attempt to write gives the error
 
 
 def _name(location: Location) -> str:
-    """What the cached file's name begins with: that of the data file, and the dataset's path, where it was named."""
+    """Return the start of the cached file's name: the data file's name, and the path of a dataset that was named."""
     tail = "" if location.dataset is None else "/" + location.dataset.replace("%", "%25").replace(".", "%2E")
     name = location.file.name + tail.replace("/", ".")
     whole = os.fsencode(name)
@@ -97,30 +96,30 @@ def _name(location: Location) -> str:
 
 
 def _folder(location: Location) -> str:
-    """The folder in which the data lies, by whatever path or link it was named: 16 hex digits."""
+    """Return 16 hex digits that identify the data's folder, whatever path or link named it."""
     folder = os.path.realpath(location.absolute.parent)
     return hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
 
 
 def belongs_to_other_data(path: Path, location: Location, cache_dir: str | Path | None) -> bool:
-    """True where the counts of another dataset lie, which those of this one must not replace."""
+    """True where a path holds the counts of another dataset, which must not be replaced."""
     try:
         body = checked_json.verify_checksum(path, SCHEMA)
     except (OSError, checked_json.RejectedError):
         return False
     if body is None:
         return False
-    # what lies beside the data was moved or copied with it, and is of this folder whatever it says
+    # a file beside the data was moved or copied with it, so it belongs to this folder whatever it says
     chosen = cache_dir is not None and path.parent == Path(cache_dir)
     elsewhere = chosen and body.get("folder") not in (None, _folder(location))
     return elsewhere or body.get("asked_dataset") != location.dataset
 
 
 def read(path: Path) -> CachedCounts | None:
-    """The counts in a cached file; None where there is none, or where it is torn or foreign, which is logged."""
+    """Return the counts in a cached file; None without a file, and, with a warning, for one that is not valid."""
     try:
         body = checked_json.verify_checksum(path, SCHEMA)
-        return None if body is None else CachedCounts(CacheKey.decode(body), _decode(body))
+        return None if body is None else _decode(body)
     except OSError as error:
         _log.warning(f"{path}: the cached weights file is ignored: {error.strerror or error}")
     except checked_json.RejectedError as error:
@@ -129,15 +128,15 @@ def read(path: Path) -> CachedCounts | None:
 
 
 def write(entry: CachedCounts, location: Location, cache_dir: str | Path | None, replace_newer: bool) -> Path | None:
-    """Write to the first place that takes it and return that; None, logged, where none does.
+    """Write to the first path where that succeeds and return it; None, with a warning, where all fail.
 
-    That it is not the folder that was asked for is logged as well. A file of a later version of vaefit is passed over
-    unless `replace_newer`, one of another dataset always.
+    A warning is logged where the path is not in `cache_dir`. A path with a file of a later version of vaefit is skipped
+    unless `replace_newer`, a path with the counts of another dataset always.
     """
     failures: list[tuple[Path, str]] = []
     try:
         data = checked_json.add_checksum(
-            SCHEMA, {**entry.key.encode(), **_encode(entry.found), "folder": _folder(location)}
+            SCHEMA, {**entry.key.encode(), **asdict(entry.found), "folder": _folder(location)}
         )
     except checked_json.RejectedError as error:
         _log.warning(f"the counts could not be cached: {error}")
@@ -147,64 +146,29 @@ def write(entry: CachedCounts, location: Location, cache_dir: str | Path | None,
             failures.append((path, "a newer version of vaefit wrote it, and only --rebuild replaces it"))
             continue
         if belongs_to_other_data(path, location, cache_dir):
-            failures.append((path, "the counts of another dataset lie there"))
+            failures.append((path, "it holds the counts of another dataset"))
             continue
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, data)
         except OSError as error:
-            # a file where the folder should be is said to exist
+            # the system says of a file in place of the folder that it exists
             why = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror
             failures.append((path, why or str(error)))
         else:
             remove_stale(path)
             if cache_dir is not None and path.parent != Path(cache_dir):
-                # no word of the file, so that many shards are one warning
+                # the file is not named, so that many shards give one warning
                 reasons = "; ".join(dict.fromkeys(why for _, why in failures))
-                _log.warning(f"{cache_dir}: the counts could not be cached in this folder, as was asked: {reasons}")
+                _log.warning(f"{cache_dir}: the counts could not be cached in this folder: {reasons}")
             return path
     _log.warning("the counts could not be cached: " + "; ".join(f"{path}: {why}" for path, why in failures))
     return None
 
 
-def _encode(found: LabelCounts) -> dict[str, Any]:
-    body = asdict(found)
-    # for people who open the file; a reader derives its own from the counts
-    counts = np.zeros(max(len(found.labels), found.declared_classes or 0), dtype=np.int64)
-    counts[: len(found.labels)] = found.labels
-    weights = derive_weights(counts).tolist() if counts.any() else []
-    body["weights"] = {"scheme": DEFAULT_SCHEME, "values": weights}
-    return body
+def _decode(body: dict[str, Any]) -> CachedCounts:
+    from msgspec.structs import asdict as fields_of
 
+    from .file_schemas import CountsFields
 
-def _decode(body: dict[str, Any]) -> LabelCounts:
-    n, height, width = (
-        checked_json.whole(side, 1) for side in checked_json.items(checked_json.member(body, "shape"), 3, 3)
-    )
-    labels = tuple(
-        checked_json.whole(count) for count in checked_json.items(checked_json.member(body, "labels"), most=MAX_CLASSES)
-    )
-    outside, label = (
-        checked_json.whole(checked_json.member(body, "outside")),
-        checked_json.member(body, "outside_label"),
-    )
-    if label is not None and 0 <= checked_json.whole(label, -(2**63), 2**64) < MAX_CLASSES:
-        raise checked_json.RejectedError("its contents do not fit: the ignored label is a class")
-    if sum(labels) + outside != math.prod((n, height, width)) or (label is None) != (outside == 0):
-        raise checked_json.RejectedError("its contents do not fit: the counts are not those of all cells")
-    chunks, declared = (checked_json.member(body, name) for name in ("chunks", "declared_classes"))
-    return LabelCounts(
-        dataset=checked_json.words(checked_json.member(body, "dataset")),
-        shape=(n, height, width),
-        dtype=checked_json.words(checked_json.member(body, "dtype")),
-        chunks=None
-        if chunks is None
-        else tuple(checked_json.whole(side, 1) for side in checked_json.items(chunks, 3, 3)),
-        filters=tuple(
-            checked_json.words(name) for name in checked_json.items(checked_json.member(body, "filters"), most=64)
-        ),
-        declared_classes=None if declared is None else checked_json.whole(declared, 1, MAX_CLASSES),
-        labels=labels,
-        outside=outside,
-        outside_label=label,
-    )
+    return CachedCounts(CacheKey.decode(body), LabelCounts(**fields_of(checked_json.convert(body, CountsFields))))

@@ -1,4 +1,4 @@
-"""How a dataset is stored and what it declares: all that is cached with its counts."""
+"""The description of a dataset that is cached with its counts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:  # a cached answer needs no HDF5
 
 @dataclass(frozen=True)
 class Description:
-    """A dataset whose cells may be counted elsewhere."""
+    """A described dataset, before its labels are counted."""
 
     uncounted: LabelCounts
-    """Without a label."""
+    """The description, without counts."""
     holder: Path
     """The file that holds the dataset, once links are followed."""
     doubt: str | None
@@ -52,7 +52,7 @@ class Description:
             return cls(uncounted, Path(dataset.file.filename).resolve(), doubt)
 
     def counted(self, counts: NDArray[np.int64], outside: int, ignore_index: int | None) -> LabelCounts:
-        """With the counts (256,) of its labels, and how many cells hold an ignored one outside 0..255."""
+        """Return the description with counts (256,) and the number of cells with a label outside 0..255."""
         used = int(np.flatnonzero(counts).max(initial=-1)) + 1
         label = ignore_index if outside else None
         return replace(self.uncounted, labels=tuple(counts[:used].tolist()), outside=outside, outside_label=label)
@@ -60,7 +60,7 @@ class Description:
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """Counts of every label of one dataset, and how the dataset was stored."""
+    """Counts of every label of one dataset, and how the dataset is stored."""
 
     dataset: str
     shape: tuple[int, int, int]
@@ -71,9 +71,9 @@ class LabelCounts:
     labels: tuple[int, ...]
     """Counts of the labels 0, 1, ... up to the largest that occurs."""
     outside: int = 0
-    """Cells with the ignored label, where that lies outside 0..255."""
+    """Cells with the ignored label, where that is outside 0..255."""
     outside_label: int | None = None
 
     def serves(self, ignore_index: int | None) -> bool:
-        """True where no cell was left out that another ignored label would have made an error."""
+        """True where the counts hold for this ignored label too: no cell was excluded for another one."""
         return self.outside_label is None or self.outside_label == ignore_index

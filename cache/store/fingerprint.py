@@ -1,4 +1,4 @@
-"""What tells whether files are still the ones that were counted."""
+"""Stamps and digests of files, which tell changed files from unchanged ones."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import os
 import stat
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
+from ..hdf5.open_files import open_bytes
+
 RACY_NS = 2_000_000_000
-"""A write this close to the look at the clock may leave equal times behind (coarse file systems: 2 s on FAT)."""
+"""A second write within this time of the first may leave equal times (coarse file systems: 2 s on FAT)."""
 
 _ABSENT = "absent"
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What stat says of a file, and when it was asked (ns since the epoch).
+    """The result of `stat` for a file, and when it was taken (ns since the epoch).
 
-    An edit in place with its mtime put back keeps size, mtime and inode; the ctime still shows it.
+    An edit in place with its mtime set back keeps size, mtime and inode; the ctime shows it.
     """
 
     size: int
@@ -33,7 +35,7 @@ class Stamp:
 
     @classmethod
     def from_path(cls, path: Path) -> Stamp:
-        """Stamp `path` now; OSError where it is missing, or no regular file and so nothing that could be hashed."""
+        """Stamp `path` now; OSError where it is missing or no regular file, which cannot be hashed."""
         taken = time.time_ns()
         s = path.stat()
         if not stat.S_ISREG(s.st_mode):
@@ -42,39 +44,36 @@ class Stamp:
 
     @classmethod
     def from_path_or_none(cls, path: Path) -> Stamp | None:
-        """Stamp `path` now, None where nothing is there; OSError where that cannot be told."""
+        """Stamp `path` now, None where it does not exist; OSError where the system gives no answer."""
         try:
             return cls.from_path(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def same_file(self, other: Stamp) -> bool:
-        """True where all that stat says is equal, whenever it was asked."""
-        return self.size == other.size and self._identity() == other._identity()
+        """True where the results of `stat` are equal, whenever they were taken."""
+        return replace(self, taken_ns=other.taken_ns) == other
 
     @property
     def racy(self) -> bool:
-        """True where the file was written so shortly before the stamp that a later write may show the same times."""
-        # a write moves the time of the change, which nobody can set; on Windows that is the time of creation
+        """True where the last write is so recent that another one may show the same times."""
+        # a write moves the ctime, which no program can set; on Windows that is the time of creation
         written = self.ctime_ns if os.name == "posix" else max(self.mtime_ns, self.ctime_ns)
         return written > self.taken_ns - RACY_NS
 
-    def _identity(self) -> tuple[int, ...]:
-        return (self.mtime_ns, self.ctime_ns, self.inode, self.device)
-
 
 Stamps = tuple[Stamp | None, ...]
-"""One for each file that was looked for, None where there was none: a file that turns up later is a change too."""
+"""One for each file, None for an absent file: a file that appears later is a change too."""
 
 
 def same_files(before: Stamps, after: Stamps) -> bool:
-    """True where each file shows what it showed, and none came or went."""
+    """True where each stamp is that of the same, unchanged file, and absent files are absent still."""
     pairs = zip(before, after, strict=True)
     return all(a.same_file(b) if a and b else a is b for a, b in pairs)
 
 
 def same_sizes(before: Stamps, after: Stamps) -> bool:
-    """True where no file changed its size, came or went: else its bytes need not be compared."""
+    """True where all sizes are equal, and the same files are absent: else no bytes need be compared."""
     return [s and s.size for s in before] == [s and s.size for s in after]
 
 
@@ -84,10 +83,10 @@ def racy(stamps: Stamps) -> bool:
 
 
 def content_digest(paths: Sequence[Path], stop: Event | None = None) -> str:
-    """sha256 of the file's bytes, 64 hex digits, as `sha256sum` prints; of several, sha256 of their digests.
+    """Return the sha256 of a file's bytes, 64 hex digits; of several files, the sha256 of their digests.
 
-    sha256 and not blake2b: processors of the last years have instructions for it, and take half the time. `stop`, set
-    in another thread, ends it with an InterruptedError.
+    Processors have instructions for sha256, which takes half the time of blake2b. `stop`, set in another thread, ends
+    the computation with an InterruptedError.
     """
     if len(paths) == 1:
         return _file_digest(paths[0], stop)
@@ -97,10 +96,11 @@ def content_digest(paths: Sequence[Path], stop: Event | None = None) -> str:
 
 def _file_digest(path: Path, stop: Event | None) -> str:
     digest = hashlib.sha256()
-    piece = memoryview(bytearray(1 << 20))
-    with path.open("rb", buffering=0) as stream:
-        while size := stream.readinto(piece):
+    piece, done = memoryview(bytearray(1 << 20)), 0
+    with open_bytes(path) as read:
+        while size := read(piece, done):
             if stop is not None and stop.is_set():
-                raise InterruptedError("no digest is wanted any more")
+                raise InterruptedError("the digest is not needed any more")
             digest.update(piece[:size])
+            done += size
     return digest.hexdigest()

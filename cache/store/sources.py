@@ -1,9 +1,9 @@
-"""Every file that the cells of a dataset, or their meaning, depend on.
+"""List every file that the cells of a dataset, or their meaning, depend on.
 
-HDF5 lets a dataset's cells lie in raw files, in datasets of other files (a virtual dataset), or behind a link into
-another file, and each of these may lead on. It searches several folders for such a file; a file that is absent from an
-earlier one is listed too, for its arrival would change what is read. The walk stamps each file before it opens it, so
-that an edit during the walk or later shows.
+The cells of an HDF5 dataset may lie in raw files, in datasets of other files (a virtual dataset), or behind a link into
+another file, and each of these may lead to further files. HDF5 searches several folders for such a file. A file that is
+absent from an earlier folder is listed too: if it appears, it is read instead. Each file is stamped before it is
+opened, so that an edit during the walk or later shows.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import DataError
+from ..hdf5.open_files import open_file
 from ..location import Location
 from .fingerprint import Stamp, Stamps
 
@@ -24,32 +25,32 @@ if TYPE_CHECKING:  # a cached answer needs no HDF5
     import h5py
 
 Base = Literal["file", "folder", "real", "cwd", "absolute"]
-"""Where a path starts: the main file itself, its folder, its folder once links of the file system are followed, the
-working folder, the root."""
+"""Start of a path: the main file itself, its folder, its folder after symbolic links are resolved, the working folder,
+the root."""
 
 PREFIXES = ("HDF5_EXTFILE_PREFIX", "HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX")
-"""Variables that tell HDF5 where else to look for raw files, targets of links and virtual sources."""
+"""Environment variables with further folders in which HDF5 searches for raw files, link targets, virtual sources: where
+one is set, the other files of a dataset are not listed."""
 
-_ORIGIN = "${ORIGIN}"
 _MOST_LINKS = 32
-"""Links from file to file, one behind another; HDF5 itself follows 16."""
+"""Most links from file to file, one behind another; HDF5 itself follows 16."""
 _MOST_FILES = 20_000
 _UNLIMITED = 2**64 - 1
 
 
 class UnlistedError(Exception):
-    """The files that a dataset depends on cannot be listed; the text says why."""
+    """The files that a dataset depends on cannot be listed; the text gives the reason."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file, by a path that still means the same where the main file and its neighbours were copied elsewhere."""
+    """A file, by a path that stays valid when the main file and its neighbours are copied to another folder."""
 
     base: Base
     path: str = ""
 
     def resolve(self, main: Path) -> Path:
-        """Where the file lies, or would lie, if the main file is `main`."""
+        """Return the path of the file, which may be absent, for the main file `main`."""
         if self.base == "file":
             return main
         if self.base == "folder":
@@ -59,7 +60,7 @@ class Source:
         return Path.cwd() / self.path if self.base == "cwd" else Path(self.path)
 
     def sibling(self, name: str) -> Source:
-        """The file `name` in this one's folder."""
+        """Return the file `name` in the same folder."""
         if self.base == "file":
             return Source("folder", name)
         return Source(self.base, str(PurePath(self.path).parent / name))
@@ -67,31 +68,29 @@ class Source:
 
 @dataclass(frozen=True)
 class Sources:
-    """The files, the main one first, and what decided where HDF5 would look for the others."""
+    """The files, the main one first."""
 
     files: tuple[Source, ...]
-    prefixes: tuple[str, ...] = ()
-    """The values of `PREFIXES`; empty where no other file is needed."""
 
     def paths(self, main: Path) -> list[Path]:
-        """Where the files lie, or would lie."""
+        """Return the paths of the files, some of which may be absent."""
         return [source.resolve(main) for source in self.files]
 
     def stamps(self, main: Path) -> Stamps:
-        """The files as they are now; OSError where that cannot be told."""
+        """Stamp the files now; OSError where the system gives no answer."""
         return tuple(Stamp.from_path_or_none(path) for path in self.paths(main))
 
     @property
-    def searched_alike(self) -> bool:
-        """True where HDF5 would look in the same folders as when the files were listed."""
-        return not self.prefixes or self.prefixes == _prefixes()
+    def listable(self) -> bool:
+        """True where HDF5 would search for the other files in the folders that are searched here."""
+        return len(self.files) == 1 or not any(os.environ.get(name) for name in PREFIXES)
 
 
 def list_sources(location: Location) -> tuple[Sources, Stamps, Path | None]:
-    """The files that a dataset depends on, each stamped before it was opened, and the file that holds the dataset.
+    """Return the files that a dataset depends on, their stamps, and the path of the file that holds the dataset.
 
-    That file is None where the walk led to no dataset; opening it says why. Raises UnlistedError where the files cannot
-    be listed, DataError for a dataset that is made of itself.
+    That path is None where no dataset was found, for which opening it gives the reason. Raises UnlistedError where the
+    files cannot be listed, DataError for a dataset that is made of itself.
     """
     walk = _Walk(location.file)
     try:
@@ -100,16 +99,14 @@ def list_sources(location: Location) -> tuple[Sources, Stamps, Path | None]:
         raise
     except (KeyError, OSError, RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise UnlistedError("its links or sources cannot be read") from error
-    files, stamps = tuple(walk.found), tuple(walk.found.values())
-    return Sources(files, _prefixes() if len(files) > 1 else ()), stamps, walk.holder
-
-
-def _prefixes() -> tuple[str, ...]:
-    return tuple(os.environ.get(name, "") for name in PREFIXES)
+    sources = Sources(tuple(walk.found))
+    if not sources.listable:
+        raise UnlistedError(f"its files are searched for in further folders: {', '.join(PREFIXES)}")
+    return sources, tuple(walk.found.values()), walk.holder
 
 
 class _Walk:
-    """One walk from the main file along links and virtual sources."""
+    """A walk from the main file along links and virtual sources."""
 
     def __init__(self, main: Path) -> None:
         self.main = main
@@ -132,7 +129,7 @@ class _Walk:
             self.holder = self._object(main, name)
 
     def _stamp(self, source: Source) -> tuple[Path, Stamp | None]:
-        """Where a file lies or would lie, and its first stamp."""
+        """Return the path of a file, and its stamp at the first visit."""
         path = source.resolve(self.main)
         if source not in self.found:
             if len(self.found) >= _MOST_FILES:
@@ -144,14 +141,16 @@ class _Walk:
         return path, self.found[source]
 
     def _object(self, source: Source, name: str) -> Path | None:
-        """Follow `name` from the root of a file; the file in which that leads to a dataset, None where to none."""
+        """Follow `name` from the root of a file; return the file that holds the dataset, None without a dataset."""
         name = name.strip("/")
         path, stamp = self._stamp(source)
         if stamp is None or (source, name) in self._done:
             return None
         here = (stamp.device, stamp.inode, name)
         if here in self._chain:
-            raise DataError("the dataset is made of itself", f"{path}:/{name}", do="Mend the virtual dataset or link.")
+            raise DataError(
+                "the dataset is made of itself", f"{path}:/{name}", do="Correct the virtual dataset or link."
+            )
         if len(self._chain) >= _MOST_LINKS:
             raise UnlistedError(f"its cells lie behind more than {_MOST_LINKS} links")
         self._chain.append(here)
@@ -176,10 +175,9 @@ class _Walk:
             raw = name_bytes(part)
             link = _link(item, part, raw) if isinstance(item, h5py.Group) else None
             if link is None:
-                return None  # HDF5 fills in for a virtual source; for a link, opening it says what is wrong
+                return None  # a virtual source has fill values then; for a link, opening it gives the error
             if isinstance(link, h5py.ExternalLink):
-                candidates = self._candidates(source, link.filename, _prefixes()[1])
-                return self._elsewhere(candidates, "/".join([link.path, *parts]))
+                return self._elsewhere(self._candidates(source, link.filename), "/".join([link.path, *parts]))
             if isinstance(link, h5py.SoftLink):
                 soft += 1
                 if soft > _MOST_LINKS:
@@ -196,7 +194,7 @@ class _Walk:
         return source.resolve(self.main)
 
     def _elsewhere(self, candidates: Iterator[Source], name: str) -> Path | None:
-        """Follow `name` in the first of some files that opens: before HDF5 2, one that does not was passed over."""
+        """Follow `name` in the first file that opens: before HDF5 2, a file that does not open was skipped."""
         for candidate in candidates:
             holder = self._object(candidate, name)
             if candidate in self._opened:
@@ -204,21 +202,18 @@ class _Walk:
         return None
 
     def _cells(self, source: Source, dataset: h5py.Dataset) -> None:
-        """The files in which a dataset's cells lie, apart from its own."""
+        """Visit the other files that hold a dataset's cells."""
         if not dataset.is_virtual and not dataset.external:
             return
-        raw, _, virtual = _prefixes()
-        folder = f"{source.resolve(self.main).absolute().parent}{os.sep}"
         access = dataset.id.get_access_plist()
-        held = access.get_efile_prefix(), access.get_virtual_prefix()
-        if held != (os.fsencode(_expanded(raw, folder)), os.fsencode(_expanded(virtual, folder))):
-            raise UnlistedError("HDF5 has taken its search folders from another environment, or from the program")
+        if access.get_efile_prefix() or access.get_virtual_prefix():
+            raise UnlistedError("HDF5 took folders to search from the environment at its start, or from the program")
         if dataset.is_virtual:
-            self._virtual(source, dataset, virtual)
+            self._virtual(source, dataset)
         for name, _, _ in dataset.external or ():
-            self._raw(source, name, raw)
+            self._stamp(_from_working_folder(name))  # HDF5 searches no other folder
 
-    def _virtual(self, source: Source, dataset: h5py.Dataset, prefix: str) -> None:
+    def _virtual(self, source: Source, dataset: h5py.Dataset) -> None:
         from h5py import h5s
 
         parts = set()
@@ -234,21 +229,13 @@ class _Walk:
             if file == ".":
                 self._object(source, name)
                 continue
-            # HDF5 takes the variable for a list of folders, then the whole of it for one
-            self._elsewhere(self._candidates(source, file, prefix, prefix), name)
+            self._elsewhere(self._candidates(source, file), name)
 
-    def _raw(self, source: Source, name: str, prefix: str) -> None:
-        """An external raw file; HDF5 looks in one place only, without a prefix the working folder."""
-        self._stamp(_under(source, prefix, name))
-
-    def _candidates(self, source: Source, name: str, prefixes: str, prefix: str = "") -> Iterator[Source]:
-        """Where HDF5 looks for a file that `source` names, in its order."""
+    def _candidates(self, source: Source, name: str) -> Iterator[Source]:
+        """Yield the files that HDF5 tries for a name in `source`, in its order."""
         if PurePath(name).is_absolute():
             yield Source("absolute", name)
             name = PurePath(name).name
-        yield from (_anywhere(folder, name) for folder in prefixes.split(":") if folder)
-        if prefix not in ("", "."):
-            yield _under(source, prefix, name)
         yield source.sibling(name)
         yield Source("cwd", name)
         path = source.resolve(self.main)
@@ -259,7 +246,7 @@ class _Walk:
 
 
 def _link(group: h5py.Group, name: str, raw: bytes | None) -> object:
-    """The link of a group's member, None where there is none; `raw` is a name that `get` refuses, not being UTF-8."""
+    """Return the link of a group's member, None without one; `raw` is a name that is not UTF-8, which `get` refuses."""
     import h5py
 
     if raw is None:
@@ -271,31 +258,14 @@ def _link(group: h5py.Group, name: str, raw: bytes | None) -> object:
 
 @contextmanager
 def _opened(path: Path | None) -> Iterator[h5py.File | None]:
-    """An HDF5 file for reading; None where it is absent or cannot be opened, which opening the dataset explains."""
-    from ..hdf5.dataset import open_file
-
-    try:
-        handle = None if path is None else open_file(path)
-    except OSError:
+    """Open an HDF5 file for reading; None where it is absent or does not open: opening the dataset gives the error."""
+    with ExitStack() as stack:
         handle = None
-    with handle or nullcontext():
+        if path is not None:
+            with suppress(OSError):
+                handle = stack.enter_context(open_file(path))
         yield handle
 
 
-def _under(source: Source, prefix: str, name: str) -> Source:
-    """The file `name` in the folder `prefix`, which may start at the folder of `source`."""
-    if prefix.startswith(_ORIGIN) and not PurePath(name).is_absolute():
-        return source.sibling(str(PurePath(f".{os.sep}{prefix.removeprefix(_ORIGIN)}") / name))
-    return _anywhere(prefix, name)
-
-
-def _anywhere(prefix: str, name: str) -> Source:
-    path = PurePath(prefix) / name
-    return Source("absolute" if path.is_absolute() else "cwd", str(path))
-
-
-def _expanded(prefix: str, folder: str) -> str:
-    """What HDF5 makes of a prefix for the datasets of a file in `folder`."""
-    if prefix == ".":
-        return ""
-    return folder + prefix.removeprefix(_ORIGIN) if prefix.startswith(_ORIGIN) else prefix
+def _from_working_folder(name: str) -> Source:
+    return Source("absolute" if PurePath(name).is_absolute() else "cwd", name)

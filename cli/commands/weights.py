@@ -82,15 +82,25 @@ def weights(
             check_export(export, overwrite)
         named = data or from_rank_zero(ranks, lambda: embedded_corpus(terminal.note))
         with terminal.progress() as progress:
-            count = partial(count_shards, threads=threads, progress=progress.counting, ranks=ranks)
+            count = partial(
+                count_shards,
+                classes=classes,
+                ignore_index=ignore_index,
+                threads=threads,
+                progress=progress.counting,
+                ranks=ranks,
+            )
             fresh = None
             if verify:
                 counted = from_rank_zero(ranks, lambda: stored_shard_counts(named, classes, ignore_index, cache_dir))
                 locations = [shard.location for shard in counted.shards]
-                fresh = count(locations, classes, ignore_index, use_cache=False)
+                fresh = count(locations, use_cache=False)
             else:
-                counted = count(named, classes, ignore_index, cache_dir, rebuild=rebuild)
-        columns = {name: class_weights(counted.counts, name, smooth, effective_b) for name in (*shown, chosen)}
+                counted = count(named, cache_dir=cache_dir, rebuild=rebuild)
+        columns = {
+            name: class_weights(counted.counts, scheme=name, smooth=smooth, effective_b=effective_b)
+            for name in (*shown, chosen)
+        }
         processes = None if ranks is None else ranks.size
         result = weights_table.result_json(counted, fresh, columns, chosen, all_schemes, verbose, processes)
         same = fresh is None or not weights_table.differing(counted, fresh)

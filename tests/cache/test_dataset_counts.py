@@ -124,6 +124,29 @@ def test_the_number_of_classes(tmp_path: Path, attribute: Any) -> None:
     assert class_counts(file, use_cache=False, classes=7).tolist() == [1, 0, 2, 0, 0, 0, 0]
 
 
+@pytest.mark.usefixtures("user_folder")
+@pytest.mark.parametrize("name", ["", ":/group/grids"])
+def test_the_number_of_classes_of_the_dataset_else_of_its_file(tmp_path: Path, name: str) -> None:
+    def write(handle: h5py.File) -> None:
+        handle["group/grids"] = np.array([[[0, 2, 2]]], "u1")
+        handle.attrs["classes"] = 5
+
+    file = make(tmp_path / "grids.h5", write)
+    for source in ("scan", "cache"):
+        found = count_dataset(f"{file}{name}")
+        assert (found.counts.tolist(), found.source) == ([1, 0, 2, 0, 0], source)
+    assert count(f"{file}{name}", classes=3).counts.tolist() == [1, 0, 2]
+    with h5py.File(file, "a") as handle:
+        handle["group/grids"].attrs["classes"] = 4
+    assert count_dataset(f"{file}{name}").counts.tolist() == [1, 0, 2, 0]
+    with h5py.File(file, "a") as handle:
+        del handle["group/grids"].attrs["classes"]
+        handle.attrs["classes"] = "five"
+    with pytest.raises(DataError, match=r"^\S*grids\.h5: the attribute `classes` is not a number from 1 to 256"):
+        count_dataset(f"{file}{name}")
+    assert count(f"{file}{name}", classes=3).counts.tolist() == [1, 0, 2]
+
+
 @pytest.mark.parametrize(
     ("dtype", "cells", "ignore", "counts"),
     [

@@ -43,7 +43,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_every_scheme_follows_its_formula(scheme: str, counts: list[int]) -> None:
     total = sum(counts)
     want = by_hand(counts, lambda n: FORMULAS[scheme](n, total, len(counts)))
-    got = class_weights(np.array(counts), scheme)
+    got = class_weights(np.array(counts), scheme=scheme)
     assert got.dtype == np.float64
     assert got.shape == (len(counts),)
     np.testing.assert_allclose(got, want, rtol=1e-12)
@@ -56,7 +56,7 @@ def test_the_default_scheme_on_the_corpus() -> None:
     assert weights[0] == pytest.approx(0.0993, abs=0.00005)
     assert weights.argmax() == 3
     assert weight_ratio(weights) == weights.max() / weights.min()
-    np.testing.assert_array_equal(weights, class_weights(np.array(CORPUS), "sqrt_inverse"))
+    np.testing.assert_array_equal(weights, class_weights(np.array(CORPUS), scheme="sqrt_inverse"))
 
 
 @pytest.mark.parametrize("smooth", [0.0, 0.5, 100.0])
@@ -68,20 +68,22 @@ def test_smooth_is_added_to_every_count(smooth: float) -> None:
         "balanced": lambda n: total / (4 * (n + smooth)),
     }
     for scheme, formula in formulas.items():
-        np.testing.assert_allclose(class_weights(counts, scheme, smooth), by_hand(counts, formula), rtol=1e-12)
+        np.testing.assert_allclose(
+            class_weights(counts, scheme=scheme, smooth=smooth), by_hand(counts, formula), rtol=1e-12
+        )
 
 
 @pytest.mark.parametrize("b", [0.0, 0.9, 0.999999])
 def test_effective_with_b_of_the_callers(b: float) -> None:
     counts = [1000, 3, 0, 40]
     want = by_hand(counts, lambda n: (1 - b) / (1 - b**n))
-    np.testing.assert_allclose(class_weights(counts, "effective", effective_b=b), want, rtol=1e-9)
+    np.testing.assert_allclose(class_weights(counts, scheme="effective", effective_b=b), want, rtol=1e-9)
 
 
 @pytest.mark.parametrize("scheme", [s for s in SCHEMES if s != "none"])
 def test_an_absent_class_weighs_as_the_rarest_present_one_aloud(scheme: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="vaefit"):
-        weights = class_weights([50, 0, 8, 0, 20], scheme)
+        weights = class_weights([50, 0, 8, 0, 20], scheme=scheme)
     assert weights[1] == weights[3] == weights[2] == weights.max()
     (message,) = warnings(caplog)
     assert all(word in message for word in ("1", "3", "no cell that counts", "class 2"))
@@ -90,14 +92,14 @@ def test_an_absent_class_weighs_as_the_rarest_present_one_aloud(scheme: str, cap
 def test_nothing_is_said_where_every_class_occurs(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="vaefit"):
         for scheme in SCHEMES:
-            class_weights([50, 1, 8], scheme)
+            class_weights([50, 1, 8], scheme=scheme)
     assert not warnings(caplog)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_one_class_and_one_cell(scheme: str) -> None:
-    assert class_weights([1], scheme).tolist() == [1.0]
-    assert class_weights([0, 1], scheme).tolist() == [1.0, 1.0]
+    assert class_weights([1], scheme=scheme).tolist() == [1.0]
+    assert class_weights([0, 1], scheme=scheme).tolist() == [1.0, 1.0]
 
 
 def test_counts_are_not_changed_and_any_integers_will_do() -> None:
@@ -110,17 +112,17 @@ def test_counts_are_not_changed_and_any_integers_will_do() -> None:
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_all_counts_zero_is_an_error(scheme: str) -> None:
     with pytest.raises(DataError, match="every class count is 0"):
-        class_weights([0, 0, 0], scheme)
+        class_weights([0, 0, 0], scheme=scheme)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"counts_or_path": [3, -1]}, "non-negative integers"),
-        ({"counts_or_path": [0.5, 2.0]}, "non-negative integers.*float64"),
-        ({"counts_or_path": [[1, 2], [3, 4]]}, r"shape \(2, 2\)"),
-        ({"counts_or_path": []}, r"shape \(0,\)"),
-        ({"counts_or_path": 7}, r"shape \(\)"),
+        ({"data_or_counts": [3, -1]}, "non-negative integers"),
+        ({"data_or_counts": [0.5, 2.0]}, "non-negative integers.*float64"),
+        ({"data_or_counts": [[1, 2], [3, 4]]}, r"shape \(2, 2\)"),
+        ({"data_or_counts": []}, r"shape \(0,\)"),
+        ({"data_or_counts": 7}, r"shape \(\)"),
         ({"scheme": "inverse_sqrt"}, "--scheme.*got inverse_sqrt.*one of sqrt_inverse"),
         ({"smooth": -1.0}, "smooth.*-1"),
         ({"smooth": math.nan}, "smooth.*nan"),
@@ -129,7 +131,7 @@ def test_all_counts_zero_is_an_error(scheme: str) -> None:
     ],
 )
 def test_wrong_settings_are_named(arguments: dict[str, object], words: str) -> None:
-    good = {"counts_or_path": [3, 1]}
+    good = {"data_or_counts": [3, 1]}
     class_weights(**good)
     with pytest.raises(SettingError, match=words):
         class_weights(**(good | arguments))
@@ -143,7 +145,9 @@ def test_weights_of_a_file_are_those_of_its_counts(tmp_path: Path, tail: str) ->
         handle["maps/grids"] = labels
     counts = np.bincount(labels.reshape(-1), minlength=4).tolist()
     for path in (f"{file}{tail}", Path(f"{file}{tail}")):
-        np.testing.assert_allclose(class_weights(path, "inverse"), by_hand(counts, lambda n: 1 / (n + 1)), rtol=1e-12)
+        np.testing.assert_allclose(
+            class_weights(path, scheme="inverse"), by_hand(counts, lambda n: 1 / (n + 1)), rtol=1e-12
+        )
     assert class_counts(f"{file}{tail}").tolist() == counts
 
 

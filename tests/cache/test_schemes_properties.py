@@ -42,7 +42,7 @@ def plain(counts: list[int], scheme: str, smooth: float, b: float | None) -> lis
 @example([1], "effective", 1.0, None)
 @example([3, 0], "effective", 1.0, 0.0)
 def test_weights_are_their_formula(counts, scheme, smooth, b):
-    found = class_weights(np.array(counts), scheme, smooth, b)
+    found = class_weights(np.array(counts), scheme=scheme, smooth=smooth, effective_b=b)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, [float(w) for w in plain(counts, scheme, smooth, b)], rtol=1e-9)
     assert found.sum() == pytest.approx(len(counts), rel=1e-12)
@@ -53,7 +53,7 @@ def test_weights_are_their_formula(counts, scheme, smooth, b):
 @settings(max_examples=150)
 @given(counts, st.sampled_from(SCHEMES), smooths)
 def test_a_rarer_class_never_weighs_less(counts, scheme, smooth):
-    found = class_weights(np.array(counts), scheme, smooth).tolist()
+    found = class_weights(np.array(counts), scheme=scheme, smooth=smooth).tolist()
     present = sorted((n, w) for n, w in zip(counts, found, strict=True) if n > 0)
     for (fewer, heavier), (more, lighter) in itertools.pairwise(present):
         assert heavier == lighter if fewer == more or scheme == "none" else heavier >= lighter
@@ -65,16 +65,18 @@ def test_a_rarer_class_never_weighs_less(counts, scheme, smooth):
 @given(counts, st.sampled_from(SCHEMES), st.randoms(use_true_random=False))
 def test_classes_may_come_in_any_order(counts, scheme, random):
     order = random.sample(range(len(counts)), len(counts))
-    found = class_weights(np.array(counts), scheme)
-    np.testing.assert_allclose(class_weights(np.array(counts)[order], scheme), found[order], rtol=1e-12)
+    found = class_weights(np.array(counts), scheme=scheme)
+    np.testing.assert_allclose(class_weights(np.array(counts)[order], scheme=scheme), found[order], rtol=1e-12)
 
 
 @settings(max_examples=100)
 @given(counts, st.sampled_from(["sqrt_inverse", "inverse", "balanced", "none"]), smooths, st.integers(2, 1000))
 def test_the_same_data_several_times_over_weighs_the_same(counts, scheme, smooth, times):
     assume(smooth == 0 or smooth > 1e-3)
-    once = class_weights(np.array(counts), scheme, smooth)
-    np.testing.assert_allclose(class_weights(np.array(counts) * times, scheme, smooth * times), once, rtol=1e-9)
+    once = class_weights(np.array(counts), scheme=scheme, smooth=smooth)
+    np.testing.assert_allclose(
+        class_weights(np.array(counts) * times, scheme=scheme, smooth=smooth * times), once, rtol=1e-9
+    )
 
 
 class Heard(logging.Handler):
@@ -94,7 +96,7 @@ def test_absent_classes_and_even_weights_are_said_aloud(counts, scheme):
     logger, heard = logging.getLogger("vaefit"), Heard()
     logger.addHandler(heard)
     try:
-        found = class_weights(np.array(counts), scheme)
+        found = class_weights(np.array(counts), scheme=scheme)
     finally:
         logger.removeHandler(heard)
     said = " ".join(heard.lines)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import vaefit.cache.hdf5.grids
-from vaefit.cache import DataError, Location, class_counts, class_weights, count_shards, find_shards
+from vaefit.cache import DataError, Location, class_counts, class_weights, count_dataset, count_shards, find_shards
 from vaefit.cache.hdf5.grids import opened
 from vaefit.vae.data.batch import batch_at, choose_batch
 
@@ -332,3 +332,11 @@ def test_a_check_over_shards(vaefit_cli, shards, cells, tmp_path):
     assert [s["grids"] for s in found["dataset"]["shards"]] == list(SIZES)
     assert found["dataset"]["source"] == "cache"
     assert vaefit_cli("show", tmp_path / "run").out.startswith("data        part-8.h5 to part-12.h5: 80 grids")
+
+
+@pytest.mark.parametrize("count", [class_counts, count_shards, count_dataset])
+def test_all_but_the_data_are_keywords(count, dataset):
+    with pytest.raises(TypeError, match=r"takes 1 positional argument but 2 were given"):
+        count(dataset, 12)
+    found = count(dataset, classes=12, use_cache=False)
+    assert len(getattr(found, "counts", found)) == 12

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from types import TracebackType
 
 from tests.fault_injection.protocol import End, Report, Task
@@ -145,7 +145,7 @@ def main() -> int:
 
     # in each fork an import would take longer than the task, and another user may not be let in here
     names = ["deflate", "hdf5plugin", "concurrent.futures.thread", "platformdirs.unix"]
-    names += [f"vaefit.cache.{module.name}" for module in iter_modules(vaefit.cache.__path__)]
+    names += [module.name for module in walk_packages(vaefit.cache.__path__, "vaefit.cache.")]
     for name in names:
         with suppress(ImportError):
             import_module(name)

@@ -38,7 +38,7 @@ class ClassWeights:
         """Return weights by the recipe's scheme from counts (C,) of the dataset or the batch; ones if it sets none."""
         if recipe.weights == "none" or recipe.scheme == "none":
             return cls(np.ones(np.asarray(counts).size), "none", "none")
-        values = class_weights(counts, recipe.scheme, recipe.smooth, recipe.effective_b)
+        values = class_weights(counts, scheme=recipe.scheme, smooth=recipe.smooth, effective_b=recipe.effective_b)
         if recipe.weights_power == 1.0:
             return cls(values, source, recipe.scheme)
         softened = values**recipe.weights_power

@@ -24,9 +24,9 @@ def counted(
     """
     dataset = count_shards(
         settings.data if data is None else data,
-        settings.classes,
-        settings.ignore_index,
-        settings.cache_dir,
+        classes=settings.classes,
+        ignore_index=settings.ignore_index,
+        cache_dir=settings.cache_dir,
         may_scan=settings.may_scan,
         progress=progress,
         ranks=ranks,

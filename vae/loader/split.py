@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -15,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefit.cache.errors import DataError, SettingError, require, require_range
-from vaefit.cache.hdf5.dataset import damage_named, dataset_path, open_file, open_grids
+from vaefit.cache.hdf5.dataset import damage_named, dataset_path, open_grids
+from vaefit.cache.hdf5.open_files import open_file
 from vaefit.cache.location import Location
 from vaefit.cache.shards import Data, find_shards
 
@@ -179,12 +181,13 @@ def find_named_splits(data: Data) -> tuple[Location, ...] | None:
     location = Location.parse(named[0])
     if location.dataset is not None or not location.exists():
         return None
-    try:
-        handle = open_file(location.file)
-    except OSError:
-        return None
-    with handle, damage_named(location):
-        groups = _datasets_by_group(handle)
+    with ExitStack() as stack:
+        try:
+            handle = stack.enter_context(open_file(location.file))
+        except OSError:
+            return None
+        with damage_named(location):
+            groups = _datasets_by_group(handle)
     found = [group for group in groups if {"train", "val"} <= {role for role, _ in group}]
     if len(found) != 1 or len({role for role, _ in found[0]}) < len(found[0]):
         return None

@@ -118,7 +118,7 @@ class _Chosen:
         if own:
             dataset = counted(told, counting, data)
         else:
-            dataset = count_shards(data, None, told.ignore_index, told.cache_dir, progress=counting)
+            dataset = count_shards(data, ignore_index=told.ignore_index, cache_dir=told.cache_dir, progress=counting)
         _check_sizes(dataset, run)
         digest = run.dataset.get("digest")
         if own or (digest is not None and digest == dataset.digest):

@@ -15,6 +15,7 @@ from torch import nn
 
 from vaefit.cache import ShardCounts
 from vaefit.cache.dataset_counts import Progress
+from vaefit.cache.hdf5.open_files import shared_files
 from vaefit.cache.schemes import format_labels
 from vaefit.kernels import Backend, BackendChoice
 
@@ -128,10 +129,11 @@ def _fit(
 
 def _prepare(settings: CheckSettings, watcher: Watcher, device: torch.device, backend: BackendChoice) -> Prepared:
     """Count, choose the batch, and derive the weights."""
-    named = find_named_splits(settings.data)
-    data = settings.data if named is None else named  # splits included, as in training
-    dataset = counted(settings, watcher.counting, data)
-    batch = _batch(settings, dataset)
+    with shared_files():
+        named = find_named_splits(settings.data)
+        data = settings.data if named is None else named  # splits included, as in training
+        dataset = counted(settings, watcher.counting, data)
+        batch = _batch(settings, dataset)
     check_labels(batch.grids, dataset.classes, settings.ignore_index)
     batch_counts = batch.counts(dataset.classes, settings.ignore_index)
     weights = ClassWeights.from_recipe(settings.recipe, settings.weights_file, dataset.counts, batch_counts)

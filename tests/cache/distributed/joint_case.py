@@ -1,4 +1,4 @@
-"""Shards to be counted by ranks that are threads, and what is compared with a single process."""
+"""Shards for ranks that are threads, and helpers that compare their count with that of a single process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pytest
 
 from tests.ranks_as_threads import ThreadRank, together
 from vaefit.cache import DataError, ShardCounts, count_shards
-from vaefit.cache.distributed import schedule
 from vaefit.cache.hdf5.blocks import Tiles
 from vaefit.cache.scan import chunk_reader, contiguous_reader, h5py_reader
 
@@ -22,7 +21,7 @@ GZIP = {"chunks": (4, 8, 8), "maxshape": (400, 8, 8), "compression": "gzip"}
 
 
 def small_spans(patch: pytest.MonkeyPatch) -> None:
-    """Let a few grids be many spans."""
+    """Cut a few grids into many spans."""
     patch.setattr(contiguous_reader, "SPAN_BYTES", 512)
     patch.setattr(chunk_reader, "SPAN_BYTES", 512)
     patch.setattr(h5py_reader.Tiles, "from_dataset", lambda dataset: Tiles(dataset.shape, (3, *dataset.shape[1:])))
@@ -51,7 +50,7 @@ def many(folder: Path) -> list[Path]:
 
 
 def written(folder: Path) -> dict[str, Any]:
-    """What the cached files say, apart from when their stamps were taken."""
+    """Return the cached files' contents without the times at which their stamps were taken."""
     found = {}
     for file in sorted(folder.glob("*.vaefit.json")):
         body = json.loads(file.read_text())
@@ -68,7 +67,7 @@ def forget(folder: Path) -> None:
 
 
 def plain(found: ShardCounts) -> dict[str, Any]:
-    """All that is said of shards, but for seconds and threads."""
+    """Return counts as plain values, without seconds and threads."""
     body = asdict(replace(found, seconds=0.0))
     for shard in body["shards"]:
         shard["counts"], shard["seconds"], shard["threads"] = shard["counts"].tolist(), 0.0, 0
@@ -76,15 +75,10 @@ def plain(found: ShardCounts) -> dict[str, Any]:
 
 
 def jointly(size: int, data: Any, kind: type[ThreadRank] = ThreadRank, **settings: Any) -> ShardCounts:
-    """Count by so many ranks; all of them say the same."""
+    """Count by this many ranks, which all must return the same."""
     found = together(size, lambda ranks: count_shards(data, ranks=ranks, **settings), kind)
     assert [plain(one) for one in found] == [plain(found[0])] * size
     return found[0]
-
-
-def in_rounds(monkeypatch: pytest.MonkeyPatch, grids: int) -> None:
-    """Let a rank count so many grids in a round."""
-    monkeypatch.setattr(schedule, "SHARE", 64 * grids)
 
 
 def error_of(call: Callable[[], Any]) -> str:

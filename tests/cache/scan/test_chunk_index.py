@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from vaefit.cache import DataError, class_counts, count_dataset
-from vaefit.cache.scan.chunk_index import _BATCH, ListedChunks
+from vaefit.cache.scan.chunk_index import _BATCH, ChunkIndex
 
 CHUNKED = {"chunks": (10, 6, 6)}
 GZIP = {**CHUNKED, "compression": "gzip"}
@@ -317,16 +317,23 @@ def test_a_list_of_chunks_without_end_is_left(
         handle.create_dataset("grids", (10 * 2**16, 6, 6), "u1", **CHUNKED)[:10] = 1
         seen: list[int] = []
         with pytest.raises(RuntimeError, match=error):
-            ListedChunks(listing(handle, endless(), seen))
+            ChunkIndex(listing(handle, endless(), seen))
         assert seen[0] < most
 
 
-def test_hdf5_ends_its_list_at_an_answer(hurt: Any) -> None:
-    """What leaving a list without end rests on."""
+def test_hdf5_ends_its_list_at_an_error(hurt: Any) -> None:
+    """The reader of an endless list relies on it."""
     seen: list[h5py.h5d.StoreInfo] = []
+
+    def stop(info: h5py.h5d.StoreInfo) -> None:
+        seen.append(info)
+        raise RuntimeError("enough")
+
     with h5py.File(hurt(**CHUNKED).file) as handle:
-        answer = handle["grids"].id.chunk_iter(lambda info: seen.append(info) or "enough")
-    assert (answer, len(seen)) == ("enough", 1)
+        with pytest.raises(RuntimeError, match=r"^enough$"):
+            handle["grids"].id.chunk_iter(stop)
+        assert handle["grids"][0, 1, 0] == 1
+    assert len(seen) == 1
 
 
 def test_a_dataset_without_end_of_which_few_chunks_are_listed_out_of_order(tmp_path: Path) -> None:

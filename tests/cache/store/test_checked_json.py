@@ -1,4 +1,4 @@
-"""Cached and partial files that another version, another tool, a full disk or an enemy wrote."""
+"""Cached and partial files that another version, another tool, a full disk or an attacker wrote."""
 
 from __future__ import annotations
 
@@ -51,23 +51,24 @@ def forge(file: Path, schema: str = counts_file.SCHEMA, **changes: Any) -> None:
 
 def test_an_older_version_is_named_and_counted_again(data: Path, said: Any) -> None:
     count_dataset(data)
-    forge(beside(data), "vaefit.counts/1")
+    # the version before held weights too, and did not know of an attribute `classes` of the file
+    forge(beside(data), "vaefit.counts/2", weights={"scheme": "sqrt_inverse", "values": [0.5, 1.0, 1.5]})
     assert answer(data) == (COUNTS, "scan")
-    assert "schema vaefit.counts/1, this version reads vaefit.counts/2: an older" in said()
+    assert "schema vaefit.counts/2, this version reads vaefit.counts/3: an older" in said()
     assert answer(data) == (COUNTS, "cache")
 
 
 @pytest.mark.parametrize("torn", [False, True])
 def test_a_newer_version_is_named_and_left_alone(data: Path, user_folder: Path, said: Any, torn: bool) -> None:
     count_dataset(data)
-    forge(beside(data), "vaefit.counts/3", field="of the future")
+    forge(beside(data), "vaefit.counts/4", field="of the future")
     if torn:
         beside(data).write_bytes(beside(data).read_bytes()[:-9])
     theirs = beside(data).read_bytes()
     found = count_dataset(data)
     assert (found.counts.tolist(), found.source) == (COUNTS, "scan")
     assert user_folder in found.cache_file.parents
-    assert torn or "schema vaefit.counts/3, this version reads vaefit.counts/2: a newer" in said()
+    assert torn or "schema vaefit.counts/4, this version reads vaefit.counts/3: a newer" in said()
     assert answer(data) == (COUNTS, "cache")
     assert beside(data).read_bytes() == theirs
     assert count_dataset(data, rebuild=True).cache_file == beside(data)
@@ -121,8 +122,6 @@ HOSTILE = [
     {"sources": [{"base": ["file"], "path": "", "stamp": None}]},
     {"sources": [{"base": "absolute", "path": "/etc/passwd", "stamp": None}]},
     {"sources": [{"base": "file", "path": "", "stamp": None}]},
-    {"prefixes": ["a", "b", "c", "d"]},
-    {"prefixes": None},
     {"asked_dataset": 7},
     {"chunks": [0, 8, 8]},
     {"filters": [["deflate"]]},
@@ -143,11 +142,11 @@ def test_contents_that_cannot_be_true_are_a_miss(data: Path, changes: dict[str, 
     [
         b"[" * 3_000_000,
         b'{"a":' * 500_000,
-        b'{"schema": "vaefit.counts/2", "labels": [' + b"9" * 100_000 + b"]}",
-        b'{"schema": "vaefit.counts/2", "labels": [NaN, Infinity]}',
-        b'{"schema": ["vaefit.counts/2"]}',
+        b'{"schema": "vaefit.counts/3", "labels": [' + b"9" * 100_000 + b"]}",
+        b'{"schema": "vaefit.counts/3", "labels": [NaN, Infinity]}',
+        b'{"schema": ["vaefit.counts/3"]}',
         b'{"schema": "vaefit.counts/' + b"9" * 5000 + b'"}',
-        b'{"schema": "vaefit.counts/2"}',
+        b'{"schema": "vaefit.counts/3"}',
         b" " * (checked_json.LIMIT + 1),
         b"\x80\x04\x95",
         b"\xed\xa0\x80",
@@ -184,9 +183,8 @@ def test_any_json_under_any_name_is_decoded_or_rejected(data: Path, drawn: st.Da
     else:
         place, inner = outer, key
     place[inner] = drawn.draw(json_values)
-    for decode in (counts_file.CacheKey.decode, counts_file._decode):
-        with suppress(checked_json.RejectedError):
-            decode(body)
+    with suppress(checked_json.RejectedError):
+        counts_file._decode(body)
 
 
 def test_a_named_pipe_is_not_waited_for(data: Path, said: Any) -> None:

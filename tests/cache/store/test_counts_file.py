@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from vaefit.cache import DatasetCounts, class_counts, class_weights, count_dataset
+from vaefit.cache import DatasetCounts, class_counts, count_dataset
 from vaefit.cache.errors import DataError
 
 RACY_SECONDS = 2.2
@@ -97,11 +97,11 @@ def test_the_second_answer_is_the_first_from_the_cache(data: Path, said: Any) ->
     assert not said()
 
 
-def test_the_file_holds_the_weights_of_the_default_scheme(data: Path) -> None:
+def test_the_file_holds_counts_and_no_weights(data: Path) -> None:
     count_dataset(data)
-    held = json.loads(beside(data).read_text())["weights"]
-    assert held["scheme"] == "sqrt_inverse"
-    np.testing.assert_allclose(held["values"], class_weights([1000, 200, 80]), rtol=1e-15)
+    held = json.loads(beside(data).read_text())
+    assert held["labels"] == [1000, 200, 80]
+    assert not [key for key in held if "weight" in key]
 
 
 def test_the_digest_is_that_of_the_file(data: Path) -> None:

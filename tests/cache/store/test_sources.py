@@ -236,7 +236,7 @@ def test_raw_files_are_looked_for_in_the_working_folder(folder: Path, monkeypatc
 
 
 def test_folders_from_the_environment(folder: Path, tmp_path: Path) -> None:
-    """Each process has the answer of HDF5 under its own environment, whatever another one cached."""
+    """Each process has the answer of HDF5 in its own environment, whatever another process cached."""
     for label, place in enumerate(("data", "elsewhere", "other", "third")):
         (tmp_path / place).mkdir(exist_ok=True)
         plain(tmp_path / place / "part.h5", label)
@@ -249,12 +249,11 @@ import sys, h5py, numpy as np
 from vaefit.cache import count_dataset
 for name in ("virtual", "link", "raw"):
     file = f"{sys.argv[1]}/{name}.h5"
-    for source in ("any", "cache"):
+    for _ in range(2):
         found = count_dataset(f"{file}:/grids")
         with h5py.File(file) as handle:
             assert found.counts.tolist() == np.bincount(handle["grids"][()].ravel()).tolist(), (name, found)
-        assert source in ("any", found.source), found
-        print(found.counts.tolist())
+        print(found.source, found.counts.tolist())
 """
     names = ("HDF5_VDS_PREFIX", "HDF5_EXT_PREFIX", "HDF5_EXTFILE_PREFIX")
     printed = set()
@@ -264,22 +263,35 @@ for name in ("virtual", "link", "raw"):
         environment |= {} if prefix is None or ":" in prefix else {names[2]: prefix}
         command = [sys.executable, "-c", script, str(folder)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, "further folders" in done.stderr) == (0, prefix is not None), done.stderr
+        assert done.stdout.count("cache") == (0 if prefix else 6 if printed else 3)
         printed.add(done.stdout)
-    assert len(printed) == 5
+    assert len(printed) == 6
 
 
 def test_a_changed_environment_that_hdf5_does_not_follow(
     folder: Path, monkeypatch: pytest.MonkeyPatch, said: Any
 ) -> None:
-    """HDF5 reads the variable when it is loaded, so what it holds later says nothing of where it looks."""
+    """HDF5 reads the variable when it is loaded: a later value says nothing of the folders that it searches."""
     cells = Path.cwd() / "cells.raw"
     cells.write_bytes(bytes(256))
     main = raw(folder / "main.h5", "cells.raw")
     monkeypatch.setenv("HDF5_EXTFILE_PREFIX", "/somewhere/else")
     assert answer(main) == ([256], "scan")
     assert answer(main) == ([256], "scan")
-    assert "another environment" in said()
+    assert "searched for in further folders: HDF5_EXTFILE_PREFIX" in said()
+    script = """
+import os, sys, h5py
+del os.environ["HDF5_EXTFILE_PREFIX"]
+from vaefit.cache import count_dataset
+for _ in range(2):
+    assert count_dataset(sys.argv[1]).source == "scan"
+"""
+    environment = os.environ | {"HDF5_EXTFILE_PREFIX": str(Path.cwd())}
+    command = [sys.executable, "-c", script, str(main)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "took folders to search from the environment" in done.stderr
 
 
 def unlimited(file: Path, source: str) -> Path:

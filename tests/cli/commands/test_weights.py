@@ -362,7 +362,7 @@ def test_a_cache_dir_that_cannot_be_used_is_said_once(vaefit_cli, dataset, tmp_p
     outcome = vaefit_cli("weights", dataset, copy, "--cache-dir", tmp_path / "file", "--json")
     assert outcome.code == 0
     assert dataset.with_name("grids.h5.vaefit.json").exists()
-    why = "the counts could not be cached in this folder, as was asked: Not a directory"
+    why = "the counts could not be cached in this folder: Not a directory"
     assert outcome.err.replace("\n", " ").count(f"{tmp_path / 'file'}: {why}") == 1
 
 

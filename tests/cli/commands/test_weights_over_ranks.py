@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,31 +43,48 @@ def said(body: Any) -> Any:
 
 def kill_one(rank: int) -> None:
     """Rank 1 is killed while it counts."""
-    from vaefit.cache.distributed.worker import RankScan
+    from vaefit.cache.distributed.joint_count import JointCount
     from vaefit.vae.distributed import process_group
 
     process_group._PATIENCE = 0.2  # nobody has left word
     if rank == 1:
-        RankScan.count = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        JointCount._read = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign,assignment]
 
 
 def end_one(rank: int) -> None:
     """Rank 1 is asked to end while it counts, and the others wait for it."""
-    from vaefit.cache.distributed.worker import RankScan
+    from vaefit.cache.distributed.joint_count import JointCount
     from vaefit.vae.distributed import process_group
 
     process_group._PATIENCE = 0.2
     if rank == 1:
-        RankScan.count = lambda *_: os.kill(os.getpid(), signal.SIGTERM)  # type: ignore[method-assign]
+        JointCount._read = lambda *_: os.kill(os.getpid(), signal.SIGTERM)  # type: ignore[method-assign,assignment]
 
 
-def test_json_is_that_of_one_process(vaefit_cli: Any, shards: Path, tmp_path: Path) -> None:
+def read_copies(rank: int) -> None:
+    """Rank 1 reads, under the paths of the shards, the files of one name in the folder `copies`."""
+    from dataclasses import replace
+
+    from vaefit.cache.distributed.joint_count import JointCount
+
+    run = JointCount.run
+
+    def elsewhere(self: JointCount) -> Any:
+        self.locations = [replace(at, file=at.file.parent / "copies" / at.file.name) for at in self.locations]
+        return run(self)
+
+    if rank == 1:
+        JointCount.run = elsewhere  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_json_is_that_of_one_process(ranks: int, vaefit_cli: Any, shards: Path) -> None:
     alone = vaefit_cli("weights", shards, "--json", "--verbose", "--all-schemes", "--rebuild")
-    found = run_job(3, "weights", shards, "--json", "--verbose", "--all-schemes", "--rebuild")
-    assert [(outcome.code, outcome.err) for outcome in found] == [(0, "")] * 3
-    assert [outcome.out for outcome in found[1:]] == ["", ""]
+    found = run_job(ranks, "weights", shards, "--json", "--verbose", "--all-schemes", "--rebuild")
+    assert [(outcome.code, outcome.err) for outcome in found] == [(0, "")] * ranks
+    assert [outcome.out for outcome in found[1:]] == [""] * (ranks - 1)
     assert said(found[0].json) == said(alone.json)
-    assert found[0].json["ranks"] == 3
+    assert found[0].json.get("ranks", 1) == ranks
 
 
 def test_verify_and_export(vaefit_cli: Any, shards: Path, tmp_path: Path) -> None:
@@ -93,7 +111,7 @@ def test_a_wrong_label_that_one_rank_sees(vaefit_cli: Any, shards: Path) -> None
     write(shards.with_name("train-2.h5"), 480, label=-7)
     found = run_job(3, "weights", shards)
     error = vaefit_cli("weights", shards).err
-    expected = error.replace("error: ", "error: rank 2, ")
+    expected = error.replace("error: ", "error: rank 1, ")
     assert [(outcome.code, outcome.err, outcome.out) for outcome in found] == [(3, expected, "")] * 3
 
 
@@ -104,6 +122,26 @@ def test_a_missing_file(shards: Path) -> None:
         (line,) = outcome.err.splitlines()
         assert line.startswith("error: rank 1, ")
         assert line.endswith("zzz.h5: the file does not exist. Check the path.")
+
+
+def test_a_rank_that_reads_other_bytes(shards: Path) -> None:
+    (shards.parent / "copies").mkdir()
+    files = sorted(shards.parent.glob("*.h5"))
+    copies = [Path(shutil.copy(file, shards.parent / "copies")) for file in files]
+    found = run_job(2, "weights", shards, before=read_copies)
+    assert [(outcome.code, outcome.err) for outcome in found] == [(0, "")] * 2
+    for file in shards.parent.glob("*.json"):
+        file.unlink()
+    write(copies[2], 480, label=3)
+    found = run_job(2, "weights", shards, before=read_copies)
+    assert found[0].err == found[1].err
+    for outcome in found:
+        assert (outcome.code, outcome.out) == (3, "")
+        (line,) = outcome.err.splitlines()
+        assert line.startswith(f"error: rank 0, {files[2]}: the ranks of the job read different bytes under this path")
+        assert "rank 1: " in line
+        assert line.endswith("then run the command again.")
+    assert not list(shards.parent.rglob("*.json"))
 
 
 def test_a_rank_that_is_killed(shards: Path) -> None:
@@ -136,7 +174,9 @@ def test_a_process_by_itself_imports_nothing_of_it(shards: Path) -> None:
 import sys
 from vaefit.cli import run
 code = run(sys.argv[1:])
-print(code, [name for name in sys.modules if name.startswith(("torch", "vaefit.vae.distributed"))], file=sys.stderr)
+parts = ("torch", "vaefit.vae.distributed.", "vaefit.cache.distributed")
+print(code, [name for name in sys.modules if name.startswith(parts)], file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", script, "weights", shards], capture_output=True, text=True, check=True)
-    assert done.stderr == "0 []\n"
+    # a process learns from `launch`, which imports nothing, that it is by itself
+    assert done.stderr == "0 ['vaefit.vae.distributed.launch']\n"

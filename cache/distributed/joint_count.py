@@ -1,0 +1,206 @@
+"""Joint count: each rank of a job counts its share of the shards, and rank 0 writes the cached files."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..communicator import Communicator, from_rank_zero, portion
+from ..dataset_counts import DatasetCounts, Progress, of_classes, twice_changed, warn_recounted
+from ..errors import DataError
+from ..hdf5.dataset import open_grids
+from ..location import Location
+from ..scan import ScannedPart, scan_part
+from ..scan.histogram import MAX_CLASSES
+from ..shards import Shape, agree, describe
+from ..store import counts_file
+from ..store.cache_key import CacheKey, FileState
+from ..store.cached_scan import warn_uncached
+from ..store.change_detector import ChangeDetector
+from ..store.dataset_info import Description
+from ..store.fingerprint import Stamps
+from ..store.sources import UnlistedError, list_sources
+from .deal import Piece, deal
+
+
+@dataclass(frozen=True)
+class _Report:
+    """Report of one rank on one shard, made after every rank has read its last cell."""
+
+    rank: int
+    shard: int
+    described: Description
+    cut: str
+    """How the rank cut the dataset into spans; pieces of one cut add up."""
+    how: tuple[str, str, int]  # route, reason, threads
+    key: CacheKey
+    """The files that this rank read, with the digest of their bytes."""
+    changed: str | None
+    """The file that changed since this rank began to read; None where none did."""
+    doubt: str | None
+    """Why the counts should not be cached; None where they may be."""
+
+
+@dataclass
+class JointCount:
+    """Count of shards by all ranks of a job; each rank makes one with equal arguments and calls `run`."""
+
+    ranks: Communicator
+    locations: Sequence[Location]
+    answers: list[DatasetCounts | None]
+    """One for each location; None where no cached file answers."""
+    classes: int | None
+    ignore_index: int | None
+    cache_dir: str | Path | None
+    use_cache: bool
+    rebuild: bool
+    threads: int
+    count_alone: Callable[[Location], DatasetCounts]
+    """Count of one shard by one process, with the same settings."""
+    progress: Progress | None
+    """Called by rank 0, which takes the progress of its own share for that of all."""
+    _start: float = field(default_factory=time.perf_counter)
+
+    def run(self) -> list[DatasetCounts]:
+        """Return the counts of each shard, on rank 0; DataError where ranks read different bytes under one path."""
+        shards = [shard for shard, answer in enumerate(self.answers) if answer is None]
+        for last in (False, True):
+            if shards:
+                shards = self._count(shards, last)
+        return [answer for answer in self.answers if answer is not None]
+
+    def _count(self, shards: Sequence[int], last: bool) -> list[int]:
+        """Count shards; return those whose files changed meanwhile, which is an error the last time."""
+        ranks, stop = self.ranks, Event()
+        measured = ranks.gather([self._measure(one) for one in shards[portion(len(shards), ranks.rank, ranks.size)]])
+        hand = from_rank_zero(ranks, lambda: self._deal(list(chain.from_iterable(measured))))[ranks.rank]
+        counts = np.zeros((len(shards), MAX_CLASSES + 1), np.int64)  # the last column: cells outside 0..255
+        rows, self._done = dict(zip(shards, counts, strict=True)), 0
+        with ThreadPoolExecutor(1, "digest") as beside:
+            try:
+                readings = [self._read(piece, rows[piece.shard], beside, stop) for piece in hand]
+                sums = dict(zip(shards, ranks.add(counts), strict=True))
+                # no rank reads any more, so each change during the count shows
+                reports = ranks.gather([self._report(*reading) for reading in readings])
+            finally:
+                stop.set()
+        return from_rank_zero(ranks, lambda: self._take_in(sums, chain.from_iterable(reports), last))
+
+    def _measure(self, shard: int) -> tuple[int, Shape, int]:
+        """Return the shard, its shape and the bytes of its cells; 0 bytes where its files cannot be listed."""
+        with open_grids(self.locations[shard]) as dataset:
+            shape, size = dataset.shape, int(dataset.size * dataset.dtype.itemsize)
+        try:
+            list_sources(self.locations[shard])
+        except UnlistedError:
+            return shard, shape, 0
+        return shard, shape, size
+
+    def _deal(self, measured: Sequence[tuple[int, Shape, int]]) -> list[list[Piece]]:
+        """Return the pieces of each rank; DataError where the shards are not of one dataset."""
+        shapes = {shard: answer.shape for shard, answer in enumerate(self.answers) if answer is not None}
+        shapes |= {shard: shape for shard, shape, _ in measured}
+        agree([(self.locations[shard], shape) for shard, shape in sorted(shapes.items())])
+        for shard in [shard for shard, _, size in measured if size == 0]:
+            # ranks cannot compare files that they cannot list: rank 0 counts them as a single process does
+            self.answers[shard] = self.count_alone(self.locations[shard])
+        hands = deal({shard: size for shard, _, size in measured}, self.ranks.size)
+        left = sum(math.prod(shape) for _, shape, size in measured if size > 0)
+        self._bar = left, sum(map(math.prod, shapes.values())), sum(piece.stop - piece.first for piece in hands[0])
+        return hands
+
+    def _read(
+        self, piece: Piece, row: NDArray[np.int64], beside: ThreadPoolExecutor, stop: Event
+    ) -> tuple[int, ChangeDetector, Description, ScannedPart]:
+        """Add the counts of a piece to the row of its shard; errors as those of `scan_part`."""
+        location = self.locations[piece.shard]
+        watch = ChangeDetector.start(location)
+        with open_grids(location) as dataset:
+            watch.digest_beside(beside, stop)
+            described, size = Description.from_dataset(dataset, location, self.classes), int(dataset.dtype.itemsize)
+            found = scan_part(dataset, piece.spans, self.ignore_index, self.threads, lambda n: self._tell(n * size))
+        row += [*found.part.counts, found.part.outside]
+        self._done += found.part.cells * size
+        return piece.shard, watch, described, found
+
+    def _tell(self, size: float) -> None:
+        """Report progress where this is rank 0, which has counted so many bytes of a piece."""
+        if self.progress is not None and self.ranks.rank == 0:
+            left, total, own = self._bar
+            self.progress(total - left + round(left * min(1.0, (self._done + size) / max(1, own))), total)
+
+    def _report(self, shard: int, watch: ChangeDetector, described: Description, found: ScannedPart) -> _Report:
+        """Return the report on a shard that no rank reads any more."""
+        content = watch.content()
+        key, how = replace(watch.key, content=content), (found.route, found.reason, found.threads)
+        changed, doubt = watch.changed(content), watch.doubt(described, content)
+        return _Report(self.ranks.rank, shard, described, found.cut, how, key, changed, doubt)
+
+    def _take_in(self, sums: Mapping[int, NDArray[np.int64]], reports: Iterable[_Report], last: bool) -> list[int]:
+        """Answer the shards that did not change, and return the others; DataError for one that did, the last time."""
+        self._tell(math.inf)  # the other ranks have counted their shares, too
+        readers: dict[int, list[_Report]] = {}
+        for report in reports:
+            readers.setdefault(report.shard, []).append(report)
+        # the ranks are compared before anything is written
+        keys = {shard: _common_key(self.locations[shard], found) for shard, found in sorted(readers.items())}
+        for shard, (key, changed) in keys.items():
+            if key is not None:
+                self.answers[shard] = self._answer(readers[shard][0], key, sums[shard])
+            elif last:
+                raise twice_changed(changed)
+            else:
+                warn_recounted(changed)
+        return [shard for shard, (key, _) in keys.items() if key is None]
+
+    def _answer(self, report: _Report, key: CacheKey, row: NDArray[np.int64]) -> DatasetCounts:
+        """Cache the counts of a shard and return them; DataError for a label outside the classes."""
+        location, file, digest = self.locations[report.shard], None, None
+        found = report.described.counted(row[:-1], int(row[-1]), self.ignore_index)
+        assert row.sum() == math.prod(found.shape), "each span is counted once"
+        if self.use_cache and report.doubt is not None:
+            warn_uncached(location, report.doubt)
+        elif self.use_cache:
+            entry, digest = counts_file.CachedCounts(key, found), key.content
+            file = counts_file.write(entry, location, self.cache_dir, replace_newer=self.rebuild)
+        counts = of_classes(found, location, self.classes, self.ignore_index)
+        seconds = time.perf_counter() - self._start
+        return DatasetCounts(location, found.dataset, counts, found.shape, "scan", file, digest, seconds, *report.how)
+
+
+def _common_key(location: Location, reports: Sequence[_Report]) -> tuple[CacheKey | None, str]:
+    """Return the key of the files that all ranks read, with rank 0's stamps; None and the file where one changed.
+
+    Raises DataError where ranks read different bytes under one path, or cut them into different spans.
+    """
+    for report in reports:
+        if report.changed is not None:
+            return None, report.changed
+    copies = {report.rank: _copy(report.key.stamps, report.key.content) for report in reports}
+    cuts = {report.rank: f"read as {report.cut}" for report in reports}
+    key, look = reports[0].key, FileState(location)
+    # Cheaper than a digest of every file by rank 0: it takes none of a file with the device, inode, size and times that
+    # a reader saw, for that is the same file. Of a copy elsewhere rank 0 takes its own digest.
+    here = key if 0 in copies else key.still_true(location, look)
+    if here is None:
+        copies[0] = _copy(look.stamps(key.sources) or (), look.content(key.sources))
+    for what, seen in {"different bytes under this path": copies, "the dataset in different ways": cuts}.items():
+        if len(set(seen.values())) > 1:
+            got = "; ".join(f"rank {rank}: {text}" for rank, text in sorted(seen.items()))
+            do = "Give every machine the same file and the same version of vaefit, then run the command again."
+            raise DataError(f"the ranks of the job read {what}", describe(key.sources.paths(location.file)), got, do)
+    return here, str(location)
+
+
+def _copy(stamps: Stamps, content: str | None) -> str:
+    """Return the size and the digest of the files that a rank reads."""
+    return f"{sum(stamp.size for stamp in stamps if stamp is not None):,} bytes with sha256 {content or 'unknown'}"

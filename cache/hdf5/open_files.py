@@ -1,0 +1,197 @@
+"""Open HDF5 files for reading: flush this process's writers first, and share one handle between nested readers.
+
+Importing this module does not import h5py: a cached answer needs no HDF5.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import h5py
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)
+"""Error numbers of a file system without locks; Linux's NFS returns 524, which has no name."""
+
+_Identity = tuple[int, int, int, int, int]
+"""Device, inode, size and times of a file: equal for an unchanged file under the same path."""
+
+
+@dataclass
+class _Handle:
+    """An open file, the number of `open_file` blocks that use it, and whether the last of them closes it."""
+
+    file: h5py.File
+    identity: _Identity
+    users: int = 0
+    retired: bool = False
+
+    def retire(self) -> None:
+        """Close the file, at once or after its last user."""
+        self.retired = True
+        if not self.users:
+            self.file.close()
+
+
+class _Sharing:
+    """The one handle that nested readers share; of several files, the last one that was opened."""
+
+    def __init__(self) -> None:
+        self._current: _Handle | None = None
+        self._lock, self._owner = threading.Lock(), threading.get_ident()
+
+    def acquire(self, path: Path) -> _Handle | None:
+        """Return the handle of a file, opened if necessary; None while another file is in use, which stays shared."""
+        found = self._find(path)
+        if found is not None:
+            return found
+        if self._current is not None and self._current.users:
+            return None
+        self.release()
+        identity = _identity(path)  # before the file is opened: a change in between shows at the next use
+        if identity is not None:
+            found = self._current = _Handle(_open(path), identity)
+        return found
+
+    def descriptor(self, path: Path) -> int | None:
+        """Return a new descriptor of the shared file for reads at an offset; None where it cannot be shared."""
+        if "h5py" in sys.modules and threading.get_ident() == self._owner:
+            with suppress(OSError):  # not an HDF5 file
+                self.acquire(path)  # a reader of the grids follows
+        with self._lock:
+            found = self._find(path) if hasattr(os, "preadv") else None
+            if found is None or found.file.driver != "sec2":
+                return None
+            return os.dup(int(found.file.id.get_vfd_handle()))
+
+    def release(self) -> None:
+        """Close the shared handle, or leave that to its last user."""
+        with self._lock:
+            if self._current is not None:
+                self._current.retire()
+                self._current = None
+
+    def _find(self, path: Path) -> _Handle | None:
+        """Return the handle if it is of the file that lies at `path` now, unchanged since it was opened."""
+        found = self._current
+        return found if found is not None and found.identity == _identity(path) else None
+
+
+_SHARING: ContextVar[_Sharing | None] = ContextVar("sharing", default=None)
+
+
+@contextmanager
+def shared_files() -> Iterator[None]:
+    """Context manager: let nested `open_file` calls for the same unchanged file share one handle, closed at the end.
+
+    Nested contexts join the outermost one. Of several files, only the last one stays open. The context belongs to the
+    thread that enters it; a thread that runs in a copy of the thread's `contextvars` context may call `open_bytes`.
+    """
+    if _SHARING.get() is not None:
+        yield
+        return
+    sharing = _Sharing()
+    token = _SHARING.set(sharing)
+    try:
+        yield
+    finally:
+        _SHARING.reset(token)
+        sharing.release()
+
+
+def release_shared_file() -> None:
+    """Close the file that nested readers share: the next reader sees nothing that HDF5 read of it before."""
+    if (sharing := _SHARING.get()) is not None:
+        sharing.release()
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file read-only, without a lock where its file system has none; OSError where that fails.
+
+    The files that this process has open for writing are flushed first: the file's bytes may be read directly. Within
+    `shared_files`, the handle may be one that another reader of the file opened.
+    """
+    flush_writers()
+    sharing = _SHARING.get()
+    shared = None if sharing is None else sharing.acquire(path)
+    if shared is None:
+        with _open(path) as handle:
+            yield handle
+        return
+    shared.users += 1
+    try:
+        yield shared.file
+    finally:
+        shared.users -= 1
+        if shared.retired and not shared.users:
+            shared.file.close()
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[Callable[[memoryview, int], int]]:
+    """Give a function that reads a file's bytes at an offset into a buffer and returns their number, 0 at the end.
+
+    Within `shared_files`, an HDF5 file that is open already is not opened again. OSError where opening fails.
+    """
+    sharing = _SHARING.get()
+    descriptor = None if sharing is None else sharing.descriptor(path)
+    if descriptor is None:
+        with path.open("rb", buffering=0) as stream:
+
+            def read(buffer: memoryview, offset: int) -> int:
+                stream.seek(offset)
+                return stream.readinto(buffer) or 0
+
+            yield read
+        return
+    try:
+        # HDF5 uses the same file description, so its position must stay
+        yield lambda buffer, offset: os.preadv(descriptor, [buffer], offset)
+    finally:
+        os.close(descriptor)
+
+
+def flush_writers() -> None:
+    """Flush every HDF5 file that this process has open for writing; a file without changes keeps its times."""
+    if "h5py" not in sys.modules:
+        return  # no file is open
+    from h5py import h5f
+
+    for handle in h5f.get_obj_ids(h5f.OBJ_ALL, h5f.OBJ_FILE):
+        # another thread may have closed it by now; the writer gets the error of a full disk when it closes the file
+        with suppress(OSError, RuntimeError, ValueError):
+            if handle.get_intent() & h5f.ACC_RDWR:
+                h5f.flush(handle)
+
+
+def _open(path: Path) -> h5py.File:
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        found = re.search(r"unable to lock file, errno = (\d+)", str(error))
+        if found is None or int(found[1]) not in _NO_LOCKS:
+            raise
+        # no process can hold a lock there, as on many network file systems
+        return h5py.File(path, "r", locking=False)
+
+
+def _identity(path: Path) -> _Identity | None:
+    """Return what identifies the file at a path; None where no file can be found."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
