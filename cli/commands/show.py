@@ -34,7 +34,7 @@ def show(run: Run, as_json: AsJson = False, quiet: Quiet = False) -> None:
         print_sweep(terminal, outcome)
         terminal.json(outcome.json())
         return
-    summary = StoredRun.read(run).summary
+    summary = StoredRun.finished(run).summary
     if isinstance(summary, TrainSummary):
         print_training_setup(terminal, summary.setup)
         print_training(terminal, summary)
@@ -52,7 +52,7 @@ def compare(first: Run, second: Run, as_json: AsJson = False, quiet: Quiet = Fal
     from ..output.terminal import Terminal
 
     terminal = Terminal(as_json, quiet)
-    comparison = Comparison.from_runs(StoredRun.read(first), StoredRun.read(second))
+    comparison = Comparison.from_runs(StoredRun.finished(first), StoredRun.finished(second))
     _print(terminal, comparison)
     terminal.json(comparison.json())
 

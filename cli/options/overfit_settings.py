@@ -50,13 +50,13 @@ def _from_run(run: Path, options: Mapping[str, Any], names: set[str]) -> CheckSe
     """The settings of a run as those of a check, but for the options that were typed."""
     from vaefit.vae.recipe import Recipe
     from vaefit.vae.runs.overfit_from_run import recipe_from_run
-    from vaefit.vae.runs.past_run import PastRun
+    from vaefit.vae.run_folder.reader import StoredRun
 
     if "recipe" in names:
         raise typer.BadParameter("--from and --recipe both say where every setting starts from; pass one of them")
     names = {"may_scan" if name == "no_scan" else name for name in names}
     knobs = {f.name: getattr(options["recipe"], f.name) for f in fields(Recipe) if f.name in names}
-    return recipe_from_run(PastRun.read(run), knobs, {name: options[name] for name in names & options.keys()})
+    return recipe_from_run(StoredRun.read(run), knobs, {name: options[name] for name in names & options.keys()})
 
 
 def run_options(given: dict[str, Any], recipes: Mapping[str, Recipe]) -> dict[str, Any]:

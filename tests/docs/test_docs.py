@@ -30,7 +30,7 @@ from tests.docs.markdown_commands import (
 from vaefit.cli.app import app
 from vaefit.vae import RECIPES, CollapseMonitor, Recipe
 from vaefit.vae.metrics.diagnosis import Cause
-from vaefit.vae.run_folder.cleanup import FILES
+from vaefit.vae.run_folder.folder import FILES
 from vaefit.vae.training.settings import RECIPES as TRAIN_RECIPES
 
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}

@@ -1,16 +1,12 @@
-"""evaluation_summary."""
+"""Result of an evaluation as plain values."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import ClassVar
 
-from .json_values import plain
+from .metrics import ACCURACIES, BASELINES, SplitMetrics
 from .overfit_summary import DatasetSummary
-
-if TYPE_CHECKING:
-    pass
-
 
 KIND = "evaluate"
 
@@ -42,36 +38,16 @@ class EvaluatedOn:
     device: str
 
 
-@dataclass(frozen=True)
-class EvaluationSummary:
-    """A trained model measured on every grid of a split, with z = mu."""
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSummary(SplitMetrics):
+    """Metrics of a trained model on every grid of a split."""
 
-    kind: str
-    pixel_accuracy: float
-    macro_accuracy: float
-    worst_class_accuracy: float
-    worst_class: int
-    class_accuracy: tuple[float | None, ...]
-    """None for a class that the split does not hold."""
-    confusion: tuple[tuple[int, ...], ...]
-    """(C, C), row = target, column = prediction."""
-    background_share: float
-    majority_share: float
-    skill: float | None
-    loss: float
-    focal: float
+    KEYS: ClassVar = ("kind", *ACCURACIES, "confusion", *BASELINES, "loss", "focal", "beta")
+    NESTED: ClassVar = "on"
+
+    kind: str = KIND
     beta: float
-    """With which the loss was taken: that of the update that would follow on the weights, as in the run."""
-    kl: float | None
-    """Nats a grid; None, as the next two, where the model gives no mu and logvar."""
-    kl_dimensions: tuple[float, ...] | None
-    active_dimensions: int | None
+    """Weight of the KL in `loss`: that of the update that would follow on the weights in the run."""
     on: EvaluatedOn
     seconds: float
     run_dir: str
-
-    def json(self) -> dict[str, Any]:
-        """What `evaluate --json` prints; what was measured on stands beside the results."""
-        found: dict[str, Any] = plain(asdict(self))
-        on, where = found.pop("on"), found.pop("run_dir")
-        return {**found, **on, "run_dir": where}

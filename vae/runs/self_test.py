@@ -15,9 +15,9 @@ from vaefit.cache import class_counts
 from vaefit.kernels import Backend, choose_backend
 
 from ..environment.hardware import Machine
+from ..objective.agreement import Agreement
 from ..objective.objective import Objective
 from ..objective.preflight import difference
-from ..objective.agreement import Agreement
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def _counts(device: torch.device, backend: Backend) -> tuple[bool, str]:
 
 
 def _dataset() -> tuple[bool, str]:
-    from ..data.synthetic import SyntheticSpec, synthesise
     from ..data.hdf5_writer import write_grids
+    from ..data.synthetic import SyntheticSpec, synthesise
 
     grids = synthesise(SyntheticSpec(grids=256))
     with tempfile.TemporaryDirectory() as folder:

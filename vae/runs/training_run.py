@@ -32,7 +32,6 @@ from ..objective.objective import Objective, check_objective
 from ..objective.preflight import preflight
 from ..fitting.lr_range_test import range_test
 from ..recipe import Recipe
-from ..run_folder.cleanup import remove_unfinished
 from ..results.overfit_summary import DatasetSummary, WeightsSummary
 from ..run_folder.training_folder import TrainFolder, NullRecorder
 from ..results.training_summary import TrainedRun, TrainingSetup, TrainSummary
@@ -247,7 +246,7 @@ class _Run:
     def _begun(self, prepared: PreparedTraining, train: Loader, rate: ChosenRate) -> Checkpoint | None:
         """The checkpoint to go on from; None for a run that begins."""
         if self.stored is not None:
-            remove_unfinished(self.folder)
+            self.folder.remove_unfinished()
             checkpoint = self.folder.checkpoints.newest()
             if checkpoint is not None:
                 return checkpoint
