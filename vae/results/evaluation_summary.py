@@ -13,7 +13,7 @@ KIND = "evaluate"
 
 @dataclass(frozen=True)
 class EvaluatedOn:
-    """What is measured, and on what."""
+    """The model and the data of an evaluation."""
 
     run: str
     """Folder of the run that made the model."""
@@ -22,13 +22,13 @@ class EvaluatedOn:
     checkpoint: str
     """`best` or `last`."""
     step: int | None
-    """Updates done when the model had these weights; None where the folder does not say."""
+    """Updates done when the model had these weights; None for an overfit run that is not finished."""
     split: str
     split_reason: str
     grids: int
     """Of the split."""
     changed: tuple[str, ...]
-    """What of the run's own data is not as it was when the run began, in words."""
+    """Differences of the data of the run from those at its start, in words."""
     dataset: DatasetSummary
     model: str
     """Class and size, in words."""

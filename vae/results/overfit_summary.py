@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """One of the files that a dataset lies in."""
+    """One file of a dataset of several files."""
 
     file: str
     grids: int
@@ -34,14 +34,14 @@ class ShardSummary:
 
     @classmethod
     def from_counts(cls, counted: DatasetCounts) -> ShardSummary:
-        """Summarise what was counted."""
+        """Summarise a count."""
         file = None if counted.cache_file is None else str(counted.cache_file)
         return cls(str(counted.location), counted.grids, counted.cells, counted.source, file, counted.digest)
 
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """The dataset that the batch and the weights come from."""
+    """The dataset of the batch and the weights."""
 
     path: str
     """The file; of several, the first and the last."""
@@ -51,18 +51,18 @@ class DatasetSummary:
     width: int
     classes: int
     source: str
-    """Where the counts come from, `cache` or `scan`."""
+    """Source of the counts, `cache` or `scan`."""
     cache_file: str | None
     """None for several shards, each of which has its own."""
     digest: str | None
     """Of the file's bytes, or of the shards' digests; None where it was not taken."""
     seconds: float
     shards: tuple[ShardSummary, ...] = ()
-    """In the order in which indices count through their grids; empty for a dataset in one file."""
+    """In the order of the indices of their grids; empty for a dataset in one file."""
 
     @classmethod
     def from_counts(cls, dataset: ShardCounts) -> DatasetSummary:
-        """Summarise what was counted."""
+        """Summarise a count."""
         _, height, width = dataset.shape
         return cls(
             dataset.name,
@@ -107,7 +107,7 @@ class WeightsSummary:
 
 @dataclass(frozen=True)
 class SetupSummary:
-    """What is known of a run before its first step."""
+    """Header of an overfit run: everything known before its first step."""
 
     dataset: DatasetSummary
     batch: BatchSummary
@@ -116,21 +116,21 @@ class SetupSummary:
     backend_reason: str
     device: str
     preflight: Agreement | None = None
-    """None, as the next six, in the folder of a run by a version that did not know of it."""
+    """None, as the next six, in the folder of a run by an older version."""
     steps: str | None = None
     steps_reason: str | None = None
     model: str | None = None
     """Class and size, in words."""
     adapter: str | None = None
-    """What the model takes and gives, in words."""
+    """Input and output format of the model, in words."""
     lr: float | None = None
-    """The rate that was used, given or found."""
+    """The learning rate, given or found."""
     lr_reason: str | None = None
-    """How a range test chose it; None where it was given."""
+    """Result of the range test that chose `lr`; None where `lr` was given."""
 
     @classmethod
     def from_header(cls, prepared: Prepared, start: RunHeader, recipe: Recipe) -> SetupSummary:
-        """Summarise what was prepared, and found when the model was there."""
+        """Summarise the preparation and the first look at the model."""
         dataset, batch, weights = prepared.dataset, prepared.batch, prepared.weights
         return cls(
             DatasetSummary.from_counts(dataset),

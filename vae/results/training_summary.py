@@ -13,10 +13,10 @@ from .overfit_summary import DatasetSummary, WeightsSummary
 
 KIND = "train"
 FORMAT = 1
-"""Of a training run's folder and its checkpoints; a run of another one is not resumed."""
+"""Format of the folder of a training run; a run of another format is not resumed."""
 METRICS = "metrics.csv"
 UNUSED = ("iterations", "resample", "stop_when", "target")
-"""Knobs of a recipe that mean nothing in training: its length follows from the epochs, and it judges no batch."""
+"""Fields of a recipe without a meaning in training: its length follows from the epochs, and it judges no batch."""
 
 if TYPE_CHECKING:
     from ..training.prepare import PreparedTraining
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What is known of a training run before its first update."""
+    """Header of a training run: everything known before its first update."""
 
     dataset: DatasetSummary
     weights: WeightsSummary
@@ -40,7 +40,7 @@ class TrainingSetup:
     """Class and size, in words."""
     adapter: str
     loader: str
-    """How batches come about."""
+    """Way in which batches are read, in words."""
     batch_size: int
     epochs: int
     updates: int
@@ -49,14 +49,14 @@ class TrainingSetup:
     preflight: Agreement | None
     lr: float
     lr_reason: str | None
-    """How a range test chose it; None where it was given."""
+    """Result of the range test that chose `lr`; None where `lr` was given."""
     ranks: int = 1
     """Processes that train together."""
 
 
 @dataclass(frozen=True)
 class HistoryRow:
-    """One validation, as `metrics.csv` has it."""
+    """One validation, a row of `metrics.csv`."""
 
     step: int
     epoch: int
