@@ -136,7 +136,7 @@ class StoredRun:
         settings, config = self.settings, self.config
         if not isinstance(settings, TrainSettings) or not isinstance(config, TrainConfig):
             return settings.recipe
-        epoch = max(config.split["train"] // settings.batch_size, 1)
+        epoch = max(config.split.get("train", 0) // settings.batch_size, 1)
         return recipe_for(settings, settings.epochs * epoch, epoch)
 
     @property
@@ -193,9 +193,8 @@ def _converted(file: Path, what: str, convert: Callable[[], T]) -> T:
     try:
         return convert()
     except (msgspec.ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
-        known = isinstance(error, (msgspec.ValidationError, VaefitError))
         got = (error.got if isinstance(error, VaefitError) else "") or str(error)
-        raise RunError(what, str(file), got if known else f"{type(error).__name__}: {got}", CHANGED) from error
+        raise RunError(what, str(file), f"no {got}" if isinstance(error, KeyError) else got, CHANGED) from error
 
 
 def _settings(config: RunConfig) -> CheckSettings | TrainSettings:

@@ -17,11 +17,10 @@ from vaefit.cache.errors import VaefitError
 from vaefit.vae.errors import RunError
 from vaefit.vae.model.user_model import ModelSource
 from vaefit.vae.monitor.collapse_monitor import CollapseMonitor
-from vaefit.vae.training import checkpoint as checkpoint_module
-from vaefit.vae.training.settings import RECIPES
 from vaefit.vae.runs.resume import locked
-from vaefit.vae.training.settings import TrainSettings
 from vaefit.vae.runs.training_run import TrainWatcher, resume_training, run_training
+from vaefit.vae.training import checkpoint as checkpoint_module
+from vaefit.vae.training.settings import RECIPES, TrainSettings
 
 RESULTS = ("metrics.csv", "steps.csv", "model.safetensors", "reconstructions.png")
 SAMPLED = replace(RECIPES["default"], z="sample", beta=0.1)
