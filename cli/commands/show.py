@@ -32,7 +32,7 @@ def show(run: RunFolder, as_json: AsJson = False, quiet: Quiet = False) -> None:
         run_tables.print_sweep(terminal, outcome)
         terminal.json(outcome.json())
         return
-    summary = StoredRun.read(run).summary
+    summary = StoredRun.finished(run).summary
     if isinstance(summary, TrainSummary):
         run_tables.print_training_setup(terminal, summary.setup)
         run_tables.print_training(terminal, summary)
@@ -50,7 +50,7 @@ def compare(first: RunFolder, second: RunFolder, as_json: AsJson = False, quiet:
     from ..output.terminal import Terminal
 
     terminal = Terminal(as_json, quiet)
-    comparison = Comparison.from_runs(StoredRun.read(first), StoredRun.read(second))
+    comparison = Comparison.from_runs(StoredRun.finished(first), StoredRun.finished(second))
     _print(terminal, comparison)
     terminal.json(comparison.json())
 

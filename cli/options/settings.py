@@ -85,13 +85,13 @@ def _typed_fields(ctx: typer.Context) -> set[str]:
 def _settings_from_run(run: Path, options: Mapping[str, Any], typed: set[str]) -> CheckSettings:
     """Return the settings of an earlier run as those of a check, changed by the options that were typed."""
     from vaefit.vae.recipe import Recipe
+    from vaefit.vae.run_folder.reader import StoredRun
     from vaefit.vae.runs.overfit_from_run import recipe_from_run
-    from vaefit.vae.runs.past_run import PastRun
 
     if "recipe" in typed:
         raise typer.BadParameter("--from and --recipe both say where every setting starts from; pass one of them")
     knobs = {f.name: getattr(options["recipe"], f.name) for f in fields(Recipe) if f.name in typed}
-    return recipe_from_run(PastRun.read(run), knobs, {name: options[name] for name in typed & options.keys()})
+    return recipe_from_run(StoredRun.read(run), knobs, {name: options[name] for name in typed & options.keys()})
 
 
 def _run_options(parameters: Mapping[str, Any], recipes: Mapping[str, Recipe]) -> dict[str, Any]:

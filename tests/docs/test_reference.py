@@ -19,7 +19,7 @@ from tests.docs.markdown_commands import PAGES, fill
 from vaefit.cli.app import app
 from vaefit.vae import RECIPES, CollapseMonitor, Recipe
 from vaefit.vae.metrics.diagnosis import Cause
-from vaefit.vae.run_folder.cleanup import FILES
+from vaefit.vae.run_folder.folder import FILES
 from vaefit.vae.training.settings import RECIPES as TRAIN_RECIPES
 
 REFERENCE = PAGES["docs/reference.md"]

@@ -1,4 +1,4 @@
-"""`config.json`: every setting of a run, and the versions that a rerun needs."""
+"""Content of `config.json`: every setting of a run, and the versions that a rerun needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def config_json(settings: RunSettings, prepared: Prepared | PreparedTraining) -> dict[str, Any]:
-    """Every setting, and the versions that a rerun needs."""
+    """Return every setting, the machine, the sizes of the grids and the versions."""
     values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "recipe"}
     if settings.model is not None:
         values["model"] = f"{settings.model.where}:{settings.model.name}"

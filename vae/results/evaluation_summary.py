@@ -1,23 +1,19 @@
-"""evaluation_summary."""
+"""Result of an evaluation as plain values."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import ClassVar
 
-from .json_values import plain
+from .metrics import ACCURACIES, BASELINES, SplitMetrics
 from .overfit_summary import DatasetSummary
-
-if TYPE_CHECKING:
-    pass
-
 
 KIND = "evaluate"
 
 
 @dataclass(frozen=True)
 class EvaluatedOn:
-    """What is measured, and on what."""
+    """The model and the data of an evaluation."""
 
     run: str
     """Folder of the run that made the model."""
@@ -26,13 +22,13 @@ class EvaluatedOn:
     checkpoint: str
     """`best` or `last`."""
     step: int | None
-    """Updates done when the model had these weights; None where the folder does not say."""
+    """Updates done when the model had these weights; None for an overfit run that is not finished."""
     split: str
     split_reason: str
     grids: int
     """Of the split."""
     changed: tuple[str, ...]
-    """What of the run's own data is not as it was when the run began, in words."""
+    """Differences of the data of the run from those at its start, in words."""
     dataset: DatasetSummary
     model: str
     """Class and size, in words."""
@@ -42,36 +38,16 @@ class EvaluatedOn:
     device: str
 
 
-@dataclass(frozen=True)
-class EvaluationSummary:
-    """A trained model measured on every grid of a split, with z = mu."""
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSummary(SplitMetrics):
+    """Metrics of a trained model on every grid of a split."""
 
-    kind: str
-    pixel_accuracy: float
-    macro_accuracy: float
-    worst_class_accuracy: float
-    worst_class: int
-    class_accuracy: tuple[float | None, ...]
-    """None for a class that the split does not hold."""
-    confusion: tuple[tuple[int, ...], ...]
-    """(C, C), row = target, column = prediction."""
-    background_share: float
-    majority_share: float
-    skill: float | None
-    loss: float
-    focal: float
+    KEYS: ClassVar = ("kind", *ACCURACIES, "confusion", *BASELINES, "loss", "focal", "beta")
+    NESTED: ClassVar = "on"
+
+    kind: str = KIND
     beta: float
-    """With which the loss was taken: that of the update that would follow on the weights, as in the run."""
-    kl: float | None
-    """Nats a grid; None, as the next two, where the model gives no mu and logvar."""
-    kl_dimensions: tuple[float, ...] | None
-    active_dimensions: int | None
+    """Weight of the KL in `loss`: that of the update that would follow on the weights in the run."""
     on: EvaluatedOn
     seconds: float
     run_dir: str
-
-    def json(self) -> dict[str, Any]:
-        """What `evaluate --json` prints; what was measured on stands beside the results."""
-        found: dict[str, Any] = plain(asdict(self))
-        on, where = found.pop("on"), found.pop("run_dir")
-        return {**found, **on, "run_dir": where}

@@ -1,4 +1,4 @@
-"""Values in JSON's own types, and as the text of a file."""
+"""JSON: values in its own types, and the text of a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def plain(value: Any) -> Any:
-    """The value in JSON's own types; a number that is not finite becomes null."""
+    """Return the value in the types of JSON; a number that is not finite becomes null."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -24,5 +24,5 @@ def plain(value: Any) -> Any:
 
 
 def json_file(content: object) -> bytes:
-    """The text of a JSON file for people to read."""
+    """Return the indented text of a JSON file."""
     return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()

@@ -1,4 +1,4 @@
-"""The signals of a run as people read them: name, value and what it means."""
+"""Signals of an overfit run as text: name, value and meaning."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from dataclasses import dataclass
 
 from .overfit_summary import RunSummary
 
+BEST_PICTURE, BEST_CLASS = "what the best single picture would score", "what one class everywhere would score"
+
 
 @dataclass(frozen=True)
 class Reading:
     """One signal of a finished run."""
 
     key: str
-    """Its name in `result.json`."""
+    """Name of the value in `result.json`."""
     name: str
     value: float | int | None
     text: str
-    """The value as it is printed."""
+    """The printed value."""
     meaning: str = ""
 
 
 def readings(run: RunSummary) -> tuple[Reading, ...]:
-    """Every signal, in the order in which they are read."""
+    """Return every signal in the order of the tables."""
     return (
-        _share("pixel_accuracy", "pixel accuracy", run.pixel_accuracy, "cells whose class is right"),
-        _share("majority_share", "majority share", run.majority_share, "what one class everywhere would score"),
-        _share(
-            "background_share", "background share", run.background_share, "what the best single picture would score"
-        ),
-        _share("skill", "skill", run.skill, "share of the way from there to perfect"),
-        _share("macro_accuracy", "macro accuracy", run.macro_accuracy, "mean over the classes in the batch"),
-        _share("worst_class_accuracy", "worst class", run.worst_class_accuracy, f"class {run.worst_class}"),
-        _share("retrieval", "retrieval", run.retrieval, "reconstructions nearest to their own target"),
+        share("pixel_accuracy", "pixel accuracy", run.pixel_accuracy, "cells whose class is right"),
+        share("majority_share", "majority share", run.majority_share, BEST_CLASS),
+        share("background_share", "background share", run.background_share, BEST_PICTURE),
+        share("skill", "skill", run.skill, "share of the way from there to perfect"),
+        share("macro_accuracy", "macro accuracy", run.macro_accuracy, "mean over the classes in the batch"),
+        share("worst_class_accuracy", "worst class", run.worst_class_accuracy, f"class {run.worst_class}"),
+        share("retrieval", "retrieval", run.retrieval, "reconstructions nearest to their own target"),
         Reading(
             "distinct_pictures",
             "distinct pictures",
@@ -46,11 +46,12 @@ def readings(run: RunSummary) -> tuple[Reading, ...]:
 
 
 def optional(value: float | None) -> str:
-    """A share with four digits, `none` where there is none."""
+    """Return a share with four digits, or `none`."""
     return "none" if value is None else f"{value:.4f}"
 
 
-def _share(key: str, name: str, value: float | None, meaning: str) -> Reading:
+def share(key: str, name: str, value: float | None, meaning: str) -> Reading:
+    """Return the signal of a share."""
     return Reading(key, name, value, optional(value), meaning)
 
 

@@ -1,10 +1,10 @@
-"""The result of a run as plain values: what `result.json` holds, what is printed, and what is read again."""
+"""Result of an overfit run as plain values: `result.json` holds it, commands print it, and it is read again."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from ..fitting.result import Reached
 from ..fitting.run_setup import RunHeader
@@ -12,7 +12,7 @@ from ..metrics.diagnosis import Diagnosis
 from ..metrics.verdict import Verdict
 from ..objective.agreement import Agreement
 from ..recipe import Recipe
-from .json_values import plain
+from .metrics import ACCURACIES, BASELINES, Confusion, Metrics, measured
 
 if TYPE_CHECKING:
     from vaefit.cache import DatasetCounts, ShardCounts
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """One of the files that a dataset lies in."""
+    """One file of a dataset of several files."""
 
     file: str
     grids: int
@@ -34,14 +34,14 @@ class ShardSummary:
 
     @classmethod
     def from_counts(cls, counted: DatasetCounts) -> ShardSummary:
-        """Summarise what was counted."""
+        """Summarise a count."""
         file = None if counted.cache_file is None else str(counted.cache_file)
         return cls(str(counted.location), counted.grids, counted.cells, counted.source, file, counted.digest)
 
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """The dataset that the batch and the weights come from."""
+    """The dataset of the batch and the weights."""
 
     path: str
     """The file; of several, the first and the last."""
@@ -51,18 +51,18 @@ class DatasetSummary:
     width: int
     classes: int
     source: str
-    """Where the counts come from, `cache` or `scan`."""
+    """Source of the counts, `cache` or `scan`."""
     cache_file: str | None
     """None for several shards, each of which has its own."""
     digest: str | None
     """Of the file's bytes, or of the shards' digests; None where it was not taken."""
     seconds: float
     shards: tuple[ShardSummary, ...] = ()
-    """In the order in which indices count through their grids; empty for a dataset in one file."""
+    """In the order of the indices of their grids; empty for a dataset in one file."""
 
     @classmethod
     def from_counts(cls, dataset: ShardCounts) -> DatasetSummary:
-        """Summarise what was counted."""
+        """Summarise a count."""
         _, height, width = dataset.shape
         return cls(
             dataset.name,
@@ -107,7 +107,7 @@ class WeightsSummary:
 
 @dataclass(frozen=True)
 class SetupSummary:
-    """What is known of a run before its first step."""
+    """Header of an overfit run: everything known before its first step."""
 
     dataset: DatasetSummary
     batch: BatchSummary
@@ -116,21 +116,21 @@ class SetupSummary:
     backend_reason: str
     device: str
     preflight: Agreement | None = None
-    """None, as the next six, in the folder of a run by a version that did not know of it."""
+    """None, as the next six, in the folder of a run by an older version."""
     steps: str | None = None
     steps_reason: str | None = None
     model: str | None = None
     """Class and size, in words."""
     adapter: str | None = None
-    """What the model takes and gives, in words."""
+    """Input and output format of the model, in words."""
     lr: float | None = None
-    """The rate that was used, given or found."""
+    """The learning rate, given or found."""
     lr_reason: str | None = None
-    """How a range test chose it; None where it was given."""
+    """Result of the range test that chose `lr`; None where `lr` was given."""
 
     @classmethod
     def from_header(cls, prepared: Prepared, start: RunHeader, recipe: Recipe) -> SetupSummary:
-        """Summarise what was prepared, and found when the model was there."""
+        """Summarise the preparation and the first look at the model."""
         dataset, batch, weights = prepared.dataset, prepared.batch, prepared.weights
         return cls(
             DatasetSummary.from_counts(dataset),
@@ -149,9 +149,14 @@ class SetupSummary:
         )
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """A finished run."""
+@dataclass(frozen=True, kw_only=True)
+class RunSummary(Metrics):
+    """A finished overfit run."""
+
+    KEYS: ClassVar = (
+        "verdict", "passed", "reason", "next", "collapsed_class", "iterations", "target", "reached",
+        *ACCURACIES, "class_predicted_steps", *BASELINES,
+    )  # fmt: skip
 
     verdict: Verdict
     passed: bool
@@ -159,32 +164,25 @@ class RunSummary:
     next: str | None
     collapsed_class: int | None
     iterations: int
+    """Updates done."""
     target: float
     reached: Reached
-    pixel_accuracy: float
-    macro_accuracy: float
-    worst_class_accuracy: float
-    worst_class: int
-    class_accuracy: tuple[float | None, ...]
     class_predicted_steps: tuple[tuple[int, int] | None, ...]
-    background_share: float
-    majority_share: float
-    skill: float | None
+    """First and last step at which a cell was predicted as each class; None where no cell ever was."""
     retrieval: float | None
     distinct_pictures: int
     setup: SetupSummary
     seconds: float
     run_dir: str
-    confusion: tuple[tuple[int, ...], ...] | None = None
-    """Row = target, column = prediction; None in the folder of a run by a version that did not write it."""
+    confusion: Confusion | None = None
+    """None in the folder of a run by a version that did not write it."""
     diagnosis: Diagnosis | None = None
-    """None where the run passed, and where nobody asked for controls."""
+    """None where the run passed, and where no diagnosis was requested."""
 
     @classmethod
-    def from_run(cls, check: OverfitRun) -> RunSummary:
-        """Summarise a finished check."""
-        result = check.result
-        accuracies, judgement = result.accuracies, result.judgement
+    def from_run(cls, run: OverfitRun) -> RunSummary:
+        """Summarise a finished run."""
+        result, judgement = run.result, run.result.judgement
         return cls(
             verdict=judgement.verdict,
             passed=judgement.passed,
@@ -194,35 +192,12 @@ class RunSummary:
             iterations=result.iterations,
             target=result.recipe.target,
             reached=result.reached,
-            pixel_accuracy=accuracies.pixel,
-            macro_accuracy=accuracies.macro,
-            worst_class_accuracy=accuracies.worst,
-            worst_class=accuracies.worst_class,
-            class_accuracy=accuracies.classes,
-            class_predicted_steps=tuple(result.predicted_steps(c) for c in range(check.prepared.dataset.classes)),
-            background_share=result.shares.background,
-            majority_share=result.shares.majority,
-            skill=result.skill,
+            class_predicted_steps=tuple(result.predicted_steps(c) for c in range(run.prepared.dataset.classes)),
             retrieval=result.retrieval,
             distinct_pictures=result.distinct_pictures,
-            setup=SetupSummary.from_header(check.prepared, check.result.start, check.result.recipe),
-            seconds=check.seconds,
-            run_dir=str(check.run_dir),
-            confusion=tuple(map(tuple, result.confusion.tolist())),
+            setup=SetupSummary.from_header(run.prepared, result.start, result.recipe),
+            seconds=run.seconds,
+            run_dir=str(run.run_dir),
             diagnosis=result.diagnosis,
+            **measured(result),
         )
-
-    def json(self) -> dict[str, Any]:
-        """What `overfit --json` prints; the setup's parts stand beside the results."""
-        found: dict[str, Any] = plain(asdict(self))
-        setup, where = found.pop("setup"), found.pop("run_dir")
-        return {**found, **setup, "run_dir": where}
-
-    @classmethod
-    def from_json(cls, found: dict[str, Any]) -> RunSummary:
-        """Take what `json` gave apart; msgspec.ValidationError, which names the key, where it does not fit."""
-        import msgspec
-
-        parts = {f.name for f in fields(SetupSummary)}
-        setup = {key: value for key, value in found.items() if key in parts}
-        return msgspec.convert({**found, "setup": setup}, cls)

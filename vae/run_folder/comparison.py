@@ -1,4 +1,4 @@
-"""What differs between two runs, each of them a check or a training run."""
+"""Comparison of two runs, each of them an overfit or a training run."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ..results.training_summary import UNUSED, TrainSummary
 from .reader import StoredRun
 
 Pair = tuple[Any, Any]
-Words = dict[str, Any]
+Values = dict[str, Any]
 
 NOT_SETTINGS = ("out", "overwrite", "may_scan", "cache_dir", "tensorboard")
-"""Settings that say where things lie and what is written, and change no number."""
+"""Settings that name places and files, and change no number."""
 _RESULTS = (
     "verdict", "finished", "diverged", "stopped", "iterations", "best_step", "best_epoch", "pixel_accuracy",
     "macro_accuracy", "worst_class_accuracy", "worst_class", "skill", "loss", "focal", "kl", "active_dimensions",
     "retrieval", "distinct_pictures", "background_share", "majority_share", "seconds",
 )  # fmt: skip
-"""Those of either kind of run; two runs are compared by what both have."""
+"""Results of either kind of run; two runs are compared by those that both have."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Comparison:
     """`overfit` or `train`."""
     same_objective: bool
     objective: dict[str, Pair]
-    """Its parts, those that are equal too."""
+    """All parts, the equal ones included."""
     settings: dict[str, Pair]
     """Settings that differ, by the name of the option without dashes."""
-    own_settings: tuple[Words, Words]
-    """Settings that only a run of this kind has; empty where both runs are of one kind."""
+    own_settings: tuple[Values, Values]
+    """Settings that only this kind of run has; empty where both runs are of one kind."""
     environment: dict[str, Pair]
     """Device, backend, threads and versions that differ."""
     same_data: bool | None
-    """The files that were counted hold the same bytes; None where a run did not take the digest."""
+    """True where the counted files hold the same bytes; None where a digest was not taken."""
     same_batch: bool | None
     """None, as `batch`, unless both runs have a fixed batch."""
     same_weights: bool
@@ -54,93 +54,77 @@ class Comparison:
     results: dict[str, Pair]
     class_accuracy: tuple[Pair, ...]
     first_different_step: int | None
-    """The first step at which `metrics.csv` holds another measured number; None where none does, and where one run
-    measures every step of a batch and the other one its validations."""
+    """The first step at which `metrics.csv` holds another measured number; None where no step does, and for an overfit
+    and a training run, whose rows mean different things."""
 
     @classmethod
     def from_runs(cls, first: StoredRun, second: StoredRun) -> Comparison:
-        """Compare two runs."""
+        """Compare two finished runs."""
         a, b = first.summary, second.summary
-        alike = type(a) is type(b)
+        one_kind = first.kind == second.kind
+        batch = None
+        if isinstance(a, RunSummary) and isinstance(b, RunSummary):
+            batch = (a.setup.batch.digest, b.setup.batch.digest)
         digests = a.setup.dataset.digest, b.setup.dataset.digest
-        batches = _batches(a, b)
-        both = minimised(first), minimised(second)
-        objective: dict[str, Pair] = {name: (both[0][name], both[1][name]) for name in both[0]}
+        objective = _pairs(_objective(first), _objective(second))
         settings = _settings(first), _settings(second)
         return cls(
             runs=(str(first.folder), str(second.folder)),
-            kinds=(_kind(a), _kind(b)),
-            same_objective=all(left == right for left, right in objective.values()),
+            kinds=(first.kind, second.kind),
+            same_objective=not _differing(objective),
             objective=objective,
-            settings=_differing(*settings, common=not alike),
-            own_settings=({}, {}) if alike else (_only(*settings), _only(*reversed(settings))),
-            environment=_differing(_environment(first), _environment(second), common=not alike),
+            settings=_differing(_pairs(*settings, common=not one_kind)),
+            own_settings=({}, {}) if one_kind else (_only(*settings), _only(*reversed(settings))),
+            environment=_differing(_pairs(_environment(first), _environment(second), common=not one_kind)),
             same_data=None if None in digests else digests[0] == digests[1],
-            same_batch=None if batches is None else batches[0] == batches[1],
+            same_batch=None if batch is None else batch[0] == batch[1],
             same_weights=a.setup.weights.values == b.setup.weights.values,
             data=digests,
-            batch=batches,
+            batch=batch,
             weights=(_weights(a), _weights(b)),
-            results=_results(a, b),
+            results=_pairs(_results(a), _results(b), common=True),
             class_accuracy=tuple(zip_longest(a.class_accuracy, b.class_accuracy)),
-            first_different_step=_first_different(first.metrics(), second.metrics()) if alike else None,
+            first_different_step=_first_different(first.metrics(), second.metrics()) if one_kind else None,
         )
 
     def json(self) -> dict[str, Any]:
-        """What `compare --json` prints."""
+        """Return what `compare --json` prints."""
         found: dict[str, Any] = plain(asdict(self))
         return found
 
 
-def _kind(run: RunSummary | TrainSummary) -> str:
-    return run.kind if isinstance(run, TrainSummary) else "overfit"
+def _pairs(first: Values, second: Values, common: bool = False) -> dict[str, Pair]:
+    """Pair the values by name; None stands for a value that one run lacks, or `common` leaves such names out."""
+    names = [name for name in {**first, **second} if not common or (name in first and name in second)]
+    return {name: (first.get(name), second.get(name)) for name in names}
 
 
-def _batches(a: RunSummary | TrainSummary, b: RunSummary | TrainSummary) -> Pair | None:
-    """Digests of the fixed batches, where both have one."""
-    if isinstance(a, RunSummary) and isinstance(b, RunSummary):
-        return a.setup.batch.digest, b.setup.batch.digest
-    return None
+def _differing(pairs: dict[str, Pair]) -> dict[str, Pair]:
+    return {name: (left, right) for name, (left, right) in pairs.items() if left != right}
 
 
-def _results(a: RunSummary | TrainSummary, b: RunSummary | TrainSummary) -> dict[str, Pair]:
-    """What both runs measured."""
-    names = [name for name in _RESULTS if hasattr(a, name) and hasattr(b, name)]
-    found: dict[str, Pair] = {name: (getattr(a, name), getattr(b, name)) for name in names}
-    if isinstance(a, RunSummary) and isinstance(b, RunSummary):
-        reached = zip(asdict(a.reached).items(), asdict(b.reached).values(), strict=True)
-        found |= {f"reached {name}": (left, right) for (name, left), right in reached}
-    return found
+def _only(first: Values, second: Values) -> Values:
+    return {name: value for name, value in first.items() if name not in second}
 
 
-def _settings(run: StoredRun) -> Words:
-    both = {**run.config.get("settings", {}), **run.config.get("recipe", {})}
+def _results(run: RunSummary | TrainSummary) -> Values:
+    found = {name: getattr(run, name) for name in _RESULTS if hasattr(run, name)}
+    reached = asdict(run.reached) if isinstance(run, RunSummary) else {}
+    return found | {f"reached {name}": step for name, step in reached.items()}
+
+
+def _settings(run: StoredRun) -> Values:
+    both = {**run.config.settings, **run.config.recipe}
     left_out = (*NOT_SETTINGS, *(UNUSED if isinstance(run.summary, TrainSummary) else ()))
     return {name.replace("_", "-"): value for name, value in both.items() if name not in left_out}
 
 
-def _environment(run: StoredRun) -> Words:
+def _environment(run: StoredRun) -> Values:
     setup = run.summary.setup
-    found = {"device": setup.device, "backend": setup.backend, "threads used": run.config.get("threads")}
-    if not isinstance(run.summary, TrainSummary):
-        found["steps"] = run.summary.setup.steps or "one by one"  # all that older versions could
-    return {**found, **run.config.get("versions", {})}
-
-
-def _differing(first: Words, second: Words, common: bool) -> dict[str, Pair]:
-    """Pairs that differ; of names that only one has, None stands for the other, or `common` leaves them out."""
-    names = [*first, *(name for name in second if name not in first)]
-    pairs = {name: (first.get(name), second.get(name)) for name in names}
-    return {
-        name: (left, right)
-        for name, (left, right) in pairs.items()
-        if left != right and not (common and (name not in first or name not in second))
-    }
-
-
-def _only(first: Words, second: Words) -> Words:
-    """What only the first has."""
-    return {name: value for name, value in first.items() if name not in second}
+    found = {"device": setup.device, "backend": setup.backend, "threads used": run.config.threads}
+    if isinstance(run.summary, RunSummary):
+        found["steps"] = run.summary.setup.steps or "one by one"  # the only way of older versions
+    return {**found, **run.config.versions}
 
 
 def _weights(run: RunSummary | TrainSummary) -> str:
@@ -150,7 +134,7 @@ def _weights(run: RunSummary | TrainSummary) -> str:
 
 
 def _first_different(first: list[dict[str, str]], second: list[dict[str, str]]) -> int | None:
-    """The step of the first row that differs; rows of training are some steps apart."""
+    """Return the step of the first row that differs, the rate and beta left out."""
     for number, (left, right) in enumerate(zip_longest(first, second)):
         if left is None or right is None or _measured(left) != _measured(right):
             step = (left or right).get("step", "")
@@ -162,14 +146,14 @@ def _measured(row: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in row.items() if name not in ("lr", "beta")}
 
 
-def minimised(run: StoredRun) -> dict[str, Any]:
-    """The parts of the objective by name, in the order in which they are told.
+def _objective(run: StoredRun) -> Values:
+    """Return the parts of the objective by name, in the order in which they are printed.
 
-    Two runs whose parts are equal have the same objective: focal loss over these weights, reduced this way, plus beta
-    times the divergence. The weights are float64 values, which JSON keeps to the last bit.
+    Two runs with equal parts have the same objective: focal loss with these weights and this reduction, plus beta times
+    the KL. The weights are float64 values, which JSON keeps to the last bit.
     """
-    settings, recipe = run.config.get("settings", {}), run.config.get("recipe", {})
-    weights = run.summary.setup.weights
+    settings, recipe = run.config.settings, run.config.recipe
+    weights, beta = run.summary.setup.weights, _beta(settings, recipe)
     return {
         "loss": "focal",  # the only one; gamma 0 makes it cross-entropy
         "weights": list(weights.values),
@@ -178,14 +162,14 @@ def minimised(run: StoredRun) -> dict[str, Any]:
         "gamma": recipe.get("gamma"),
         "reduction": recipe.get("reduction"),
         "ignore-index": settings.get("ignore_index"),
-        "beta": _beta(settings, recipe),
-        # with beta 0 there is no divergence that could be free
-        "free-bits": recipe.get("free_bits", 0.0) if _beta(settings, recipe) else 0.0,
+        "beta": beta,
+        # without beta, no KL counts, and so no free bits
+        "free-bits": recipe.get("free_bits", 0.0) if beta else 0.0,
     }
 
 
-def _beta(settings: dict[str, Any], recipe: dict[str, Any]) -> Any:
-    """beta as one number where it is constant, else what it follows."""
+def _beta(settings: Values, recipe: Values) -> Any:
+    """Return beta as one number where it is constant, else the parameters of its schedule."""
     if recipe.get("beta_ramp"):
         return recipe["beta_ramp"]
     beta = recipe.get("beta")

@@ -1,4 +1,4 @@
-"""The result of an evaluation as plain values, and the folder that it goes into."""
+"""Folder of an evaluation: result and picture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from ..errors import RunError
 from ..results.evaluation_summary import KIND, EvaluatedOn, EvaluationSummary
 from ..results.json_values import json_file
-from .folder import WrittenFolder
+from ..results.metrics import measured_on_split
+from .folder import RunFolder
 
 if TYPE_CHECKING:
     from ..training.validation import Validation
@@ -18,13 +19,13 @@ FILES = ("result.json", "reconstructions.png")
 
 
 @dataclass(frozen=True)
-class EvaluationFolder(WrittenFolder):
+class EvaluationFolder(RunFolder):
     """The folder of one evaluation."""
 
     kind: ClassVar[str] = KIND
 
     def check_no_run(self) -> None:
-        """Raise RunError for the folder of a run, whose own result would be replaced."""
+        """Raise RunError for the folder of a run: the evaluation would replace the result of the run."""
         if (self.path / "config.json").exists():
             raise RunError(
                 "the result of the run in this folder would be lost", str(self.path), do="Pass another --out."
@@ -33,30 +34,11 @@ class EvaluationFolder(WrittenFolder):
     def finish(
         self, on: EvaluatedOn, found: Validation, beta: float, ignore_index: int | None, seconds: float
     ) -> EvaluationSummary:
-        """Write the picture and, last, `result.json`: where that is there, all is."""
+        """Write the picture and, last, `result.json`: it marks a whole folder."""
         from ..report.reconstructions import Panels, draw_panels
 
-        accuracies = found.accuracies
         summary = EvaluationSummary(
-            kind=KIND,
-            pixel_accuracy=accuracies.pixel,
-            macro_accuracy=accuracies.macro,
-            worst_class_accuracy=accuracies.worst,
-            worst_class=accuracies.worst_class,
-            class_accuracy=accuracies.classes,
-            confusion=tuple(map(tuple, found.confusion.tolist())),
-            background_share=found.shares.background,
-            majority_share=found.shares.majority,
-            skill=found.skill,
-            loss=found.loss,
-            focal=found.focal,
-            beta=beta,
-            kl=found.kl,
-            kl_dimensions=found.kl_dimensions,
-            active_dimensions=found.active_dimensions,
-            on=on,
-            seconds=seconds,
-            run_dir=str(self.path),
+            beta=beta, on=on, seconds=seconds, run_dir=str(self.path), **measured_on_split(found)
         )
         self.remove(FILES)
         after = "" if on.step is None else f" of update {on.step:,}"

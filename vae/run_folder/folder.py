@@ -1,10 +1,11 @@
-"""Writing the files of a run into its folder: whole, or not at all, and with one clear error where that fails."""
+"""Folder of a run: claim it, write its files whole or not at all, and remove those of an earlier run."""
 
 from __future__ import annotations
 
 import csv
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,14 +20,25 @@ from torch import Tensor, nn
 from vaefit.cache.store.atomic import replacing, write_atomically
 
 from ..errors import RunError
+from ..training.checkpoint_folder import FOLDER as CHECKPOINTS
+from ..training.checkpoint_folder import CheckpointFolder
+from .tensorboard_events import FOLDER as EVENTS
+from .tensorboard_events import remove_event_files
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+FILES = (
+    "config.json", "metrics.csv", "steps.csv", "result.json", "report.html", "reconstructions.png", "curves.png",
+    "samples.png", "model.safetensors",
+)  # fmt: skip
+"""Files of an overfit or a training run."""
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\..+)?")
+
 
 @dataclass(frozen=True)
 class Rows:
-    """A CSV file that grows by a row at a time, each of them whole in the file before the next."""
+    """CSV file that grows row by row; each row is whole in the file before the next."""
 
     name: str
     _stream: IO[Any]
@@ -37,33 +49,33 @@ class Rows:
         self._write(["" if value is None else value for value in row])
 
     def length(self) -> int:
-        """Bytes of the file, all of them on the disk when this returns; OSError where they cannot be."""
+        """Flush to the disk and return the length in bytes; OSError where that fails."""
         self._stream.flush()
         os.fsync(self._stream.fileno())
         return os.fstat(self._stream.fileno()).st_size
 
 
 @dataclass(frozen=True)
-class ClaimedFolder:
-    """A folder that belongs to one run."""
+class RunFolder:
+    """A folder that belongs to one run. Every method raises RunError for a file that cannot be written."""
 
     kind: ClassVar[str]
     """First part of the name of a folder that the caller did not name."""
 
     path: Path
     made: tuple[Path, ...] = ()
-    """The folders that were made for it, innermost first."""
+    """The folders that `claim` made, innermost first."""
 
     @classmethod
     def claim(cls, out: Path | None, overwrite: bool) -> Self:
-        """Make the folder, or take an empty one; RunError where it cannot be written or holds anything.
+        """Make the folder, or take an empty one; RunError where it cannot be written or is not empty.
 
         With `overwrite` it may hold anything; the files of an earlier run stay until this one begins. None takes
         ./runs/KIND-YYYYMMDD-HHMMSS.
         """
         if out is not None and out.is_file():
             raise RunError("the run folder is a file", str(out), do="Pass the name of a folder as --out.")
-        # without --out, ./runs may have to be made; it goes again too, unless other runs are in it
+        # without --out, ./runs may have to be made; `release` removes it too, unless other runs are in it
         path = Path("runs").absolute() if out is None else out.absolute()
         made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
@@ -72,61 +84,61 @@ class ClaimedFolder:
                 made.insert(0, path)
             path.mkdir(parents=True, exist_ok=True)
             taken = any(path.iterdir())
-            # found out now, not after the fit
+            # an error now, not after the fit
             with TemporaryFile(dir=path):
                 pass
         except OSError as error:
-            raise RunError(
-                "the run folder cannot be written", str(path), error.strerror or str(error), "Pass another --out."
-            ) from error
+            reason = error.strerror or str(error)
+            raise RunError("the run folder cannot be written", str(path), reason, "Pass another --out.") from error
         if taken and not overwrite:
             raise RunError("the run folder is not empty", str(path), do="Pass --overwrite, or another --out.")
         return cls(path, tuple(made))
 
     def release(self) -> None:
-        """Give up a claimed folder; one that holds anything, and one that was there before, stays."""
+        """Remove the folders that `claim` made, where they are empty."""
         for folder in self.made:
             with suppress(OSError):
                 folder.rmdir()
 
+    def remove_earlier(self) -> None:
+        """Remove the files of an earlier run of either command, and no others.
 
-def _fresh(kind: str) -> Path:
-    """Make a folder below ./runs named by the time; a second run within the second gets a number."""
-    base = (Path("runs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}").absolute()
-    base.parent.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(1):
-        path = base if number == 1 else base.with_name(f"{base.name}-{number}")
-        try:
-            path.mkdir()  # whoever makes it has it
-        except FileExistsError:
-            continue
-        return path
-    raise AssertionError("counting never ends")
+        Files of both commands are removed: checkpoints of a training run must not lie beside an overfit run.
+        """
+        self.remove(FILES)
+        self.remove_unfinished()
+        with self.failing(CHECKPOINTS):
+            CheckpointFolder.from_run(self.path).clear()
+        with self.failing(EVENTS):
+            remove_event_files(self.path)
 
-
-@dataclass(frozen=True)
-class WrittenFolder(ClaimedFolder):
-    """A claimed folder, and how files get into it. Every method raises RunError for a file that cannot be written."""
+    def remove_unfinished(self) -> None:
+        """Remove the temporary files of killed processes; no other process may be writing in the folder."""
+        for place in (self.path, self.path / CHECKPOINTS):
+            with suppress(OSError):
+                for file in place.iterdir():
+                    if _TEMPORARY.fullmatch(file.name):
+                        file.unlink()
 
     def write(self, name: str, data: bytes) -> None:
-        """Replace a file, durably."""
+        """Replace a file; its content is on the disk when this returns."""
         with self.failing(name):
             write_atomically(self.path / name, data)
 
     def draw(self, name: str, draw: Callable[[Path], None]) -> None:
-        """Replace a file by what `draw` writes to the path that it is given."""
+        """Replace a file by the one that `draw` writes to the path of its argument."""
         with self.failing(name), replacing(self.path / name) as temporary:
             draw(temporary)
 
     def remove(self, names: tuple[str, ...]) -> None:
-        """Remove files, those that are there."""
+        """Remove the files that exist."""
         for name in names:
             with self.failing(name):
                 (self.path / name).unlink(missing_ok=True)
 
     @contextmanager
     def rows(self, name: str, length: int | None = None) -> Iterator[Rows]:
-        """Open a CSV file for rows: a new one, or the first `length` bytes of the one that is there."""
+        """Open a CSV file for rows: a new file, or the first `length` bytes of the existing one."""
         with self.failing(name):
             if length is not None:
                 os.truncate(self.path / name, length)
@@ -148,7 +160,7 @@ class WrittenFolder(ClaimedFolder):
 
     @contextmanager
     def failing(self, name: str) -> Iterator[None]:
-        """Raise the RunError that an OSError means: `name` cannot be written."""
+        """Raise RunError for an OSError in the block: `name` cannot be written."""
         try:
             yield
         except OSError as error:
@@ -157,11 +169,25 @@ class WrittenFolder(ClaimedFolder):
             raise RunError("the file cannot be written", where, error.strerror or str(error), do) from error
 
 
+def _fresh(kind: str) -> Path:
+    """Make a folder in ./runs named by the time; a second run in the same second gets a number."""
+    base = (Path("runs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}").absolute()
+    base.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        path = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("counting never ends")
+
+
 def weights_file(model: nn.Module) -> bytes:
-    """The state dict of a model as the bytes of a safetensors file."""
+    """Return the state dict of a model as the bytes of a safetensors file."""
     from safetensors.torch import save
 
-    # cloned: tensors that share memory, as tied weights do, are refused
+    # cloned: safetensors refuses tensors that share memory, as tied weights do
     return save(
         {
             name: value.detach().cpu().clone(memory_format=torch.contiguous_format)

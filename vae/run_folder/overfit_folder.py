@@ -1,4 +1,4 @@
-"""The folder of an overfit run: settings, metrics, result, weights and pictures."""
+"""Folder of an overfit run: settings, metrics, result, weights and pictures."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from ..fitting.result import Record
 from ..results.config import config_json
 from ..results.json_values import json_file
 from ..results.overfit_summary import RunSummary
-from .cleanup import remove_earlier
-from .folder import Rows, WrittenFolder, weights_file
+from .folder import Rows, RunFolder, weights_file
 from .reader import read_json
-from .tensorboard_events import FOLDER, EventFile
+from .tensorboard_events import FOLDER, append_result, append_step
 
 if TYPE_CHECKING:
     from ..fitting.check_result import OverfitRun, Prepared
@@ -25,59 +24,49 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OverfitFolder(WrittenFolder):
+class OverfitFolder(RunFolder):
     """The folder of one overfit run."""
 
     kind: ClassVar[str] = "overfit"
 
     @contextmanager
     def recording(self, settings: CheckSettings, prepared: Prepared) -> Iterator[Callable[[Record], None]]:
-        """Give what writes one row of `metrics.csv`, and one event for TensorBoard if the settings ask for it.
+        """Give a function that writes one row of `metrics.csv`, and a TensorBoard event if the settings ask for it.
 
-        Each is whole on disk before the next step.
-
-        The first row begins the run: the files of an earlier one are removed, no others, and `config.json` is written.
-        A run that never gets to its first step leaves everything as it was.
+        Each is on the disk before the next step. The first row begins the run: the files of an earlier run are removed,
+        and `config.json` is written. A run that does not get to its first step changes nothing.
         """
         with ExitStack() as stack:
             rows: Rows | None = None
-            events: EventFile | None = None
 
             def write(record: Record) -> None:
-                nonlocal rows, events
+                nonlocal rows
                 if rows is None:
-                    self._begin(settings, prepared)
+                    self.remove_earlier()
+                    self.write("config.json", json_file(config_json(settings, prepared)))
                     rows = stack.enter_context(self.rows("metrics.csv"))
-                    classes = range(len(record.accuracies.classes))
-                    rows.write([*_COLUMNS, *(f"class_{c}" for c in classes)])
-                    if settings.tensorboard:
-                        with self.failing(FOLDER):
-                            events = stack.enter_context(EventFile.create(self.path))
+                    rows.write([*_COLUMNS, *(f"class_{c}" for c in range(len(record.accuracies.classes)))])
                 rows.write(_row(record))
-                if events is not None:
+                if settings.tensorboard:
                     with self.failing(FOLDER):
-                        events.step(record)
+                        append_step(self.path, record)
 
             yield write
 
-    def _begin(self, settings: CheckSettings, prepared: Prepared) -> None:
-        remove_earlier(self)
-        self.write("config.json", json_file(config_json(settings, prepared)))
-
-    def write_result(self, check: OverfitRun, model: nn.Module) -> None:
-        """Write the weights, the pictures, the page and, last, `result.json`: where that is there, all is."""
+    def write_result(self, run: OverfitRun, model: nn.Module) -> None:
+        """Write the weights, the pictures, the page and, last, `result.json`: it marks a whole folder."""
         from ..report.curves import draw_curves
         from ..report.page.overfit_page import OverfitPage
         from ..report.reconstructions import Panels, draw_panels
 
         self.write("model.safetensors", weights_file(model))
-        self.draw("reconstructions.png", partial(draw_panels, Panels.from_result(check.result)))
-        self.draw("curves.png", partial(draw_curves, check.result))
-        if check.settings.tensorboard:
-            with self.failing(FOLDER), EventFile.reopen(self.path) as events:
-                events.end(check.result, (self.path / "reconstructions.png").read_bytes())
-        self.write("report.html", OverfitPage.from_run(check, read_json(self.path, "config.json")).page())
-        self.write("result.json", json_file(RunSummary.from_run(check).json()))
+        self.draw("reconstructions.png", partial(draw_panels, Panels.from_result(run.result)))
+        self.draw("curves.png", partial(draw_curves, run.result))
+        if run.settings.tensorboard:
+            with self.failing(FOLDER):
+                append_result(self.path, run.result, (self.path / "reconstructions.png").read_bytes())
+        self.write("report.html", OverfitPage.from_run(run, read_json(self.path, "config.json")).page())
+        self.write("result.json", json_file(RunSummary.from_run(run).json()))
 
 
 _COLUMNS = (

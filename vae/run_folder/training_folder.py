@@ -1,4 +1,4 @@
-"""The folder of a training run: what it is told, a row at each of its times, the best weights, checkpoints."""
+"""Folder of a training run: settings, rows of metrics, best weights, checkpoints and result."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from ..results.training_summary import FORMAT, KIND, METRICS, TrainedRun, TrainS
 from ..training.checkpoint import Checkpoint
 from ..training.checkpoint_folder import CheckpointFolder
 from ..training.progress import BestValidation, StepsRow, ValidationRow
-from .cleanup import remove_earlier
-from .folder import Rows, WrittenFolder, weights_file
+from .folder import Rows, RunFolder, weights_file
 from .reader import read_json
 
 if TYPE_CHECKING:
@@ -36,14 +35,14 @@ _log = logging.getLogger("vaefit")
 
 
 @dataclass(frozen=True)
-class TrainFolder(WrittenFolder):
+class TrainFolder(RunFolder):
     """The folder of one training run."""
 
     kind: ClassVar[str] = KIND
 
     @property
     def checkpoints(self) -> CheckpointFolder:
-        """The checkpoints in it."""
+        """The checkpoints of the run."""
         return CheckpointFolder.from_run(self.path)
 
     def begin(
@@ -54,16 +53,16 @@ class TrainFolder(WrittenFolder):
         rate: ChosenRate,
         job: ProcessGroup | None,
     ) -> None:
-        """Remove the files of an earlier run, no others, and write `config.json`; `loader` is the mode that is used."""
-        remove_earlier(self)
+        """Remove the files of an earlier run and write `config.json`; `loader` is the chosen mode."""
+        self.remove_earlier()
         processes = {"ranks": 1, "job": None} if job is None else {"ranks": job.size, "job": job.name}
         self.write("config.json", json_file({**training_config(settings, prepared, loader, rate), **processes}))
 
     @contextmanager
     def recording(self, classes: int, checkpoint: Checkpoint | None) -> Iterator[Recorder]:
-        """Give what writes rows, weights and checkpoints; rows after the checkpoint, if there is one, are taken back.
+        """Give a recorder; rows after the checkpoint, if there is one, are cut off.
 
-        Raises RunError where a file cannot be written, or is shorter than it was.
+        Raises RunError where a file cannot be written, or is shorter than at the checkpoint.
         """
         before: dict[str, int] = {} if checkpoint is None else checkpoint.numbers["lengths"]
         for name, length in before.items():
@@ -79,7 +78,7 @@ class TrainFolder(WrittenFolder):
             yield Recorder(self, metrics, steps, classes, None if checkpoint is None else checkpoint.step)
 
     def finish(self, run: TrainedRun, ignore_index: int | None) -> TrainSummary:
-        """Write the pictures, the page and, last, `result.json`: where that is there, all is."""
+        """Write the pictures, the page and, last, `result.json`: it marks a whole folder."""
         from ..report.curves import draw_training_curves
         from ..report.page.training_page import TrainingPage
         from ..report.reconstructions import Panels, draw_panels
@@ -98,14 +97,14 @@ class TrainFolder(WrittenFolder):
 
 @dataclass
 class Recorder:
-    """What a run hands its rows, weights and checkpoints to."""
+    """Writer of the rows, weights and checkpoints of a run."""
 
     folder: TrainFolder
     metrics: Rows
     steps: Rows
     classes: int
-    kept: int | None = None
-    """The update of the newest checkpoint that was written."""
+    newest: int | None = None
+    """The update of the newest checkpoint on the disk."""
 
     def steps_row(self, row: StepsRow) -> None:
         """Add a row to `steps.csv`."""
@@ -125,14 +124,14 @@ class Recorder:
         self.metrics.write([*head, *_accuracies(found.accuracies, self.classes)])
 
     def best(self, model: nn.Module, best: BestValidation) -> None:
-        """Keep the weights, which are the best so far."""
+        """Write the weights, which are the best so far."""
         self.folder.write(WEIGHTS, weights_file(model))
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Keep the state, with the rows up to here on the disk before it.
+        """Write the state, after the rows up to here are on the disk.
 
-        Where it cannot be written, that is told, and training goes on: the one before is still there. Raises RunError
-        for the first one, without which there is nothing to go back to.
+        Where it cannot be written, a warning says so and training goes on: the checkpoint before is still there. Raises
+        RunError for the first checkpoint, because no other one could be resumed.
         """
         try:
             lengths = {METRICS: self.metrics.length(), STEPS: self.steps.length()}
@@ -140,35 +139,35 @@ class Recorder:
             self.folder.checkpoints.write(replace(checkpoint, numbers=numbers))
         except OSError as error:
             what = f"the checkpoint of update {checkpoint.step:,} cannot be written ({error.strerror or error})"
-            if self.kept is None:
+            if self.newest is None:
                 where = str(self.folder.checkpoints.path)
                 do = "Check the permissions and the free space there."
                 raise RunError("no checkpoint can be written", where, error.strerror or str(error), do) from error
-            _log.warning(f"{what}; that of update {self.kept:,} is kept, and the next one is tried in its time")
+            _log.warning(f"{what}; that of update {self.newest:,} is kept, and the next one is tried in its time")
         else:
-            self.kept = checkpoint.step
+            self.newest = checkpoint.step
 
 
 class NullRecorder:
-    """What a rank beside rank 0 hands its rows, weights and checkpoints to: rank 0 writes the same."""
+    """Recorder of the other ranks, which writes nothing: rank 0 writes the same rows and weights."""
 
     def steps_row(self, row: StepsRow) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def validation_row(self, row: ValidationRow) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def best(self, model: nn.Module, best: BestValidation) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def training_config(
     settings: TrainSettings, prepared: PreparedTraining, loader: str, rate: ChosenRate
 ) -> dict[str, object]:
-    """What `config.json` holds."""
+    """Return the content of `config.json`."""
     dataset = prepared.dataset
     split = {role: prepared.split.size(role) for role in ROLES}
     return {
@@ -193,7 +192,7 @@ _METRICS_COLUMNS = (
 
 
 def _accuracies(found: Accuracies | None, classes: int) -> list[object]:
-    """Pixel, macro and worst class accuracy, and that of each of so many classes."""
+    """Return pixel, macro and worst class accuracy, and the accuracy of the first `classes` classes."""
     if found is None:
         return [None] * (3 + classes)
     return [found.pixel, found.macro, found.worst, *found.classes[:classes]]

@@ -1,4 +1,4 @@
-"""Measuring a trained model on a split of its own dataset, or on another dataset, with z = mu."""
+"""Evaluation of a trained model on a split of its own dataset or on another dataset, with z = mu."""
 
 from __future__ import annotations
 
@@ -21,26 +21,33 @@ from vaefit.cache.location import Location
 from vaefit.cache.shards import Data
 from vaefit.kernels import Backend, BackendChoice
 
-from ..model.inspection import described_model
-from ..environment.device import choose_device, cpu_threads, fitting_memory, preferred_backend, reproducible
 from ..data.counting import counted
+from ..environment.device import (
+    choose_device,
+    cpu_threads,
+    fitting_memory,
+    known_backend,
+    known_device,
+    preferred_backend,
+    reproducible,
+)
+from ..environment.seeds import seeded
 from ..errors import RunError
 from ..loader.loader import open_loader
 from ..loader.split import ROLES, NamedSplit, Role, Split, find_named_splits, named_split
+from ..model.inspection import described_model
 from ..objective.objective import Objective
+from ..optim.train_step import Step
 from ..recipe import MAX_BATCH, one_of
 from ..results.evaluation_summary import EvaluatedOn, EvaluationSummary
-from ..run_folder.evaluation_folder import EvaluationFolder
 from ..results.overfit_summary import DatasetSummary
-from ..environment.seeds import seeded
+from ..run_folder.evaluation_folder import EvaluationFolder
+from ..run_folder.reader import DataOfRun, StoredRun
 from ..settings import MAX_THREADS
-from ..environment.device import known_backend, known_device
-from ..optim.train_step import Step
-from .past_run import PastRun
 from ..training.prepare import named_words, seeded_split
 from ..training.settings import TrainSettings
-from .trained_model import TrainedModel, WhichWeights
 from ..training.validation import Validation, Validator
+from .trained_model import TrainedModel, WhichWeights
 
 SplitName = Literal["val", "train", "test", "all"]
 _log = logging.getLogger("vaefit")
@@ -57,10 +64,10 @@ class EvaluationSettings:
     data: Path | str | None = None
     """None takes the dataset of the run."""
     split: SplitName | None = None
-    """None is `val` for a training run on its own data, and else `all`, every grid of the dataset."""
+    """None takes `val` for a training run on its own data, and else `all`, every grid of the dataset."""
     checkpoint: WhichWeights = "best"
     batch_size: int | None = None
-    """None is that of the run."""
+    """None takes that of the run."""
     cache_dir: Path | None = None
     device: str = "auto"
     backend: str = "auto"
@@ -82,22 +89,22 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class WholeDataset:
-    """A `Split` in which every grid has one role, `test`."""
+    """Split in which every grid has the role `test`."""
 
     grids: int
 
     def roles(self, first: int, stop: int) -> NDArray[np.uint8]:
-        """(stop - first,), all of them an index into ROLES."""
+        """Return the roles (stop - first,) as indices into ROLES."""
         return np.full(stop - first, ROLES.index("test"), np.uint8)
 
     def size(self, role: Role) -> int:
-        """How many grids have the role."""
+        """Return the number of grids of a role."""
         return self.grids if role == "test" else 0
 
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The grids to measure on."""
+    """The grids that are measured."""
 
     dataset: ShardCounts
     data: Data
@@ -106,28 +113,27 @@ class _Chosen:
     name: SplitName
     words: str
     changed: tuple[str, ...]
+    """Differences of the dataset from that of the run, in words; empty for another dataset."""
 
     @classmethod
-    def from_settings(cls, settings: EvaluationSettings, run: PastRun, counting: Progress | None) -> _Chosen:
-        """Count the dataset and find the split; RunError where it is not for the model, or has no such grids."""
-        told = replace(run.settings, cache_dir=settings.cache_dir or run.settings.cache_dir, may_scan=True)
+    def from_settings(cls, settings: EvaluationSettings, run: StoredRun, counting: Progress | None) -> _Chosen:
+        """Count the dataset and choose the split; RunError where it does not fit the model, or the split is empty."""
+        stored = replace(run.settings, cache_dir=settings.cache_dir or run.settings.cache_dir, may_scan=True)
         own = settings.data is None
-        source: Path | str = told.data if settings.data is None else settings.data
+        source: Path | str = stored.data if settings.data is None else settings.data
         named = find_named_splits(source)
         data: Data = source if named is None else named
         if own:
-            dataset = counted(told, counting, data)
+            dataset = counted(stored, counting, data)
         else:
-            dataset = count_shards(data, ignore_index=told.ignore_index, cache_dir=told.cache_dir, progress=counting)
+            ignore, cache_dir = stored.ignore_index, stored.cache_dir
+            dataset = count_shards(data, ignore_index=ignore, cache_dir=cache_dir, progress=counting)
         _check_sizes(dataset, run)
-        digest = run.dataset.get("digest")
-        if own or (digest is not None and digest == dataset.digest):
-            changed = _changed(dataset, run)
-            trained = told if isinstance(told, TrainSettings) else None
-        else:
-            changed, trained = (), None
-        default: SplitName = "val" if own and trained is not None else "all"
-        name = settings.split or default
+        digest = None if run.dataset is None else run.dataset.digest
+        same = own or (digest is not None and digest == dataset.digest)
+        changed = _changed(dataset, run.dataset) if same and run.dataset is not None else ()
+        trained = stored if same and isinstance(stored, TrainSettings) else None
+        name: SplitName = settings.split or ("val" if own and trained is not None else "all")
         if name == "all":
             whole = WholeDataset(dataset.grids)
             return cls(dataset, data, whole, "test", name, "every grid of the dataset", changed)
@@ -143,19 +149,19 @@ def evaluate(
     counting: Progress | None = None,
     started: Callable[[EvaluatedOn], None] | None = None,
 ) -> EvaluationSummary:
-    """Measure a trained model, and leave a folder with `reconstructions.png` and `result.json` behind.
+    """Measure a trained model and write a folder with `reconstructions.png` and `result.json`.
 
-    Raises DataError and RunError where it cannot run: the folder is not that of a run or has no whole weights, or the
-    data are not for the model.
+    Raises DataError and RunError where the folder is not that of a run, its weights are not whole, or the data do not
+    fit the model.
 
     Args:
-        counting: hears how many cells are counted, where they are not cached.
-        started: called once, when nothing stands in the way.
+        counting: called with the number of cells counted so far, where the counts are not cached.
+        started: called once, before the measurement.
     """
     start = time.perf_counter()
     device = choose_device(settings.device)
     backend, choice = preferred_backend(settings.backend, device)
-    run = PastRun.read(settings.run)
+    run = StoredRun.read(settings.run)
     folder = EvaluationFolder.claim(settings.out, settings.overwrite)
     try:
         folder.check_no_run()
@@ -169,7 +175,7 @@ def evaluate(
         on = _described(trained, chosen, choice, device)
         if started is not None:
             started(on)
-        recipe = run.recipe()
+        recipe = run.recipe
         beta = recipe.beta_at(recipe.iterations if trained.step is None else trained.step)
         found = _measured(settings, trained, chosen, backend, device, beta)
         return folder.finish(on, found, beta, run.settings.ignore_index, time.perf_counter() - start)
@@ -186,15 +192,15 @@ def _measured(
     device: torch.device,
     beta: float,
 ) -> Validation:
-    """As the run itself validated: the same loss, the same precision."""
-    run, told = trained.run, trained.run.settings
-    size = min(settings.batch_size or told.batch_size, chosen.split.size(chosen.role))
-    narrow = isinstance(told, TrainSettings) and told.precision == "bfloat16"
-    what = f"{size} grids of {run.height} x {run.width}, {run.classes} classes"
+    """Measure with the loss and the precision of the run."""
+    run, stored, config = trained.run, trained.run.settings, trained.run.config
+    size = min(settings.batch_size or stored.batch_size, chosen.split.size(chosen.role))
+    narrow = isinstance(stored, TrainSettings) and stored.precision == "bfloat16"
+    what = f"{size} grids of {config.height} x {config.width}, {config.classes} classes"
     with ExitStack() as stack:
-        stack.enter_context(cpu_threads(settings.threads, size * run.height * run.width))
+        stack.enter_context(cpu_threads(settings.threads, size * config.height * config.width))
         stack.enter_context(reproducible())
-        stack.enter_context(seeded(told.seed, device))  # a model of one's own may draw
+        stack.enter_context(seeded(stored.seed, device))  # a user's model may draw random numbers
         stack.enter_context(fitting_memory(what))
         loader = stack.enter_context(
             open_loader(
@@ -202,18 +208,18 @@ def _measured(
                 chosen.split,
                 chosen.role,
                 size,
-                classes=run.classes,
-                ignore_index=told.ignore_index,
+                classes=config.classes,
+                ignore_index=stored.ignore_index,
             )
         )
-        objective = Objective.build(run.weights().values, told.recipe, told.ignore_index, backend, device)
-        step = Step.build(trained.model, trained.adapter, objective, told.recipe, torch.bfloat16 if narrow else None)
-        return Validator(step, lambda: loader.in_order(size), loader.size, told.ignore_index).measure(beta)
+        objective = Objective.build(run.weights().values, stored.recipe, stored.ignore_index, backend, device)
+        step = Step.build(trained.model, trained.adapter, objective, stored.recipe, torch.bfloat16 if narrow else None)
+        return Validator(step, lambda: loader.in_order(size), loader.size, stored.ignore_index).measure(beta)
 
 
 def _described(trained: TrainedModel, chosen: _Chosen, choice: BackendChoice, device: torch.device) -> EvaluatedOn:
     return EvaluatedOn(
-        run=str(trained.run.folder),
+        run=str(trained.run.folder.absolute()),
         trained_by=trained.run.kind,
         checkpoint=trained.which,
         step=trained.step,
@@ -230,21 +236,21 @@ def _described(trained: TrainedModel, chosen: _Chosen, choice: BackendChoice, de
     )
 
 
-def _check_sizes(dataset: ShardCounts, run: PastRun) -> None:
-    """Raise RunError where the grids are not for the model."""
-    _, height, width = dataset.shape
+def _check_sizes(dataset: ShardCounts, run: StoredRun) -> None:
+    """Raise RunError where the grids do not fit the model."""
+    config, (_, height, width) = run.config, dataset.shape
     do = "Pass DATA like those that the model was trained on, or train on these."
-    if (height, width) != (run.height, run.width):
-        what = f"the model takes grids of {run.height} x {run.width}"
+    if (height, width) != (config.height, config.width):
+        what = f"the model takes grids of {config.height} x {config.width}"
         raise RunError(what, dataset.name, f"grids of {height} x {width}", do)
-    if dataset.classes > run.classes:
-        raise RunError(f"the model has {run.classes} classes", dataset.name, f"{dataset.classes} classes", do)
+    if dataset.classes > config.classes:
+        raise RunError(f"the model has {config.classes} classes", dataset.name, f"{dataset.classes} classes", do)
 
 
 def _split(
     dataset: ShardCounts, named: tuple[Location, ...] | None, trained: TrainSettings | None, name: SplitName
 ) -> tuple[Split, str]:
-    """The split of the run, or the one that the data come with; RunError where there is neither."""
+    """Return the split that the data come with, or that of the run; RunError where there is neither."""
     if named is not None:
         return named_split(named), named_words(named)
     if trained is None:
@@ -257,15 +263,11 @@ def _split(
         raise RunError("the data cannot be split as the run did", dataset.name, str(error), do) from error
 
 
-def _changed(dataset: ShardCounts, run: PastRun) -> tuple[str, ...]:
-    """What is not as it was when the run began, in words; a digest is not always taken."""
-    known = run.dataset
-    now = {"grids": dataset.grids, "counts": dataset.counts.tolist(), "digest": dataset.digest}
-    found = {key: (known.get(key), value) for key, value in now.items()}
-    different = {key for key, (before, after) in found.items() if before != after and None not in (before, after)}
+def _changed(dataset: ShardCounts, before: DataOfRun) -> tuple[str, ...]:
+    """Return the differences of a dataset from that of a run, in words; digests are compared where both were taken."""
     words = {
-        "grids": f"the number of grids, {dataset.grids:,}, before {known.get('grids')}",
-        "counts": "the class counts",
-        "digest": "the digest",
+        f"the number of grids, {dataset.grids:,}, before {before.grids}": dataset.grids != before.grids,
+        "the class counts": dataset.counts.tolist() != list(before.counts),
+        "the digest": None not in (dataset.digest, before.digest) and dataset.digest != before.digest,
     }
-    return tuple(text for key, text in words.items() if key in different)
+    return tuple(text for text, differs in words.items() if differs)

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..recipe import Recipe, for_foreign
+from ..run_folder.reader import StoredRun
 from ..settings import CheckSettings
-from .past_run import PastRun
 from ..training.settings import TrainSettings
 
 WARMUP_SHARE = 20
@@ -23,7 +23,7 @@ _WEIGHTS = {"weights", "scheme", "smooth", "effective_b", "weights_power"}
 _log = logging.getLogger("vaefit")
 
 
-def recipe_from_run(run: PastRun, knobs: Mapping[str, Any], others: Mapping[str, Any]) -> CheckSettings:
+def recipe_from_run(run: StoredRun, knobs: Mapping[str, Any], others: Mapping[str, Any]) -> CheckSettings:
     """The settings of a check that start from those of a run; a note says what was taken from where.
 
     From training it takes recipe, model, data and what the weights are derived from; beta is that at the end of its
@@ -61,19 +61,20 @@ def recipe_from_run(run: PastRun, knobs: Mapping[str, Any], others: Mapping[str,
     asked = sorted(given.keys() - set(_OWN))
     options = ", ".join(f"--{name.replace('_', '-')}" for name in asked)
     kind = "a training run" if isinstance(told, TrainSettings) else "a check"
-    _log.warning(f"--from {run.folder}, {kind}: {taken}" + (f"; given here: {options}" if options else ""))
+    _log.warning(f"--from {run.folder.absolute()}, {kind}: {taken}" + (f"; given here: {options}" if options else ""))
     return settings
 
 
-def _of_training(run: PastRun, recipe: Recipe, knobs: Mapping[str, Any]) -> Recipe:
+def _of_training(run: StoredRun, recipe: Recipe, knobs: Mapping[str, Any]) -> Recipe:
     """The recipe of training, for so few updates on one batch."""
     default = Recipe()
     iterations = knobs.get("iterations", default.iterations)
-    found = (run.result or {}).get("lr") if recipe.lr == "auto" else None
+    result = run.result
+    found = result.setup.lr if result is not None and recipe.lr == "auto" else None
     return replace(
         recipe,
-        lr=found if isinstance(found, float) else recipe.lr,
-        beta=run.recipe().largest_beta,
+        lr=recipe.lr if found is None else found,
+        beta=run.recipe.largest_beta,
         beta_ramp=None,
         warmup=min(recipe.warmup, iterations // WARMUP_SHARE),
         iterations=iterations,
@@ -83,7 +84,7 @@ def _of_training(run: PastRun, recipe: Recipe, knobs: Mapping[str, Any]) -> Reci
     )
 
 
-def _of_training_words(run: PastRun, told: TrainSettings, recipe: Recipe, given: Mapping[str, Any]) -> str:
+def _of_training_words(run: StoredRun, told: TrainSettings, recipe: Recipe, given: Mapping[str, Any]) -> str:
     """What is taken from training and what is not, but for what is given otherwise."""
     if told.weights_file is not None:
         weights = f"weights of {told.weights_file}"

@@ -6,11 +6,8 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from vaefit.cache import ShardCounts
@@ -19,24 +16,22 @@ from vaefit.cache.hdf5.open_files import shared_files
 from vaefit.cache.schemes import format_labels
 from vaefit.kernels import Backend, BackendChoice
 
-from ..data.batch import Batch, batch_at, choose_batch
-from ..data.batch import check_labels
-from ..environment.device import choose_device, cpu_threads, fitting_memory, preferred_backend
-from ..diagnosis.reruns import OnControl
-from ..data.counting import counted
-from ..fitting.cuda_graph import choose_steps
-from ..loader.split import find_named_splits
-from ..model.user_model import LoadedModel
-from ..model.factory import build_network
-from ..overfitting import overfit
-from ..run_folder.tensorboard_events import require_tensorboard
-from ..run_folder.overfit_folder import OverfitFolder
-from ..fitting.result import OverfitResult, Record
-from ..settings import CheckSettings
-from ..fitting.run_setup import RunHeader
+from ..data.batch import Batch, batch_at, check_labels, choose_batch
 from ..data.class_weights import ClassWeights
-from ..fitting.check_result import Prepared, OverfitRun
-
+from ..data.counting import counted
+from ..diagnosis.reruns import OnControl
+from ..environment.device import choose_device, cpu_threads, fitting_memory, preferred_backend
+from ..fitting.check_result import OverfitRun, Prepared
+from ..fitting.cuda_graph import choose_steps
+from ..fitting.result import OverfitResult, Record
+from ..fitting.run_setup import RunHeader
+from ..loader.split import find_named_splits
+from ..model.factory import build_network
+from ..model.user_model import LoadedModel
+from ..overfitting import overfit
+from ..run_folder.overfit_folder import OverfitFolder
+from ..run_folder.tensorboard_events import require_tensorboard
+from ..settings import CheckSettings
 
 _log = logging.getLogger(__name__)
 
@@ -51,10 +46,6 @@ class Watcher:
     step: Callable[[Record], None] | None = None
     control: OnControl | None = None
     """What is changed in a rerun that looks for the cause of a failure, and each of its steps."""
-
-
-
-
 
 
 def run_overfit(settings: CheckSettings, watcher: Watcher | None = None) -> OverfitRun:

@@ -1,95 +1,54 @@
-"""A training run found again in its folder: its settings, and whether what it began with is still there."""
+"""Checks of a training run before it is resumed, and the lock of its folder."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from ..errors import RunError
 from ..loader.split import ROLES
-from ..run_folder.reader import read_json
-from ..run_folder.settings_reader import CHANGED, stored_settings
-from ..results.training_summary import FORMAT, KIND, METRICS
+from ..results.training_summary import FORMAT, METRICS
+from ..run_folder.reader import StoredRun, TrainConfig
 from ..training.prepare import PreparedTraining
 from ..training.settings import TrainSettings
-from ..training.progress import ChosenRate
 
 _ANEW = "or start the run again, with --overwrite."
+_LOCK = ".training.lock"
 _log = logging.getLogger("vaefit")
-
-
-
-
-@dataclass(frozen=True)
-class CountedDataset:
-    """The dataset of a run."""
-
-    digest: str | None
-    """None where it was not taken."""
-    grids: int
-    counts: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class RunBeginning:
-    """What a run began with, beside its settings."""
-
-    device: str
-    backend: str
-    versions: dict[str, str]
-    threads: int
-    """CPU threads that it runs on."""
-    loader: Literal["memory", "stream"]
-    """What `auto` takes depends on the free memory, and the order of the grids on that."""
-    rate: ChosenRate
-    dataset: CountedDataset
-    weights: tuple[float, ...]
-    split: dict[str, int]
-    """Grids by role."""
-    ranks: int = 1
-    """Processes that trained together."""
 
 
 @dataclass(frozen=True)
 class ResumableRun:
-    """What `config.json` says of a training run."""
+    """A training run in its folder, which can be resumed."""
 
     folder: Path
     settings: TrainSettings
-    began: RunBeginning
+    began: TrainConfig
+    """The data, the machine and the choices at the start of the run."""
 
     @classmethod
     def read(cls, folder: Path) -> ResumableRun:
-        """Read it; RunError where the folder holds no training run of this version."""
-        config = read_json(folder, "config.json")
-        where = str(folder / "config.json")
-        if config.get("kind") != KIND:
+        """Read `config.json`; RunError where the folder holds no training run of this version."""
+        run = StoredRun.read(folder)
+        if not isinstance(run.config, TrainConfig) or not isinstance(run.settings, TrainSettings):
             do = "Pass the folder that `train` named."
             raise RunError("this is not the folder of a training run", str(folder), do=do)
-        if config.get("format") != FORMAT:
-            got = f"format {config.get('format')}; this one reads {FORMAT}"
+        if run.config.format != FORMAT:
+            got = f"format {run.config.format}; this one reads {FORMAT}"
             do = f"Go on with the version of vaefit that began it, {_ANEW}"
-            raise RunError("the run is of another version of vaefit", where, got, do)
-        settings = stored_settings(folder, config, TrainSettings)
-        try:
-            return cls(folder, settings, msgspec.convert(config, RunBeginning))
-        except msgspec.ValidationError as error:
-            raise RunError("the settings of the run cannot be read", where, str(error), CHANGED) from error
+            raise RunError("the run is of another version of vaefit", str(folder / "config.json"), got, do)
+        return cls(folder, run.settings, run.config)
 
     def check(self, prepared: PreparedTraining) -> None:
-        """Raise RunError, which names what changed, where data, split or weights are not what the run began with.
-
-        Where only the machine changed, that is a warning.
-        """
+        """Raise RunError where the data, the split or the weights changed; warn where only the machine did."""
         began, dataset = self.began, prepared.dataset
         digests = (began.dataset.digest, dataset.digest)
         pairs: dict[str, tuple[Any, Any]] = {
@@ -103,23 +62,22 @@ class ResumableRun:
             if before != now:
                 do = f"Put the data back as they were, {_ANEW}"
                 raise RunError(f"the {name} changed since the run began", dataset.name, f"{now}, before {before}", do)
-        versions = began.versions
         machine = {
             "device": (began.device, str(prepared.device)),
             "backend": (began.backend, str(prepared.backend)),
-            "torch": (versions.get("torch"), torch.__version__),
-            "numpy": (versions.get("numpy"), np.__version__),
+            "torch": (began.versions.get("torch"), torch.__version__),
+            "numpy": (began.versions.get("numpy"), np.__version__),
         }
-        for name, (then, here) in machine.items():
-            if then != here:
+        for name, (before, now) in machine.items():
+            if before != now:
                 _log.warning(
-                    f"the run began with {name} {then}, and this is {here}: its numbers may differ from here on"
+                    f"the run began with {name} {before}, and this is {now}: its numbers may differ from here on"
                 )
 
     def check_ranks(self, ranks: int) -> None:
-        """Raise RunError where so many processes cannot go on; what is streamed is dealt out by their number.
+        """Raise RunError where a run that streams its grids has another number of processes than at its start.
 
-        From memory the batches are the same whatever their number, and their sums differ by rounding alone.
+        From memory the batches are the same for any number of processes, and their sums differ by rounding alone.
         """
         began = self.began
         if began.loader == "stream" and began.ranks != ranks:
@@ -130,7 +88,7 @@ class ResumableRun:
             _log.warning(f"the run began with ranks: {began.ranks}, and goes on with {ranks}: its batches are the same")
 
     def check_unbegun(self) -> None:
-        """Raise RunError unless the run was cut off before its first checkpoint: it may be begun anew then."""
+        """Raise RunError unless the run was cut off before its first checkpoint: then it may begin anew."""
         metrics = self.folder / METRICS
         rows = metrics.read_text(encoding="utf-8", errors="replace").count("\n") if metrics.is_file() else 0
         if rows > 2 or (self.folder / "result.json").exists():
@@ -140,25 +98,18 @@ class ResumableRun:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in the folder meanwhile; RunError where one does. A kill ends it too."""
+    """Keep other processes from training in the folder; RunError where one does. The lock ends with the process."""
+    lock = FileLock(folder / _LOCK)
     try:
-        import fcntl
-    except ImportError:  # a system without such locks
-        yield
-        return
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        do = "Wait for it, or pass another --out."
+        raise RunError("another process is training in this folder", str(folder), do=do) from error
+    except (OSError, NotImplementedError) as error:  # some network disks have no locks
+        reason = getattr(error, "strerror", None) or error
+        _log.warning(f"{folder} cannot be locked ({reason}): let no other process train in it")
     try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        do = "Pass the folder that `train` named."
-        raise RunError("the run folder cannot be opened", str(folder), error.strerror or str(error), do) from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            do = "Wait for it, or pass another --out."
-            raise RunError("another process is training in this folder", str(folder), do=do) from error
-        except OSError as error:  # some network disks have no locks
-            _log.warning(f"{folder} cannot be locked ({error.strerror}): let no other process train in it")
         yield
     finally:
-        os.close(handle)
+        (folder / _LOCK).unlink(missing_ok=True)  # while the lock is held: a later process makes a new file
+        lock.release()

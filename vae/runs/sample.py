@@ -1,4 +1,4 @@
-"""Grids drawn from the prior of a trained model: z ~ N(0, temperature^2 I), decoded."""
+"""Samples of a trained model: z ~ N(0, temperature^2 I), decoded to grids."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from torch import Tensor
 
 from vaefit.cache.errors import SettingError, require, require_range
 
-from ..environment.device import choose_device, cpu_threads, fitting_memory, reproducible
-from ..errors import RunError
-from ..model.state import evaluating
-from ..model.beta_vae import BetaVAE
-from ..recipe import MAX_SEED
-from ..results.json_values import plain
-from ..run_folder.folder import WrittenFolder
+from ..environment.device import choose_device, cpu_threads, fitting_memory, known_device, reproducible
 from ..environment.seeds import seeded
-from ..environment.device import known_device
+from ..errors import RunError
 from ..metrics.accuracy import Labels, distinct
-from .past_run import PastRun
+from ..model.beta_vae import BetaVAE
+from ..model.state import evaluating
+from ..recipe import MAX_SEED, Recipe
+from ..results.json_values import plain
+from ..results.training_summary import TrainSummary
+from ..run_folder.folder import RunFolder
+from ..run_folder.reader import StoredRun
 from .trained_model import TrainedModel
 
 SAMPLES = "samples.png"
-MOST = 1024
+MAX_COUNT = 1024
 """Grids in one picture."""
-MOST_CELLS = 1 << 24
-"""Of all its grids; at a pixel a cell it is then larger than any screen."""
-AT_ONCE = 256
-HOTTEST = 1000.0
+MAX_CELLS = 1 << 24
+"""Cells of all grids in one picture; at a pixel a cell it is then larger than any screen."""
+DECODE_BATCH = 256
+MAX_TEMPERATURE = 1000.0
 
 _log = logging.getLogger("vaefit")
 
@@ -55,10 +55,10 @@ class SampleSettings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        require_range("--count", self.count, 1, MOST)
+        require_range("--count", self.count, 1, MAX_COUNT)
         require_range("--seed", self.seed, 0, MAX_SEED)
-        ok = 0 <= self.temperature <= HOTTEST
-        require(ok, "--temperature", self.temperature, f"a number from 0 to {HOTTEST:g}")
+        ok = 0 <= self.temperature <= MAX_TEMPERATURE
+        require(ok, "--temperature", self.temperature, f"a number from 0 to {MAX_TEMPERATURE:g}")
         if self.out is not None:
             require(self.out.suffix.lower() == ".png", "--out", self.out, "the name of a file that ends in .png")
         known_device(self.device)
@@ -66,68 +66,69 @@ class SampleSettings:
 
 @dataclass(frozen=True)
 class SampleSummary:
-    """What was drawn, and what is known of how far it can be trusted."""
+    """Result of `sample`: the picture, its grids and the distance of the codes from the prior."""
 
     file: str
     run: str
     step: int | None
-    """Updates done when the model had its weights; None where the folder does not say."""
+    """Updates done when the model had its weights; None for an overfit run that is not finished."""
     count: int
     seed: int
     temperature: float
     latent_dim: int
     distinct: int
-    """How many different grids were drawn."""
+    """Number of different grids."""
     shares: tuple[float, ...]
-    """Of the cells of all samples, by class."""
+    """Share of each class in the cells of all samples."""
     dataset_shares: tuple[float, ...] | None
-    """Of the cells of the dataset; None where the folder does not say."""
+    """The same for the dataset; None for an overfit run that is not finished."""
     beta: float
     """The largest of the run."""
     kl: float | None
-    """Nats a grid, of the posterior from the prior, as the run measured it; None where its folder does not say."""
+    """KL of the posterior from the prior in nats a grid, on validation; None where the run did not measure it."""
     active_dimensions: int | None
     note: str
-    """How the codes of the data relate to the prior that is drawn from."""
+    """Relation between the codes of the data and the prior, in words."""
 
     def json(self) -> dict[str, Any]:
-        """What `sample --json` prints."""
+        """Return what `sample --json` prints."""
         found: dict[str, Any] = plain(asdict(self))
         return found
 
 
 def sample(settings: SampleSettings) -> SampleSummary:
-    """Draw grids, and write them as one picture; the same settings on the same machine write the same bytes.
+    """Draw grids and write them as one picture; the same settings on the same machine write the same bytes.
 
     Raises RunError where the folder is not that of a run or has no whole weights, where the model cannot decode, or
     the picture cannot be written.
     """
     device = choose_device(settings.device)
-    run = PastRun.read(settings.run)
-    cells = settings.count * run.height * run.width
-    if cells > MOST_CELLS:
-        got = f"{settings.count} grids of {run.height} x {run.width}"
-        do = f"Pass --count {max(MOST_CELLS // (run.height * run.width), 1)} or less."
+    run = StoredRun.read(settings.run)
+    height, width = run.config.height, run.config.width
+    cells = settings.count * height * width
+    if cells > MAX_CELLS:
+        got = f"{settings.count} grids of {height} x {width}"
+        do = f"Pass --count {max(MAX_CELLS // (height * width), 1)} or less."
         raise SettingError("so many grids make no picture to look at", "--count", got, do)
     trained = TrainedModel.load(run, device)
     decoder = _Decoder.from_model(trained)
     with cpu_threads(None, cells), reproducible(), seeded(settings.seed, device), fitting_memory(f"{cells:,} cells"):
         grids = decoder.draw(settings.count, settings.seed, settings.temperature, device)
     summary = _summary(settings, trained, decoder.latent_dim, grids)
-    _write(settings, summary, grids, run.classes)
+    _write(settings, summary, grids, run.config.classes)
     return summary
 
 
 @dataclass(frozen=True)
 class _Decoder:
-    """The part of a model that makes logits of z."""
+    """Decoder of a model: z (B, latent) to logits (B, C, H, W)."""
 
     trained: TrainedModel
     latent_dim: int
 
     @classmethod
     def from_model(cls, trained: TrainedModel) -> _Decoder:
-        """Find it; RunError where there is none, or the size of z is not known."""
+        """Find the decoder; RunError where the model has none, or the size of z is not known."""
         model = trained.model
         name = type(model).__name__
         if not callable(getattr(model, "decode", None)):
@@ -135,8 +136,8 @@ class _Decoder:
             raise RunError("the model cannot decode: it has no method `decode`", name, do=do)
         if isinstance(model, BetaVAE):
             return cls(trained, model.latent_dim)
-        run, device = trained.run, next(model.parameters()).device
-        labels = torch.zeros((2, run.height, run.width), dtype=torch.int64, device=device)
+        config, device = trained.run.config, next(model.parameters()).device
+        labels = torch.zeros((2, config.height, config.width), dtype=torch.int64, device=device)
         with torch.no_grad(), evaluating(model):
             _, mu, _ = trained.adapter.outputs(model, trained.adapter.inputs(labels, model))
         if mu is None or mu.dim() != 2:
@@ -146,16 +147,16 @@ class _Decoder:
         return cls(trained, mu.shape[1])
 
     def draw(self, count: int, seed: int, temperature: float, device: torch.device) -> Labels:
-        """Grids (count, H, W); RunError where the model decodes to something else."""
+        """Return grids (count, H, W); RunError where the model decodes to another shape."""
         # drawn at once on the CPU, so that the device and the size of a batch change no code
         codes = torch.randn((count, self.latent_dim), generator=torch.Generator().manual_seed(seed)) * temperature
         model: Any = self.trained.model
         with torch.no_grad(), evaluating(model):
-            return np.concatenate([self._decoded(model, part.to(device)) for part in torch.split(codes, AT_ONCE)])
+            return np.concatenate([self._decoded(model, part.to(device)) for part in torch.split(codes, DECODE_BATCH)])
 
     def _decoded(self, model: Any, z: Tensor) -> Labels:
-        run = self.trained.run
-        wanted = (len(z), run.classes, run.height, run.width)
+        config = self.trained.run.config
+        wanted = (len(z), config.classes, config.height, config.width)
         do = "Let decode(z) return logits (B, C, H, W) of z (B, latent)."
         try:
             logits = model.decode(z)
@@ -170,49 +171,49 @@ class _Decoder:
             raise RunError(f"the model must decode z to logits {wanted}", type(model).__name__, got, do)
         if torch.isnan(logits).any():
             do = "Train it again, at a lower --lr."
-            raise RunError("the model decodes to NaN", str(run.folder), do=do)
+            raise RunError("the model decodes to NaN", str(self.trained.run.folder), do=do)
         labels: Labels = logits.argmax(dim=1).cpu().numpy()
         return labels
 
 
 def _summary(settings: SampleSettings, trained: TrainedModel, latent_dim: int, grids: Labels) -> SampleSummary:
-    run = trained.run
-    result, counts = run.result or {}, run.counts
-    kl, active = result.get("kl"), result.get("active_dimensions")
-    beta = run.recipe().largest_beta
-    total = sum(counts) if counts else 0
+    run, result = trained.run, trained.run.result
+    kl, active = (result.kl, result.active_dimensions) if isinstance(result, TrainSummary) else (None, None)
+    beta = run.recipe.largest_beta
+    counts = () if run.dataset is None else run.dataset.counts
+    total = sum(counts)
     return SampleSummary(
         file=str((settings.out or run.folder / SAMPLES).absolute()),
-        run=str(run.folder),
+        run=str(run.folder.absolute()),
         step=trained.step,
         count=settings.count,
         seed=settings.seed,
         temperature=settings.temperature,
         latent_dim=latent_dim,
         distinct=distinct(grids),
-        shares=tuple((np.bincount(grids.ravel(), minlength=run.classes) / grids.size).tolist()),
-        dataset_shares=tuple(count / total for count in counts) if counts and total else None,
+        shares=tuple((np.bincount(grids.ravel(), minlength=run.config.classes) / grids.size).tolist()),
+        dataset_shares=tuple(count / total for count in counts) if total else None,
         beta=beta,
-        kl=kl if isinstance(kl, float) else None,
-        active_dimensions=active if type(active) is int else None,
-        note=_note(beta, run, kl, active, latent_dim),
+        kl=kl,
+        active_dimensions=active,
+        note=_note(beta, run.settings.recipe, kl, active, latent_dim),
     )
 
 
-def _note(beta: float, run: PastRun, kl: object, active: object, latent_dim: int) -> str:
-    """How the codes of the data relate to the prior."""
+def _note(beta: float, recipe: Recipe, kl: float | None, active: int | None, latent_dim: int) -> str:
+    """Say how near the codes of the data are to the prior."""
     measured = ""
-    if isinstance(kl, float):
-        dimensions = f", {active} of {latent_dim} dimensions active" if type(active) is int else ""
+    if kl is not None:
+        dimensions = "" if active is None else f", {active} of {latent_dim} dimensions active"
         measured = f" (KL {kl:.2f} nats a grid on validation{dimensions})"
     if beta == 0:
         return (
             f"beta was 0, so nothing pulled the codes of the data to the prior{measured}: samples from it need not "
             "look like the data"
         )
-    fed = ", though the decoder was fed means alone (--z mu)" if run.settings.recipe.z == "mu" else ""
+    means = ", though the decoder was fed means alone (--z mu)" if recipe.z == "mu" else ""
     return (
-        f"beta up to {beta:g} pulled the codes of the data to the prior{fed}{measured}: the nearer they came to it, "
+        f"beta up to {beta:g} pulled the codes of the data to the prior{means}{measured}: the nearer they came to it, "
         "the more samples look like the data"
     )
 
@@ -230,4 +231,4 @@ def _write(settings: SampleSettings, summary: SampleSummary, grids: Labels, clas
         f"{summary.distinct} of {summary.count} are different; largest beta of the run {summary.beta:g}",
     )
     file = Path(summary.file)
-    WrittenFolder(file.parent).draw(file.name, partial(draw_contact_sheet, sheet))
+    RunFolder(file.parent).draw(file.name, partial(draw_contact_sheet, sheet))

@@ -1,4 +1,4 @@
-"""Whether the parts of the check work on this machine."""
+"""Self-test: each part of the overfit check on this machine."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from vaefit.cache import class_counts
 from vaefit.kernels import Backend, choose_backend
 
 from ..environment.hardware import Machine
+from ..objective.agreement import Agreement
 from ..objective.objective import Objective
 from ..objective.preflight import difference
-from ..objective.agreement import Agreement
 
 
 @dataclass(frozen=True)
@@ -27,31 +27,31 @@ class Trial:
     name: str
     passed: bool
     detail: str
-    """What was found, with a number where there is one."""
+    """The result in words and numbers."""
     seconds: float
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that `vaefit-cli doctor` prints."""
+    """Result of the self-test, as `vaefit-cli doctor` prints it."""
 
     machine: Machine
     device: str
-    """What is computed on."""
+    """Device of the computation."""
     backend: str
-    """Which implementation of the loss runs there, and why."""
+    """Implementation of the loss on this device, with the reason."""
     trials: tuple[Trial, ...]
 
     @property
     def passed(self) -> bool:
-        """True where every trial passed."""
+        """True if every trial passed."""
         return all(trial.passed for trial in self.trials)
 
 
 def examine(device: torch.device, backend: Backend = "auto") -> Report:
-    """Look at the installation and run the self-test on `device`; takes about a second.
+    """Inspect the installation and run the self-test on `device`; takes about a second.
 
-    Raises ValueError where the backend asked for cannot run there.
+    Raises ValueError where the requested backend cannot run there.
     """
     return Report(
         machine=Machine.from_system(),
@@ -70,13 +70,13 @@ def _trial(name: str, run: Callable[[], tuple[bool, str]]) -> Trial:
     start = time.perf_counter()
     try:
         passed, detail = run()
-    except Exception as error:  # whatever is broken here is what the command is there to report
+    except Exception as error:  # the command reports every failure
         passed, detail = False, f"{type(error).__name__}: {error}"
     return Trial(name, passed, detail, time.perf_counter() - start)
 
 
 def _difference(device: torch.device, backend: Backend) -> tuple[Agreement, int]:
-    """What a preflight finds on random logits (8, 10, 16, 16), and how many cells they have."""
+    """Run a preflight on random logits (8, 10, 16, 16); return its result and the number of cells."""
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(8, 10, 16, 16, generator=generator)
     targets = torch.randint(0, 10, (8, 16, 16), generator=generator)
@@ -100,8 +100,8 @@ def _counts(device: torch.device, backend: Backend) -> tuple[bool, str]:
 
 
 def _dataset() -> tuple[bool, str]:
-    from ..data.synthetic import SyntheticSpec, synthesise
     from ..data.hdf5_writer import write_grids
+    from ..data.synthetic import SyntheticSpec, synthesise
 
     grids = synthesise(SyntheticSpec(grids=256))
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""A trained model, read again from the folder of its run."""
+"""Trained model, read from the folder of its run."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from ..model.adapter import Adapter, find_adapter
 from ..errors import RunError
+from ..model.adapter import Adapter, find_adapter
 from ..model.factory import build_network
-from ..recipe import one_of
-from ..run_folder.training_folder import WEIGHTS
-from ..results.training_summary import KIND
 from ..model.state import all_tensors
+from ..recipe import one_of
+from ..run_folder.reader import OVERFIT, StoredRun
+from ..run_folder.training_folder import WEIGHTS
 from ..training.checkpoint_folder import CheckpointFolder
-from .past_run import PastRun
 
 WhichWeights = Literal["best", "last"]
 EXTRA = "_extra_state"
@@ -25,9 +24,9 @@ EXTRA = "_extra_state"
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The network of a run with weights that the run has kept."""
+    """The network of a run with the best or the last weights in its folder."""
 
-    run: PastRun
+    run: StoredRun
     model: nn.Module
     adapter: Adapter
     which: WhichWeights
@@ -36,30 +35,30 @@ class TrainedModel:
 
     @classmethod
     def read(cls, folder: Path, device: torch.device | None = None, which: WhichWeights = "best") -> TrainedModel:
-        """Read the run, and as `load`; RunError as `PastRun.read` too."""
-        return cls.load(PastRun.read(folder), device or torch.device("cpu"), which)
+        """Read the run and load it; errors are those of `StoredRun.read` and `load`."""
+        return cls.load(StoredRun.read(folder), device or torch.device("cpu"), which)
 
     @classmethod
-    def load(cls, run: PastRun, device: torch.device, which: WhichWeights = "best") -> TrainedModel:
-        """Build the network as the run did, and give it weights.
+    def load(cls, run: StoredRun, device: torch.device, which: WhichWeights = "best") -> TrainedModel:
+        """Build the network of the run and load its weights.
 
         Args:
-            which: `best` takes `model.safetensors`, the best weights of training or those that a check ended with;
-                `last` the newest whole checkpoint of training.
+            which: `best` takes `model.safetensors`, the best weights of training or the final ones of an overfit run;
+                `last` takes the newest whole checkpoint of training.
 
-        Raises SettingError for another word, and RunError where there are no such weights, or they are not whole or
-        not those of the network.
+        Raises SettingError for another word, and RunError where the weights are absent, damaged or of another network.
         """
         one_of("--checkpoint", which, get_args(WhichWeights))
-        settings, file = run.settings, run.folder / WEIGHTS
+        settings, config, file = run.settings, run.config, run.folder / WEIGHTS
         if which == "best" and not file.is_file():
             do = "Let it go on, until the first weights are kept." if run.result is None else "Run it again."
             raise RunError("the run has no weights", str(run.folder), f"no {WEIGHTS} in it", do)
         loaded = None if settings.model is None else settings.model.load()
-        model = build_network(loaded, run.classes, run.height, run.width, settings.latent_dim, settings.seed, device)
-        cells = torch.arange(2 * run.height * run.width, device=device) % run.classes
-        # which also gives a lazy layer its size, before it can take weights
-        adapter = find_adapter(model, cells.view(2, run.height, run.width), run.classes, None, settings.ignore_index)
+        classes, height, width = config.classes, config.height, config.width
+        model = build_network(loaded, classes, height, width, settings.latent_dim, settings.seed, device)
+        cells = torch.arange(2 * height * width, device=device) % classes
+        # the forward pass also sizes lazy layers, before they can load weights
+        adapter = find_adapter(model, cells.view(2, height, width), classes, None, settings.ignore_index)
         if which == "best":
             load_weights(model, file)
             return cls(run, model, adapter, which, run.best_step)
@@ -67,7 +66,7 @@ class TrainedModel:
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
-    """Give the model, in place, the weights in a safetensors file; RunError where they are not its own."""
+    """Load a safetensors file into the model, in place; RunError where it does not hold the weights of this model."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -81,27 +80,27 @@ def load_weights(model: nn.Module, file: Path) -> None:
         raise RunError(
             "the weights are not those of the model", str(file), str(error).splitlines()[-1].strip(), do
         ) from error
-    # what a module adds to its state dict by get_extra_state may be anything, and no such file holds it
+    # get_extra_state may return anything, and a safetensors file holds tensors alone
     wrong = [name for name in (*found.missing_keys, *found.unexpected_keys) if not name.endswith(EXTRA)]
     if wrong:
         raise RunError("the weights are not those of the model", str(file), ", ".join(wrong[:3]), do)
 
 
-def _load_newest(model: nn.Module, run: PastRun) -> int:
-    """Give the model the weights of the newest whole checkpoint; its updates."""
-    if run.kind != KIND:
-        do = "A check keeps none: use --checkpoint best."
+def _load_newest(model: nn.Module, run: StoredRun) -> int:
+    """Load the newest whole checkpoint into the model; return its updates."""
+    if run.kind == OVERFIT:
+        do = "An overfit run keeps none: use --checkpoint best."
         raise RunError("the run has no checkpoint", str(run.folder), do=do)
     folder = CheckpointFolder.from_run(run.folder)
     checkpoint = folder.newest()
     if checkpoint is None:
         raise RunError("the run has no checkpoint", str(run.folder), do="Use --checkpoint best.")
-    kept, tensors = checkpoint.tensors, all_tensors(model)
-    wrong = [n for n, t in tensors.items() if f"model.{n}" not in kept or kept[f"model.{n}"].shape != t.shape]
+    stored, tensors = checkpoint.tensors, all_tensors(model)
+    wrong = [n for n, t in tensors.items() if f"model.{n}" not in stored or stored[f"model.{n}"].shape != t.shape]
     if wrong:
         do = "It is that of another run: use --checkpoint best."
         raise RunError("the checkpoint is not of the model", str(folder.path), ", ".join(wrong[:3]), do)
     with torch.no_grad():
         for name, tensor in tensors.items():
-            tensor.copy_(kept[f"model.{name}"])
+            tensor.copy_(stored[f"model.{name}"])
     return checkpoint.step

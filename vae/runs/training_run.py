@@ -14,41 +14,38 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vaefit.cache.communicator import from_rank_zero
 from vaefit.cache.dataset_counts import Progress as Counting
 from vaefit.cache.errors import SettingError
-from vaefit.cache.communicator import from_rank_zero
 from vaefit.kernels import Backend
 
 from ..data.batch import check_labels
-from ..model.inspection import described_model
 from ..environment.device import choose_device, cpu_threads, fitting_memory, preferred_backend, reproducible
+from ..environment.seeds import seeded
 from ..errors import RunError
-from ..model.inspection import ModelInspection
+from ..fitting.eager_stepper import EagerStepper
+from ..fitting.lr_range_test import range_test
 from ..loader.loader import Loader, open_loader
 from ..loader.split import ROLES, Role
-from ..model.user_model import LoadedModel
 from ..model.factory import build_network
+from ..model.inspection import ModelInspection, described_model
+from ..model.user_model import LoadedModel
+from ..objective.agreement import Agreement
 from ..objective.objective import Objective, check_objective
 from ..objective.preflight import preflight
-from ..fitting.lr_range_test import range_test
-from ..recipe import Recipe
-from ..run_folder.cleanup import remove_unfinished
-from ..results.overfit_summary import DatasetSummary, WeightsSummary
-from ..run_folder.training_folder import TrainFolder, NullRecorder
-from ..results.training_summary import TrainedRun, TrainingSetup, TrainSummary
-from ..environment.seeds import seeded
-from ..objective.agreement import Agreement
 from ..optim.train_step import Step
-from ..fitting.eager_stepper import EagerStepper
+from ..recipe import Recipe
+from ..results.overfit_summary import DatasetSummary, WeightsSummary
+from ..results.training_summary import TrainedRun, TrainingSetup, TrainSummary
+from ..run_folder.training_folder import NullRecorder, TrainFolder
 from ..training.checkpoint import Checkpoint
+from ..training.interrupt import TrainingStopped, stop_request
 from ..training.loop import Training
 from ..training.prepare import PreparedTraining, recipe_for
-from ..training.progress import RunRecorder, Plan
-from ..training.progress import ChosenRate
-from .resume import ResumableRun, locked
+from ..training.progress import ChosenRate, Plan, RunRecorder
 from ..training.settings import TrainSettings, from_anywhere
-from ..training.interrupt import TrainingStopped, stop_request
 from ..training.validation import Validator
+from .resume import ResumableRun, locked
 
 if TYPE_CHECKING:
     from ..distributed.process_group import ProcessGroup
@@ -68,7 +65,9 @@ class TrainWatcher:
     """After every update and every validation."""
 
 
-def run_training(settings: TrainSettings, watcher: TrainWatcher | None = None, job: ProcessGroup | None = None) -> TrainSummary:
+def run_training(
+    settings: TrainSettings, watcher: TrainWatcher | None = None, job: ProcessGroup | None = None
+) -> TrainSummary:
     """Train, and leave a run folder behind.
 
     The ranks of a `job` all call this with the same settings, share each batch, and are given the same result; rank 0
@@ -226,7 +225,9 @@ class _Run:
             return self.folder.recording(classes, checkpoint)
         return nullcontext(NullRecorder())
 
-    def _rate(self, recipe: Recipe, model: nn.Module, look: ModelInspection, objective: Objective, labels: Tensor) -> ChosenRate:
+    def _rate(
+        self, recipe: Recipe, model: nn.Module, look: ModelInspection, objective: Objective, labels: Tensor
+    ) -> ChosenRate:
         """The learning rate; found on the first batch where it was left open, once and for all resumptions."""
         if self.stored is not None:
             return self.stored.began.rate
@@ -247,7 +248,7 @@ class _Run:
     def _begun(self, prepared: PreparedTraining, train: Loader, rate: ChosenRate) -> Checkpoint | None:
         """The checkpoint to go on from; None for a run that begins."""
         if self.stored is not None:
-            remove_unfinished(self.folder)
+            self.folder.remove_unfinished()
             checkpoint = self.folder.checkpoints.newest()
             if checkpoint is not None:
                 return checkpoint

@@ -1,1 +1,1 @@
-"""A grid of settings over seeds: the runs, what they came to, and which knob made the difference."""
+"""Sweep: a grid of settings over seeds, and the knob that made the difference."""

@@ -1,4 +1,4 @@
-"""`sweep.png`: a line for each setting, a dot for each run."""
+"""Picture `sweep.png`: a line for each setting, a dot for each run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the runs of a sweep came to, run by run and setting by setting."""
+"""Results of a sweep: of each run, of each setting, and the effects of the knobs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..metrics.verdict import Verdict
 from ..results.json_values import plain
+from ..results.overfit_summary import RunSummary
 from .plan import Knob
-from .rank_anova import Effect
 
 if TYPE_CHECKING:
     from ..fitting.check_result import OverfitRun
@@ -24,7 +24,7 @@ class SweepRun:
     values: tuple[str, ...]
     """The value of each knob."""
     number: int
-    """Which of the seeds, from 0."""
+    """Number of its seeds, from 0."""
     seed: int
     batch_seed: int
     verdict: Verdict
@@ -39,37 +39,25 @@ class SweepRun:
     retrieval: float | None
     seconds: float
     folder: str
-    """The run's folder, by its name inside the sweep's."""
+    """Name of its folder in that of the sweep."""
 
     @classmethod
-    def from_run(cls, values: tuple[str, ...], number: int, check: OverfitRun) -> SweepRun:
-        """Take what a sweep keeps of a finished check."""
-        result, accuracies = check.result, check.result.accuracies
-        return cls(
-            values=values,
-            number=number,
-            seed=check.settings.seed,
-            batch_seed=check.settings.batch_seed,
-            verdict=result.verdict,
-            iterations=result.iterations,
-            **asdict(result.reached),
-            pixel_accuracy=accuracies.pixel,
-            macro_accuracy=accuracies.macro,
-            worst_class_accuracy=accuracies.worst,
-            skill=result.skill,
-            retrieval=result.retrieval,
-            seconds=check.seconds,
-            folder=check.run_dir.name,
-        )
+    def from_run(cls, values: tuple[str, ...], number: int, run: OverfitRun) -> SweepRun:
+        """Take the fields from the result of a run."""
+        import msgspec
+
+        result, settings = RunSummary.from_run(run).json(), run.settings
+        own = {"values": values, "number": number, "seed": settings.seed, "batch_seed": settings.batch_seed}
+        return msgspec.convert({**result, **result["reached"], **own, "folder": run.run_dir.name}, cls)
 
     @property
     def progress(self) -> float:
-        """Skill, or the pixel accuracy where one picture answers every grid."""
+        """Skill, or the pixel accuracy where one picture is right for every grid."""
         return self.pixel_accuracy if self.skill is None else self.skill
 
     @property
     def score(self) -> tuple[float, ...]:
-        """What orders runs from worse to better: DIVERGED, failed by their progress, MEMORISED by their updates."""
+        """Order of runs from worse to better: DIVERGED, failed by their progress, MEMORISED by their updates."""
         if self.verdict == "DIVERGED":
             return (0.0, 0.0, 0.0)
         if self.verdict != "MEMORISED":
@@ -79,7 +67,7 @@ class SweepRun:
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, smallest and largest; None stands for "never", which is more than any number of updates."""
+    """Median, smallest and largest value; None stands for "never", which is more than any number of updates."""
 
     median: float | None
     low: float | None
@@ -87,7 +75,7 @@ class Spread:
 
     @classmethod
     def from_values(cls, values: Sequence[float | None]) -> Spread:
-        """Take them of at least one value."""
+        """Take them from at least one value."""
         numbers = [_steps(value) for value in values]
         found = (statistics.median(numbers), min(numbers), max(numbers))
         return cls(*(number if math.isfinite(number) else None for number in found))
@@ -95,7 +83,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class SettingOutcome:
-    """The runs of one setting, put together."""
+    """The runs of one setting in summary."""
 
     values: tuple[str, ...]
     runs: int
@@ -108,7 +96,7 @@ class SettingOutcome:
 
     @classmethod
     def from_runs(cls, runs: Sequence[SweepRun]) -> SettingOutcome:
-        """Put runs of the same values together."""
+        """Summarise runs with the same values of the knobs."""
         verdicts = [run.verdict for run in runs]
         return cls(
             values=runs[0].values,
@@ -123,22 +111,33 @@ class SettingOutcome:
 
 
 @dataclass(frozen=True)
+class Effect:
+    """Share of the differences between the runs that a knob, the seeds, or the rest explains."""
+
+    source: str
+    share: float
+    """0..1; the shares of all sources add up to 1."""
+    ratio: float | None
+    """Mean square over that of the rest, the F of an analysis of variance; None where the rest has no freedom."""
+
+
+@dataclass(frozen=True)
 class SweepOutcome:
-    """A finished sweep; what `sweep.json` holds."""
+    """A finished sweep, as `sweep.json` holds it."""
 
     knobs: tuple[Knob, ...]
     seeds: int
     settings: tuple[SettingOutcome, ...]
     effects: tuple[Effect, ...]
-    """How much of the differences between the runs each knob explains, the largest first."""
+    """The largest share first."""
     difference: str
-    """Which knob made the difference, in words."""
+    """The knob that made the difference, in words."""
     runs: tuple[SweepRun, ...]
     seconds: float
     run_dir: str
 
     def json(self) -> dict[str, Any]:
-        """What `sweep --json` prints."""
+        """Return what `sweep --json` prints."""
         found: dict[str, Any] = plain(asdict(self))
         return found
 

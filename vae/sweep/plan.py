@@ -1,4 +1,4 @@
-"""What a sweep runs: every combination of the knobs' values, each over the same seeds."""
+"""Plan of a sweep: every combination of the values of the knobs, each over the same seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_SEEDS = 10_000
 
 @dataclass(frozen=True)
 class Knob:
-    """A setting that is varied, and its values as they were typed."""
+    """An option that is varied, and its values as they were typed."""
 
     name: str
     values: tuple[str, ...]
@@ -22,7 +22,7 @@ class Knob:
 
 @dataclass(frozen=True)
 class Setting:
-    """One combination: a value for each knob, and the settings that they make."""
+    """One combination: a value for each knob, and the settings with these values."""
 
     values: tuple[str, ...]
     settings: CheckSettings
@@ -44,19 +44,19 @@ class Plan:
 
     @property
     def runs(self) -> int:
-        """How many checks the sweep makes."""
+        """Number of runs of the sweep."""
         return len(self.settings) * self.seeds
 
     def checks(self) -> Iterator[tuple[Setting, int, CheckSettings]]:
-        """Each run: its setting, the number of its seeds, and what the check is told.
+        """Give for each run its setting, the number of its seeds, and its settings with these seeds.
 
-        The n-th run of every setting has both seeds raised by n, except for one that is a knob itself: settings are
+        The n-th run of every setting has both seeds raised by n, except for a seed that is a knob itself: settings are
         compared on the same batches.
         """
         varied = {knob.name for knob in self.knobs}
         for setting in self.settings:
-            told = setting.settings
+            base = setting.settings
             for number in range(self.seeds):
-                seed = told.seed + (0 if "seed" in varied else number)
-                batch_seed = told.batch_seed + (0 if "batch-seed" in varied else number)
-                yield setting, number, replace(told, seed=seed, batch_seed=batch_seed)
+                seed = base.seed + (0 if "seed" in varied else number)
+                batch_seed = base.batch_seed + (0 if "batch-seed" in varied else number)
+                yield setting, number, replace(base, seed=seed, batch_seed=batch_seed)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vaefit.vae.sweep.rank_anova import SEEDS, TOGETHER, effects
+from vaefit.vae.sweep.knob_effects import SEEDS, TOGETHER, effects
 
 SHORT = ("--batch-size", "4", "--iterations", "3")
 

@@ -240,6 +240,23 @@ def test_a_damaged_config(place: Path, evaluate: Evaluate, tmp_path: Path, chang
         assert (found.code, "Traceback" in found.err) == (3, False), changes
 
 
+@pytest.mark.parametrize(
+    ("changes", "got"),
+    [
+        ({"batch_size": "many"}, "batch_size: Expected `int`, got `str`"),
+        ({"height": True}, "Expected `int`, got `bool` - at `$.height`"),
+        ({"settings": {}}, "no 'model'"),
+    ],
+)
+def test_a_damaged_config_is_described(
+    place: Path, evaluate: Evaluate, tmp_path: Path, changes: dict[str, Any], got: str
+) -> None:
+    run = _copied(place / "run", tmp_path / "run", **changes)
+    error = evaluate(run).json["error"]
+    assert (error["what"], error["got"]) == ("the settings of the run cannot be read", got)
+    assert error["where"] == str(run / "config.json")
+
+
 def test_the_folder_of_a_run_is_not_written_to(place: Path, evaluate: Evaluate) -> None:
     before = (place / "run" / "result.json").read_bytes()
     found = evaluate("run", "--out", place / "check", "--overwrite")

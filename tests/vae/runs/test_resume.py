@@ -17,11 +17,10 @@ from vaefit.cache.errors import VaefitError
 from vaefit.vae.errors import RunError
 from vaefit.vae.model.user_model import ModelSource
 from vaefit.vae.monitor.collapse_monitor import CollapseMonitor
-from vaefit.vae.training import checkpoint as checkpoint_module
-from vaefit.vae.training.settings import RECIPES
 from vaefit.vae.runs.resume import locked
-from vaefit.vae.training.settings import TrainSettings
 from vaefit.vae.runs.training_run import TrainWatcher, resume_training, run_training
+from vaefit.vae.training import checkpoint as checkpoint_module
+from vaefit.vae.training.settings import RECIPES, TrainSettings
 
 RESULTS = ("metrics.csv", "steps.csv", "model.safetensors", "reconstructions.png")
 SAMPLED = replace(RECIPES["default"], z="sample", beta=0.1)
@@ -166,17 +165,17 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(data, tmp_path, uninterru
 
 
 def test_a_disk_that_is_full_stops_the_run_and_it_goes_on_later(data, tmp_path, uninterrupted, monkeypatch):
-    from vaefit.vae.run_folder import folder
+    from vaefit.vae.run_folder import folder as writing
 
     folder = tmp_path / "run"
-    replacing = folder.write_atomically
+    replacing = writing.write_atomically
 
     def full(path, content, durable=True):
         if path.name == "model.safetensors" and (folder / "steps.csv").read_text().count("\n") > 1:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         replacing(path, content, durable)
 
-    monkeypatch.setattr(written, "write_atomically", full)
+    monkeypatch.setattr(writing, "write_atomically", full)
     with pytest.raises(RunError) as caught:
         run_training(settings(data, folder, recipe=SAMPLED))
     assert f"vaefit-cli train --resume {folder}" in caught.value.do
@@ -366,6 +365,7 @@ def test_a_disk_without_locks_is_told(tmp_path, said, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", none)
     with locked(tmp_path):
         assert "cannot be locked (No locks available)" in said()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rows_that_are_gone_are_refused(data, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from vaefit.vae.report.contact_sheet import ContactSheet, draw_contact_sheet
-from vaefit.vae.report import palette
+from vaefit.vae.report.palette import palette
 
 OWN_MODELS = """
 import torch
