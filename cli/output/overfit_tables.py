@@ -10,7 +10,7 @@ from .terminal import Terminal
 
 if TYPE_CHECKING:
     from vaefit.vae.metrics.diagnosis import Diagnosis
-    from vaefit.vae.objective.agreement import Agreement
+    from vaefit.vae.objective.preflight import Agreement
     from vaefit.vae.results.overfit_summary import DatasetSummary, RunSummary, SetupSummary, WeightsSummary
 
 _STYLES = {"MEMORISED": "bold green", "LEARNING": "bold yellow", "COLLAPSED": "bold red", "DIVERGED": "bold red"}

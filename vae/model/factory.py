@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..environment.seeds import seeded
+from ..environment.determinism import seeded
 from .beta_vae import BetaVAE
 from .user_model import DEFAULT_LATENT, LoadedModel
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..environment.seeds import seeded
+from ..environment.determinism import seeded
 from ..errors import RunError
 from ..recipe import Recipe
 from .adapter import Adapter, find_adapter

@@ -3,22 +3,54 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vaefit.kernels import choose_backend, focal_loss_reference
+from vaefit.kernels import choose_backend, confusion_counts, focal_loss_reference
 
 from ..errors import RunError
-from .agreement import TOLERANCE, Agreement
 from .objective import Objective, divisors
 
+TOLERANCE = 1e-5
+"""Largest difference of a float32 loss or gradient from float64, relative to the largest value."""
 SPREAD = 8.0
 """Standard deviation of the logits that are drawn: some cells are certain, some hopeless, some between two classes."""
 PART = 1 << 22
 """Logits that the reference takes at a time: its float64 must not need more memory than the model does."""
 STEEP = 10.0
 """gamma from which on more is allowed: float32 rounds (1 - p_t)^gamma by gamma times what it rounds p_t by."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a loss is from the float64 reference; `str()` gives the words of a run header.
+
+    Loss and gradient are relative to the reference's largest value. That is taken for at least the weight of one cell,
+    or of all: where a model is sure of every answer, what is left is rounding, and says nothing about the kernel.
+    """
+
+    loss: float
+    gradient: float
+    miscounted: int
+    """Entries of the confusion counts that are not the reference's. It is 0 or an error: ties have an answer too."""
+    loss_allowed: float = TOLERANCE
+    gradient_allowed: float = TOLERANCE
+
+    @property
+    def loss_agrees(self) -> bool:
+        """True where loss and gradient are as near as is allowed; NaN is not."""
+        return self.loss <= self.loss_allowed and self.gradient <= self.gradient_allowed
+
+    @property
+    def agrees(self) -> bool:
+        """True where loss, gradient and counts agree."""
+        return self.loss_agrees and self.miscounted == 0
+
+    def __str__(self) -> str:
+        counts = "counts equal" if self.miscounted == 0 else f"{self.miscounted} of the counts differ"
+        return f"loss {_short(self.loss)}, gradient {_short(self.gradient)}, {counts}"
 
 
 def preflight(objective: Objective, logits: Tensor, targets: Tensor) -> Agreement | None:
@@ -70,7 +102,7 @@ def difference(objective: Objective, logits: Tensor, targets: Tensor) -> Agreeme
     importance = weight[labels[kept]] / divisor
 
     loss, off, largest = 0.0, 0.0, 0.0
-    counts = torch.zeros(losses.counts.numel(), dtype=torch.int64, device=place)
+    counts = torch.zeros(losses.counts.shape, dtype=torch.int64, device=place)
     size = max(1, PART // max(logits[0].numel(), 1))
     for first in range(0, logits.shape[0], size):
         part = slice(first, first + size)
@@ -83,15 +115,17 @@ def difference(objective: Objective, logits: Tensor, targets: Tensor) -> Agreeme
         loss += total.item() / divisor
         off = _largest(off, (gradient[part].to(place) - wanted).abs().max().item())
         largest = max(largest, wanted.abs().max().item())
-        pairs = labels[part] * logits.shape[1] + exact.argmax(dim=1)
-        counts += torch.bincount(pairs[kept[part]], minlength=counts.numel())
+        predictions = exact.detach().argmax(dim=1)
+        counts += confusion_counts(
+            predictions, labels[part], objective.ignore_index, "eager", num_classes=logits.shape[1]
+        )
     if abs(loss) > torch.finfo(losses.total.dtype).max or math.isnan(loss):
         return None
     allowed = TOLERANCE * max(1.0, objective.gamma / STEEP)
     return Agreement(
         loss=_relative(abs(losses.total.item() - loss), max(loss, importance.sum().item())),
         gradient=_relative(off, max(largest, importance.max().item())),
-        miscounted=int((losses.counts.reshape(-1).to(place) != counts).sum()),
+        miscounted=int((losses.counts.to(place) != counts).sum()),
         loss_allowed=allowed,
         gradient_allowed=max(allowed, torch.finfo(logits.dtype).eps),  # a narrower gradient is rounded
     )
@@ -111,3 +145,7 @@ def _largest(*values: float) -> float:
 
 def _relative(off: float, scale: float) -> float:
     return off / scale if scale else off
+
+
+def _short(value: float) -> str:
+    return f"{value:.0e}" if value else "0"

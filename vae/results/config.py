@@ -13,7 +13,7 @@ from ..environment.version import vaefit_version
 from .json_values import plain
 
 if TYPE_CHECKING:
-    from ..fitting.check_result import Prepared
+    from ..fitting.result import Prepared
     from ..settings import RunSettings
     from ..training.prepare import PreparedTraining
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..objective.agreement import Agreement
+from ..objective.preflight import Agreement
 from .json_values import plain
 from .overfit_summary import DatasetSummary, WeightsSummary
 

@@ -20,7 +20,7 @@ from .reader import read_json
 from .tensorboard_events import FOLDER, EventFile
 
 if TYPE_CHECKING:
-    from ..fitting.check_result import OverfitRun, Prepared
+    from ..fitting.result import OverfitRun, Prepared
     from ..settings import CheckSettings
 
 

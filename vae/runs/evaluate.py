@@ -22,7 +22,7 @@ from vaefit.cache.shards import Data
 from vaefit.kernels import Backend, BackendChoice
 
 from ..model.inspection import described_model
-from ..environment.device import choose_device, cpu_threads, fitting_memory, preferred_backend, reproducible
+from ..environment.device import choose_device, cpu_threads, fitting_memory, preferred_backend
 from ..data.counting import counted
 from ..errors import RunError
 from ..loader.loader import open_loader
@@ -33,7 +33,7 @@ from ..recipe import one_of
 from ..results.evaluation_summary import EvaluatedOn, EvaluationSummary
 from ..run_folder.evaluation_folder import EvaluationFolder
 from ..results.overfit_summary import DatasetSummary
-from ..environment.seeds import seeded
+from ..environment.determinism import reproducible, seeded
 from ..settings import MAX_BATCH, MAX_THREADS
 from ..environment.device import known_backend, known_device
 from ..optim.train_step import Step

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from vaefit.cache.errors import SettingError, require, require_range
 
-from ..environment.device import choose_device, cpu_threads, fitting_memory, reproducible
+from ..environment.device import choose_device, cpu_threads, fitting_memory
 from ..errors import RunError
 from ..model.state import evaluating
 from ..model.beta_vae import BetaVAE
 from ..recipe import MAX_SEED
 from ..results.json_values import plain
 from ..run_folder.folder import WrittenFolder
-from ..environment.seeds import seeded
+from ..environment.determinism import reproducible, seeded
 from ..environment.device import known_device
 from ..metrics.accuracy import Labels, distinct
 from .past_run import PastRun

@@ -16,8 +16,7 @@ from vaefit.kernels import Backend, choose_backend
 
 from ..environment.hardware import Machine
 from ..objective.objective import Objective
-from ..objective.preflight import difference
-from ..objective.agreement import Agreement
+from ..objective.preflight import Agreement, difference
 
 
 @dataclass(frozen=True)

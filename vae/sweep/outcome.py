@@ -14,7 +14,7 @@ from .plan import Knob
 from .rank_anova import Effect
 
 if TYPE_CHECKING:
-    from ..fitting.check_result import OverfitRun
+    from ..fitting.result import OverfitRun
 
 
 @dataclass(frozen=True)

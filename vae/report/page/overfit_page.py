@@ -18,7 +18,7 @@ from .overfit_charts import curves, life_lines
 from .settings_tables import SettingsTables, facts
 
 if TYPE_CHECKING:
-    from ...fitting.check_result import OverfitRun
+    from ...fitting.result import OverfitRun
 
 
 @dataclass(frozen=True)
