@@ -54,7 +54,7 @@ def _from_run(run: Path, options: Mapping[str, Any], names: set[str]) -> CheckSe
 
     if "recipe" in names:
         raise typer.BadParameter("--from and --recipe both say where every setting starts from; pass one of them")
-    names = {"may_scan" if name == "no_scan" else name for name in names}
+    names = {{"no_scan": "may_scan", "optimiser": "optimizer"}.get(name, name) for name in names}
     knobs = {f.name: getattr(options["recipe"], f.name) for f in fields(Recipe) if f.name in names}
     return recipe_from_run(PastRun.read(run), knobs, {name: options[name] for name in names & options.keys()})
 
@@ -72,6 +72,7 @@ def run_options(given: dict[str, Any], recipes: Mapping[str, Recipe]) -> dict[st
     given = dict(given)
     if given["weights_file"] is not None and given["weights"] is not None:
         raise typer.BadParameter("--weights and --weights-file both say where the weights come from; pass one of them")
+    given["optimizer"] = given.pop("optimiser")
     given["betas"] = numbers("--betas", given["betas"], 2)
     given["may_scan"] = not given.pop("no_scan")
     given["model"] = model_source(given.pop("model"), tuple(given.pop("model_arg") or ()))

@@ -28,7 +28,10 @@ FreeBits = Annotated[
 LatentMode = Annotated[str | None, typer.Option(metavar="mu|sample", help="What the decoder is fed while fitting.")]
 Init = Annotated[str | None, typer.Option(metavar="kaiming|rescaled|default", help="Initialisation of the network.")]
 Optimiser = Annotated[
-    str | None, typer.Option(metavar="adam|muon", help="What moves the weights; Muon leaves biases to Adam.")
+    str | None,
+    typer.Option(
+        "--optimizer", "--optimiser", metavar="adam|muon", help="Updates the weights; Muon leaves biases to Adam."
+    ),
 ]
 ChosenRate = Annotated[
     str | None, typer.Option(metavar="RATE|auto", help="Learning rate, on Adam's scale; auto tries six.")

@@ -69,7 +69,7 @@ def deviations(patient: FailedRun) -> Iterator[Change]:
         yield _rate(recipe, DEFAULT_LR)
     schedule = _schedule(recipe)
     if schedule is not None:
-        default = RECIPES["default"] if recipe.optimiser == "muon" else RECIPES["adam"]
+        default = RECIPES["default"] if recipe.optimizer == "muon" else RECIPES["adam"]
         knobs = {name: getattr(default, name) for name in SCHEDULE}
         yield Change("the recipe's schedule", schedule, "learning rate", knobs)
     if recipe.init not in ("rescaled", None) or (recipe.init is None and patient.adapter.ours):
@@ -181,7 +181,7 @@ def _tested_anew(patient: FailedRun) -> dict[str, Any]:
 
 def _schedule(recipe: Recipe) -> str | None:
     """The options that put warm-up, clip, betas and decay back, where any of them is far from the recipe's."""
-    default = RECIPES["default"] if recipe.optimiser == "muon" else RECIPES["adam"]
+    default = RECIPES["default"] if recipe.optimizer == "muon" else RECIPES["adam"]
     options = []
     if recipe.warmup > max(4 * default.warmup, recipe.iterations // 4):
         options.append(f"--warmup {default.warmup}")

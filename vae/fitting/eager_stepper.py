@@ -24,7 +24,7 @@ class EagerStepper:
         self._step, self._recipe, self._inputs, self._targets = step, recipe, inputs, targets
         self._generator = generator
         self._order = torch.empty(0, dtype=torch.int64)
-        # where the step trains on exactly the measured batch, one forward pass serves both; a user's model may have dropout
+        # one forward pass serves both where the step trains on the measured batch; a user's model may have dropout
         self._shared = step.adapter.ours and not recipe.resample and recipe.z == "mu"
         self._losses: Losses | None = None
 

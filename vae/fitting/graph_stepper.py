@@ -148,7 +148,7 @@ class GraphStepper:
         losses = self._step.forward(self._inputs, self._targets, ring.now(ring.betas) if minimised else 0.0)
         norm = self._step.differentiate(losses)
         ring.write(losses, norm)
-        self._step.move(norm, ring.now(ring.rates))
+        self._step.apply(norm, ring.now(ring.rates))
         ring.next()
 
     def _flat(self) -> Tensor:

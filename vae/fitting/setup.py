@@ -31,9 +31,8 @@ from ..model.factory import build_network
 from ..model.inspection import ModelInspection, device_of
 from ..model.state import Snapshot
 from ..model.user_model import LoadedModel
-from ..objective.preflight import Agreement
 from ..objective.objective import Objective, check_objective
-from ..objective.preflight import preflight
+from ..objective.preflight import Agreement, preflight
 from ..optim.train_step import Step
 from ..recipe import Recipe
 from ..settings import RunSettings

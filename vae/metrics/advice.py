@@ -93,7 +93,7 @@ def _gamma(recipe: Recipe, _: AdviceContext) -> str | None:
 
 
 def _clip(recipe: Recipe, _: AdviceContext) -> str | None:
-    if recipe.optimiser != "adam" or not 0 < recipe.clip < SMALL_CLIP:
+    if recipe.optimizer != "adam" or not 0 < recipe.clip < SMALL_CLIP:
         return None
     return f"Gradients are clipped to {recipe.clip:g}, next to nothing: try --clip {Recipe.clip:g}."
 

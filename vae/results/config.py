@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..environment.version import vaefit_version
+from ..environment.hardware import vaefit_version
 from .json_values import plain
 
 if TYPE_CHECKING:

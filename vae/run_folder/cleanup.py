@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 
-from ..training.checkpoint_folder import FOLDER as CHECKPOINTS
-from ..training.checkpoint_folder import CheckpointFolder
+from ..training.checkpoint import FOLDER as CHECKPOINTS
+from ..training.checkpoint import CheckpointFolder
 from .folder import WrittenFolder
 from .tensorboard_events import FOLDER as EVENTS
 from .tensorboard_events import remove_event_files

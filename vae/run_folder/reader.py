@@ -92,7 +92,7 @@ def _trains(folder: Path) -> bool:
 
 def _how_far(folder: Path) -> str:
     """What an unfinished training run has on the disk, in words."""
-    from ..training.checkpoint_folder import CheckpointFolder
+    from ..training.checkpoint import CheckpointFolder
 
     files = CheckpointFolder.from_run(folder).files()
     # by its name alone: to read it would disturb a process that is training here

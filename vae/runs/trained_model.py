@@ -16,7 +16,7 @@ from ..recipe import one_of
 from ..run_folder.training_folder import WEIGHTS
 from ..results.training_summary import KIND
 from ..model.state import all_tensors
-from ..training.checkpoint_folder import CheckpointFolder
+from ..training.checkpoint import CheckpointFolder
 from .past_run import PastRun
 
 WhichWeights = Literal["best", "last"]
