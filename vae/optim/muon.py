@@ -45,8 +45,8 @@ class Layout:
     def from_weight(cls, weight: Tensor, layer: nn.Module) -> Layout:
         """Return the layout of the weight of `layer`.
 
-        A convolution is one matrix a group. A transposed convolution of stride s is one matrix a group and position modulo s: cells at
-        different positions read different entries of the kernel. Its inputs are those that such a cell reads.
+        A convolution is one matrix a group. A transposed convolution of stride s is one matrix a group and position
+        modulo s: cells at different positions read different entries of the kernel.
         """
         shape = tuple(weight.shape)
         groups = layer.groups if isinstance(layer, (*_CONVOLUTIONS, *_TRANSPOSED)) else 1
