@@ -45,8 +45,8 @@ SHORT = ("--batch-size", "4", "--iterations", "3")
 # each, after SHORT, must end in other parameters than the options on the right
 KNOBS = {
     "--recipe classic": "",
-    "--recipe adam": "--optimiser adam",
-    "--optimiser adam": "",
+    "--recipe adam": "--optimizer adam",
+    "--optimizer adam": "",
     "--decay-steps 50": "",
     "--lr auto": "",
     "--init kaiming": "",
@@ -93,7 +93,7 @@ SEEN = {
     "--out there --overwrite": lambda r: Path(r["run_dir"]) == Path("there").absolute(),
     "--quiet": lambda r: r["iterations"] == 3,
     "--tensorboard": lambda r: len(list(Path(r["run_dir"], "tensorboard").iterdir())) == 1,
-    "--no-graph": lambda r: (r["steps"], r["steps_reason"]) == ("one by one", "asked for"),
+    "--no-graph": lambda r: (r["steps"], r["steps_reason"]) == ("one by one", "requested"),
     "--from earlier": lambda r: r["iterations"] == 3,
     "--gamma 1e30": lambda r: r["iterations"] == 3,
     "--lr 1e300": lambda r: r["verdict"] == "DIVERGED" and not r["passed"],
@@ -376,5 +376,5 @@ def test_every_option_is_used_above(vaefit_cli):
     options = {option for entry in listed for option in re.findall(r"--[a-z][a-z-]+", entry)}
     assert len(options) > 30
     used = {word for line in (*KNOBS, *SEEN) for word in line.split()} | {*SHORT, "--json", "--help"}
-    used |= {"--no-scan", "--cache-dir", "--graph", "--model", "--model-arg", "--diagnose"}  # in tests of their own
+    used |= {"--no-scan", "--cache-dir", "--graph", "--model", "--model-arg", "--diagnose", "--optimiser"}
     assert sorted(options - used) == []

@@ -46,7 +46,7 @@ KNOBS = {
     "--beta 1 --free-bits 1": "--beta 1",
     "--z sample": "",
     "--init kaiming": "",
-    "--optimiser adam": "",
+    "--optimizer adam": "",
     "--lr 0.01": "",
     "--lr auto": "",
     "--betas 0.5,0.9": "",
@@ -66,6 +66,7 @@ KNOBS = {
 SEEN = (
     "--checkpoint-every", "--compile", "--workers", "--model", "--model-arg", "--cache-dir", "--device", "--backend",
     "--threads", "--out", "--overwrite", "--json", "--quiet", "--resume", "--weights-file", "--no-scan", "--help",
+    "--optimiser",
 )  # fmt: skip
 
 
