@@ -376,5 +376,6 @@ def test_every_option_is_used_above(vaefit_cli):
     options = {option for entry in listed for option in re.findall(r"--[a-z][a-z-]+", entry)}
     assert len(options) > 30
     used = {word for line in (*KNOBS, *SEEN) for word in line.split()} | {*SHORT, "--json", "--help"}
+    # in tests of their own
     used |= {"--no-scan", "--cache-dir", "--graph", "--model", "--model-arg", "--diagnose", "--optimiser"}
     assert sorted(options - used) == []
