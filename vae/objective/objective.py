@@ -89,7 +89,7 @@ class Objective:
     def __call__(
         self, logits: Tensor, targets: Tensor, mu: Tensor | None, logvar: Tensor | None, beta: float | Tensor
     ) -> Losses:
-        """Return the losses of logits (B, C, H, W) against targets (B, H, W); `mu` and `logvar` are (B, latent) or None.
+        """Return losses of logits (B, C, H, W) against targets (B, H, W); `mu` and `logvar` are (B, latent) or None.
 
         A beta that is a scalar tensor must be positive: a test of its value would wait for the device.
         """
@@ -121,7 +121,7 @@ def divisors(batch: int, cells: int) -> dict[str, int]:
 
 
 def kl_divergence(mu: Tensor, logvar: Tensor, reduction: FitReduction) -> Tensor:
-    """Return KL(N(mu, exp(logvar)) || N(0, 1)) in nats: summed over dimensions, averaged (`sum`: summed) over the batch."""
+    """Return KL(N(mu, exp(logvar)) || N(0, 1)) in nats: the sum over dimensions, then mean (or sum) over the batch."""
     kl = kl_per_dimension(mu, logvar).sum(dim=1)
     return kl.sum() if reduction == "sum" else kl.mean()
 
