@@ -57,9 +57,9 @@ class Agreement:
 def preflight(objective: Objective, logits: Tensor, targets: Tensor) -> Agreement | None:
     """Compare the objective with the reference on a model's logits (B, C, H, W), and on random logits of their shape.
 
-    The first logits of a model are small and all different. So it is repeated on random whole numbers, where
-    classes tie and probabilities come near 0 and 1. Returns the larger differences of the two, or None where loss or
-    gradient is not finite: the verdict reports that. Draws nothing from torch's global generators.
+    The first logits of a model are small and all different. So the comparison is repeated on random whole numbers, in
+    which classes tie and probabilities come near 0 and 1. Returns the larger differences of the two, or None where loss
+    or gradient is not finite: the verdict reports that. Draws nothing from torch's global generators.
 
     Raises:
         RunError: loss, gradient or counts do not agree.
