@@ -31,7 +31,7 @@ app = typer.Typer(
 
 def _print_version(requested: bool) -> None:
     if requested:
-        from vaefit.vae.environment.version import vaefit_version
+        from vaefit.vae.environment.hardware import vaefit_version
 
         typer.echo(f"vaefit {vaefit_version()}")
         raise typer.Exit

@@ -1,4 +1,4 @@
-"""The overfit check: the network, the recipes, the loop, the signals and the verdict; and a watch over training."""
+"""Overfit check: network, recipes, loop, signals and verdict; and a monitor of training."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .errors import DataError, RunError, SettingError, VaefitError
     from .fitting.result import OverfitResult
     from .model.beta_vae import BetaVAE
     from .monitor.collapse_monitor import CollapseMonitor
@@ -19,32 +20,40 @@ __all__ = [
     "RECIPES",
     "BetaVAE",
     "CollapseMonitor",
+    "DataError",
     "OverfitResult",
     "Recipe",
+    "RunError",
+    "SettingError",
     "TrainingWarning",
+    "VaefitError",
     "assert_memorises",
     "overfit",
 ]
 
-# imported when first asked for: counting classes needs a corner of this package, and must not wait for torch
-_HOMES = {
+# imported on first access: counting classes needs a small part of this package, and must not wait for torch
+_MODULES = {
     "RECIPES": "recipe",
     "BetaVAE": "model.beta_vae",
     "CollapseCallback": "monitor.lightning_callback",
     "CollapseMonitor": "monitor.collapse_monitor",
+    "DataError": "errors",
     "OverfitResult": "fitting.result",
     "Recipe": "recipe",
+    "RunError": "errors",
+    "SettingError": "errors",
     "TrainingWarning": "monitor.warnings",
+    "VaefitError": "errors",
     "assert_memorises": "overfitting",
     "overfit": "overfitting",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(_HOMES)
+    return sorted(_MODULES)

@@ -1,4 +1,4 @@
-"""Everything that a run is told."""
+"""Settings of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_THREADS = 1024
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What every run is told, a check as well as training; the names are those of the options.
+    """Settings of every run, a check as well as training; the fields have the names of the options.
 
     Raises SettingError for a value that is wrong by itself.
     """
@@ -28,9 +28,9 @@ class RunSettings:
     batch_size: int = 32
     seed: int = 0
     model: ModelSource | None = None
-    """None takes our own network."""
+    """None takes a BetaVAE."""
     latent_dim: int | None = DEFAULT_LATENT
-    """None leaves it to the model."""
+    """None leaves the size to the model."""
     classes: int | None = None
     ignore_index: int | None = None
     weights_file: Path | None = None

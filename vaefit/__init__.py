@@ -39,7 +39,7 @@ _MODULES = {
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        from vaefit.vae.environment.version import vaefit_version
+        from vaefit.vae.environment.hardware import vaefit_version
 
         return vaefit_version()
     if name not in _MODULES:

@@ -10,7 +10,7 @@ from .terminal import Terminal, new_table
 
 if TYPE_CHECKING:
     from vaefit.vae.metrics.diagnosis import Diagnosis
-    from vaefit.vae.objective.agreement import Agreement
+    from vaefit.vae.objective.preflight import Agreement
     from vaefit.vae.results.evaluation_summary import EvaluatedOn, EvaluationSummary
     from vaefit.vae.results.overfit_summary import DatasetSummary, RunSummary, SetupSummary, WeightsSummary
     from vaefit.vae.results.training_summary import TrainingSetup, TrainSummary

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+import vaefit.vae
 from vaefit.cache import DataError
 from vaefit.cache.errors import SettingError
 from vaefit.vae import RECIPES, BetaVAE, Recipe, assert_memorises, overfit
@@ -220,3 +221,19 @@ def test_grids_of_any_size_are_memorised(height: int, width: int, classes: int) 
     result = overfit(BetaVAE(classes, height, width), cells)
     assert result.verdict == "MEMORISED", result.judgement.reason
     assert result.iterations < 100
+
+
+def test_errors_of_the_arguments_speak_python() -> None:
+    model, grids = BetaVAE(10, 16, 16), _batch()
+    with pytest.raises(SettingError, match=r"^recipe: the recipe must be a Recipe \(got 'adam'\). Pass RECIPES\["):
+        overfit(model, grids, recipe="adam")
+    with pytest.raises(TypeError, match=r"no argument 'lr': .* Pass recipe=Recipe\(lr=0.1\)"):
+        overfit(model, grids, lr=0.1)
+    with pytest.raises(TypeError, match="no argument 'learning_rate'"):
+        overfit(model, grids, learning_rate=0.1)
+
+
+def test_errors_are_importable_from_the_package() -> None:
+    names = ("DataError", "RunError", "SettingError", "VaefitError")
+    assert all(issubclass(getattr(vaefit.vae, name), vaefit.vae.VaefitError) for name in names)
+    assert {*names, "overfit", "Recipe"} <= set(dir(vaefit.vae))

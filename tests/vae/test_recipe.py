@@ -17,8 +17,8 @@ def test_the_recipes_are_those_that_were_measured() -> None:
     assert (default.gamma, default.weights, default.scheme) == (2.0, "global", "sqrt_inverse")
     assert (default.reduction, default.clip, default.stop_when) == ("batch", 1.0, "exact")
     assert (default.lr, default.betas, default.warmup, default.lr_decay) == (2e-3, (0.9, 0.95), 5, "isqrt")
-    assert (default.optimiser, adam.optimiser, classic.optimiser) == ("muon", "adam", "adam")
-    assert replace(default, optimiser="adam", warmup=10, decay_steps=50) == adam
+    assert (default.optimizer, adam.optimizer, classic.optimizer) == ("muon", "adam", "adam")
+    assert replace(default, optimizer="adam", warmup=10, decay_steps=50) == adam
     assert (classic.init, classic.resample, classic.z, classic.beta) == ("default", True, "sample", 0.0)
     assert (classic.gamma, classic.weights, classic.scheme) == (2.0, "global", "sqrt_inverse")
     assert (classic.reduction, classic.clip, classic.stop_when) == ("mean", 1.0, "never")
@@ -47,17 +47,29 @@ def test_beta_ramps_in_epochs_of_ten_steps() -> None:
     "change",
     [
         {"init": "xavier"}, {"z": "mean"}, {"weights": "local"}, {"scheme": "log"}, {"reduction": "none"},
-        {"lr_decay": "step"}, {"optimiser": "sgd"}, {"decay_steps": 0}, {"stop_when": "done"}, {"beta": -1.0},
+        {"lr_decay": "step"}, {"optimizer": "sgd"}, {"decay_steps": 0}, {"stop_when": "done"}, {"beta": -1.0},
         {"gamma": float("nan")}, {"lr": 0.0}, {"betas": (0.9, 1.0)}, {"warmup": -1}, {"iterations": -1},
         {"target": 0.0}, {"target": 1.1}, {"free_bits": -0.1}, {"weights_power": 5.0}, {"clip": -0.1},
         {"smooth": float("inf")},
     ],
 )  # fmt: skip
-def test_a_wrong_value_names_its_option(change: dict[str, Any]) -> None:
+def test_a_wrong_value_names_its_field_in_python_and_its_option_in_the_command(change: dict[str, Any]) -> None:
     with pytest.raises(SettingError) as caught:
         replace(Recipe(), **change)
     (name,) = change
+    assert caught.value.where == name
+    with pytest.raises(SettingError) as caught:
+        recipe_with("default", **change)
     assert caught.value.where == "--" + name.replace("_", "-")
+
+
+def test_optimiser_is_an_alias_of_optimizer() -> None:
+    adam = Recipe(optimizer="adam")
+    assert Recipe(optimiser="adam") == adam  # type: ignore[call-arg]
+    assert replace(Recipe(), optimiser="adam") == adam  # type: ignore[call-arg]
+    assert replace(adam, lr=0.1).optimizer == adam.optimiser == "adam"
+    with pytest.raises(SettingError, match=r"^optimizer: the value cannot be used"):
+        Recipe(optimiser="sgd")  # type: ignore[call-arg]
 
 
 def test_only_given_knobs_change_and_an_unknown_recipe_is_refused() -> None:

@@ -69,7 +69,7 @@ def deviations(failed: FailedRun) -> Iterator[Change]:
         yield _rate(recipe, DEFAULT_LR)
     schedule = _schedule(recipe)
     if schedule is not None:
-        default = RECIPES["default"] if recipe.optimiser == "muon" else RECIPES["adam"]
+        default = RECIPES["default"] if recipe.optimizer == "muon" else RECIPES["adam"]
         settings = {name: getattr(default, name) for name in SCHEDULE}
         yield Change("the recipe's schedule", schedule, "learning rate", settings)
     if recipe.init not in ("rescaled", None) or (recipe.init is None and failed.adapter.ours):
@@ -181,7 +181,7 @@ def _retested(failed: FailedRun) -> dict[str, Any]:
 
 def _schedule(recipe: Recipe) -> str | None:
     """Return the options for the default warm-up, clip, betas and decay; None if none is far from the recipe's."""
-    default = RECIPES["default"] if recipe.optimiser == "muon" else RECIPES["adam"]
+    default = RECIPES["default"] if recipe.optimizer == "muon" else RECIPES["adam"]
     options = []
     if recipe.warmup > max(4 * default.warmup, recipe.iterations // 4):
         options.append(f"--warmup {default.warmup}")

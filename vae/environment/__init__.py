@@ -1,1 +1,1 @@
-"""The machine a run uses: device, threads, memory, seeds, versions."""
+"""Environment of a run: device, threads, determinism, machine and versions."""

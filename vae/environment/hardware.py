@@ -1,23 +1,48 @@
-"""What this machine and this installation are."""
+"""Machine and installation of a run: memory, processor, GPU, versions and cache folder."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
-from vaefit.cache.store.counts_file import user_cache_folder
-
-from .memory import free_memory, total_memory
-from .version import vaefit_version
-
 PACKAGES = ("torch", "triton", "numpy", "h5py", "typer", "rich", "safetensors", "msgspec", "matplotlib", "pillow")
+_MEMINFO = Path("/proc/meminfo")
+
+
+def vaefit_version() -> str:
+    """Return the installed version; `unknown` where vaefit runs from a checkout that is not installed."""
+    return _version("vaefit") or "unknown"
+
+
+def total_memory() -> int | None:
+    """Return the bytes of the machine; None where the system does not report them."""
+    return _pages("SC_PHYS_PAGES")
+
+
+def free_memory() -> int | None:
+    """Return the bytes that can be allocated now; None where the system does not report them.
+
+    On Linux this includes the memory of the file cache: without it, a machine that has read large files looks full.
+    """
+    with suppress(OSError):
+        found = re.search(r"^MemAvailable: +(\d+) kB$", _MEMINFO.read_text(encoding="ascii"), re.MULTILINE)
+        if found is not None:
+            return int(found[1]) << 10
+    return _pages("SC_AVPHYS_PAGES")
+
+
+def _pages(name: str) -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf(name)
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -30,23 +55,28 @@ class Machine:
     cpu: str
     cores: int
     threads: int
-    """CPU threads that torch takes by itself."""
+    """CPU threads of torch by default."""
     memory: int | None
-    """Bytes of the machine; None where the system does not say."""
+    """Bytes of the machine; None where the system does not report them."""
     memory_free: int | None
-    """Bytes that are free now, or would be if they were asked for."""
+    """Bytes that can be allocated now."""
     gpu: str | None
     """Name and memory of the GPU; None without one."""
     cache_folder: str
     cache_problem: str | None
-    """Why nothing can be written there; None where something can."""
+    """Reason why the folder cannot be written; None where it can."""
     cache_free: int | None
-    """Bytes that are free where the cache folder lies."""
+    """Free bytes on the disk of the cache folder."""
 
     @classmethod
     def from_system(cls) -> Machine:
-        """Look at this machine; an answer that it does not give is None."""
-        problem, free = _cache()
+        """Describe this machine; a fact that the system does not report is None."""
+        import torch
+
+        from vaefit.cache.store.counts_file import user_cache_folder
+
+        folder = user_cache_folder()
+        problem, free = _cache(folder)
         memory, memory_free = total_memory(), free_memory()
         packages = {package: _version(package) for package in PACKAGES}
         return cls(
@@ -58,7 +88,7 @@ class Machine:
             memory=memory,
             memory_free=memory_free,
             gpu=_gpu(),
-            cache_folder=str(user_cache_folder()),
+            cache_folder=str(folder),
             cache_problem=problem,
             cache_free=free,
         )
@@ -72,7 +102,7 @@ def _version(package: str) -> str | None:
 
 
 def cpu_name() -> str:
-    """The name of the processor, as far as the system tells it."""
+    """Return the name of the processor, or its architecture where the system does not report the name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -81,15 +111,16 @@ def cpu_name() -> str:
 
 
 def _gpu() -> str | None:
+    import torch
+
     if not torch.cuda.is_available():
         return None
     found = torch.cuda.get_device_properties(0)
     return f"{found.name}, {found.total_memory / 2**30:.0f} GiB"
 
 
-def _cache() -> tuple[str | None, int | None]:
-    """Why the cache folder cannot be written (None where it can), and the bytes free there."""
-    folder = user_cache_folder()
+def _cache(folder: Path) -> tuple[str | None, int | None]:
+    """Return the reason why the folder cannot be written (None where it can), and its free bytes."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as stream:

@@ -1,4 +1,4 @@
-"""A step as a CUDA graph: when it may be one, and its capture."""
+"""CUDA graph of a step: the conditions for it, and its capture."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from torch import Tensor
 
 from ..errors import RunError
 from ..recipe import Recipe
-from .run_setup import StepChoice
+from .stepper import StepChoice
 
 WINDOW = 10
-"""Steps that are replayed between two looks at what they measured."""
+"""Steps that are replayed between two reads of their measurements."""
 WARM_UP = 3
-"""Calls before the capture, in which libraries choose their kernels and take their workspaces."""
+"""Calls before the capture, in which libraries choose kernels and allocate workspaces."""
 BACKENDS = ("triton", "eager")
 
 
 class Replay(Protocol):
-    """Does again, with each call, what the captured function did."""
+    """Repeats the captured function with each call."""
 
     def __call__(self) -> None: ...
 
 
-def choose_steps(asked: bool | None, device: torch.device, recipe: Recipe, backend: str, ours: bool) -> StepChoice:
-    """Choose how the steps are made: a graph on a GPU, where it gives the numbers of the eager loop.
+def choose_steps(requested: bool | None, device: torch.device, recipe: Recipe, backend: str, ours: bool) -> StepChoice:
+    """Choose the stepper: a graph on a GPU, where it gives the numbers of the eager loop.
 
     Args:
-        asked: True for a graph, False for none, None for either.
-        backend: the implementation of the loss that runs.
+        requested: True for a graph, False for none, None for either.
+        backend: the focal loss backend that runs.
         ours: the model is a BetaVAE.
 
     Raises:
-        RunError: a graph was asked for where there can be none.
+        RunError: a graph was requested but cannot run.
     """
-    if asked is False:
-        return StepChoice("one by one", "asked for")
+    if requested is False:
+        return StepChoice("one by one", "requested")
     why = obstacle(device, recipe, backend, ours)
     if why is None:
         return StepChoice("graph", f"up to {WINDOW} steps at a time on {device.type}")
-    if asked:
+    if requested:
         raise RunError("the steps cannot be a CUDA graph", "--graph", why, "Leave the option out, or pass --no-graph.")
     return StepChoice("one by one", why)
 
 
 def obstacle(device: torch.device, recipe: Recipe, backend: str, ours: bool) -> str | None:
-    """Why the steps cannot be a graph; None where they can."""
+    """Return the reason why the steps cannot be a graph; None where they can."""
     if device.type != "cuda":
         return f"the model is on {device.type}"
     if torch.version.hip is not None:
-        return "never tried on ROCm"
+        return "graphs are not tested on ROCm"
     if not ours:
         return "the model is not a BetaVAE"
     if recipe.resample:
@@ -62,13 +62,13 @@ def obstacle(device: torch.device, recipe: Recipe, backend: str, ours: bool) -> 
 
 
 def capture(body: Callable[[], None], state: Callable[[], list[Tensor]], device: torch.device) -> Replay:
-    """Capture `body` as a graph and leave every tensor of `state` as it was; on the CPU the body is its own replay.
+    """Capture `body` as a graph and leave every tensor of `state` as it was; on the CPU the body itself is the replay.
 
-    After the recipe of torch's notes on CUDA graphs: a few calls on a stream of their own, then the capture. `body` may
-    change only tensors that it holds on to, and may not wait for the device.
+    After the recipe of torch's notes on CUDA graphs: a few calls on a separate stream, then the capture. `body` may
+    change only tensors that it keeps, and must not wait for the device.
 
     Args:
-        state: gives the tensors that `body` changes. One that is there only after the first call was 0 before.
+        state: returns the tensors that `body` changes. A tensor that exists only after the first call was 0 before.
     """
     if device.type == "cpu":
         return body

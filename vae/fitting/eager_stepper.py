@@ -1,4 +1,4 @@
-"""Steps made one by one, each read before the next begins."""
+"""Stepper that makes and reads one step at a time."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..optim.train_step import Step
 from ..recipe import Recipe
 
 REPEATS = 50
-"""A resampled batch is drawn from this many shuffled copies of its grids."""
+"""Shuffled copies of the batch from which a resampled batch is drawn."""
 
 
 class EagerStepper:
-    """Every recipe on every model and device."""
+    """Stepper for every recipe, model and device."""
 
     def __init__(self, step: Step, recipe: Recipe, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> None:
         self._step, self._recipe, self._inputs, self._targets = step, recipe, inputs, targets
         self._generator = generator
         self._order = torch.empty(0, dtype=torch.int64)
-        # where a step trains on just what is measured, one forward pass serves both; a foreign model may hold dropout
+        # one forward pass serves both where the step trains on the measured batch; a user's model may have dropout
         self._shared = step.adapter.ours and not recipe.resample and recipe.z == "mu"
         self._losses: Losses | None = None
 
@@ -34,12 +34,14 @@ class EagerStepper:
         return self._losses.measured()
 
     def predictions(self) -> Labels:
-        """The reconstruction (B, H, W) with z = mu of the model as it was last measured."""
-        assert self._losses is not None  # measured before
+        """Return the reconstruction (B, H, W) with z = mu of the model as it was last measured."""
+        if self._losses is None:  # the update, which was not finite and changed nothing, has released them
+            with torch.no_grad():
+                self._losses = self._measure(0.0)
         return self._losses.logits.argmax(dim=1).cpu().numpy()
 
     def update(self, updates: int) -> tuple[float, float]:
-        """Make the next update; return its objective and the norm of its gradient."""
+        """Make the next update; return its objective, and the norm of its gradient before clipping."""
         losses = self._losses if self._shared else self._train_forward(self._recipe.beta_at(updates))
         assert losses is not None  # measured before
         loss = losses.total.item()
@@ -48,7 +50,7 @@ class EagerStepper:
         return loss, norm
 
     def settle(self) -> None:
-        """The model is never ahead of what was measured."""
+        """Do nothing: the model is never ahead of the last measurement."""
 
     def _measure(self, beta: float) -> Losses:
         if self._shared:
@@ -71,7 +73,7 @@ class EagerStepper:
         return self._step.forward(inputs, targets, beta, noise)
 
     def _draw(self) -> Tensor:
-        """The rows of the next B grids from the shuffled copies, which are shuffled anew when they run out."""
+        """Return the rows of the next B grids of the shuffled copies, which are shuffled again when used up."""
         size = self._targets.shape[0]
         if self._order.numel() < size:
             self._order = torch.randperm(REPEATS * size, generator=self._generator) % size

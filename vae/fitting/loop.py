@@ -1,4 +1,4 @@
-"""The loop over the steps of one run: measure, stop or update."""
+"""Loop over the steps of one run: measure, then stop or update."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,28 +24,27 @@ from .stepper import Stepper
 
 
 class Fit:
-    """The loop over the steps of one run."""
+    """Loop over the steps of one run; `targets` (B, H, W) is the fixed batch, `shares` its baselines."""
 
-    def __init__(
-        self, motion: Stepper, step: Step, recipe: Recipe, inputs: Tensor, targets: Tensor, shares: BaselineShares
-    ) -> None:
-        self.motion, self.step, self.recipe = motion, step, recipe
-        self.inputs, self.targets, self.shares = inputs, targets, shares
-        self.camera = FrameRecorder(targets.cpu().numpy())
+    def __init__(self, stepper: Stepper, step: Step, recipe: Recipe, targets: Tensor, shares: BaselineShares) -> None:
+        self.stepper, self.step, self.recipe, self.shares = stepper, step, recipe, shares
+        self.targets = targets.cpu().numpy()
+        self.device = targets.device
+        self.frames = FrameRecorder(self.targets)
         self.updates = 0
         self.diverged: str | None = None
 
     def records(self) -> Iterator[Record]:
-        """Measure, then update, until the recipe's end; the last record has no update.
+        """Measure and update until the recipe's end; the last record has no update.
 
         Raises RunError where the confusion counts do not hold every cell that is not ignored.
         """
         while True:
-            measured = self.motion.measure(self.updates)
+            measured = self.stepper.measure(self.updates)
             if math.isfinite(measured.loss):
                 self._check_cells(measured.counts)
-            if self.camera.wants(self.updates):
-                self.camera.take(self.updates, self.motion.predictions())
+            if self.frames.is_due(self.updates):
+                self.frames.add(self.updates, self.stepper.predictions())
             record = Record(
                 step=self.updates,
                 loss=measured.loss,
@@ -58,36 +56,35 @@ class Fit:
             if not math.isfinite(record.loss):
                 self.diverged = f"the loss is {record.loss} after {self.updates} updates"
             if self.diverged or self.updates == self.recipe.iterations or self._stops(record.accuracies):
-                self.motion.settle()
+                self.stepper.settle()
                 yield record
                 return
-            train_loss, norm = self.motion.update(self.updates)
+            train_loss, norm = self.stepper.update(self.updates)
             yield replace(record, lr=self.recipe.lr_at(self.updates), train_loss=train_loss, grad_norm=norm)
             if not math.isfinite(norm):
                 what = "gradient's norm" if math.isfinite(train_loss) else "loss"
                 value = norm if math.isfinite(train_loss) else train_loss
                 self.diverged = f"the {what} is {value} after {self.updates} updates"
-                self.motion.settle()
+                self.stepper.settle()
                 return
             self.updates += 1
 
-    def predictions(self) -> Labels:
-        """The reconstruction (B, H, W) of the fixed batch with z = mu by the model as it is now."""
-        model = self.step.model
-        model.eval()
-        with torch.no_grad():
-            logits = self.step.adapter.outputs(model, self.inputs)[0]
-        return logits.argmax(dim=1).cpu().numpy()
+    def final_predictions(self) -> Labels:
+        """Return the final reconstruction (B, H, W) with z = mu; the model is left in evaluation mode."""
+        predictions = self.stepper.predictions()
+        self.step.model.eval()
+        self.frames.add(self.updates, predictions)
+        return predictions
 
     def _check_cells(self, counts: NDArray[np.int64]) -> None:
-        """On a GPU a label outside the classes stops no kernel: it is missed here."""
+        """Check that every cell was counted: on a GPU, the kernels skip a label outside the classes."""
         counted = int(counts.sum())
         if counted != self.shares.cells:
             raise RunError(
                 f"the confusion counts hold {counted:,} cells after {self.updates} updates, but "
                 f"{self.shares.cells:,} cells of the batch are not ignored",
-                f"focal loss {choose_backend(self.step.objective.backend, self.targets.device)}",
-                do="A label lies outside the classes, or the kernel is broken: try --backend eager and --device cpu.",
+                f"focal loss {choose_backend(self.step.objective.backend, self.device)}",
+                do="A label is outside the classes, or the kernel is wrong: try --backend eager and --device cpu.",
             )
 
     def _stops(self, accuracies: Accuracies) -> bool:
@@ -95,11 +92,7 @@ class Fit:
             return accuracies.exact
         if self.recipe.stop_when == "never" or accuracies.worst < self.recipe.target:
             return False
-        self.motion.settle()
-        predictions = self.predictions()
-        self.step.model.train()
-        targets = self.targets.cpu().numpy()
         ignored = self.step.objective.ignore_index
-        found = retrieval(predictions, targets, None if ignored == NO_LABEL else ignored)
+        found = retrieval(self.stepper.predictions(), self.targets, None if ignored == NO_LABEL else ignored)
         skill = self.shares.skill(accuracies.pixel)
-        return memorised(Evidence(accuracies, skill, found, targets.shape[0]), self.recipe.target)
+        return memorised(Evidence(accuracies, skill, found, self.targets.shape[0]), self.recipe.target)

@@ -1,4 +1,4 @@
-"""`--lr auto`: a short race of learning rates from the same initial parameters."""
+"""Learning rate range test (`--lr auto`): short runs at several rates from the same initial parameters."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..recipe import Recipe
 from .stepper import Stepper
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-"""Far below and far above what networks need; the next one to a good rate is good as well."""
+"""From far below to far above what networks need; the neighbour of a good rate is good as well."""
 STEPS = 12
-"""Twice the default warm-up, so that a rate is seen at its full size."""
+"""Twice the default warm-up, so that each rate reaches its full size."""
 NEAR = 1.1
-"""A lower rate is taken where its loss is below this share of the lowest: what runs fast early may not stay stable."""
+"""A lower rate is taken where its loss is at most this multiple of the lowest: a fast start may not stay stable."""
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """The rate that was taken, and the loss that each one came to."""
+    """Result of a range test: the chosen rate, and the loss of every rate."""
 
     rate: float
     losses: tuple[tuple[float, float | None], ...]
@@ -34,24 +34,24 @@ class RangeTest:
 
 
 def range_test(
-    model: nn.Module, recipe: Recipe, motion: Callable[[Recipe], Stepper], reseed: Callable[[], None]
+    model: nn.Module, recipe: Recipe, build_stepper: Callable[[Recipe], Stepper], reseed: Callable[[], None]
 ) -> RangeTest:
-    """Make the first steps at each rate and choose one; the model is left as it was.
+    """Make the first steps at each rate and choose one; the model is restored.
 
     The range test of Smith 2017, "Cyclical learning rates for training neural networks" (section 3.3), raises the rate
-    along one run; here each rate starts anew, for on one batch the loss falls so fast that a single run mostly shows
-    how far it has got.
+    along one run; here each rate starts from the same parameters, because on one batch the loss falls so fast that a
+    single run mostly shows the number of its steps.
 
     Args:
-        motion: makes the steps of the model under a recipe.
-        reseed: puts the random numbers back to where the run starts: every rate sees the same, and so does the run.
+        build_stepper: builds the stepper of the model under a recipe.
+        reseed: resets the random generators to the start of the run, for every rate and for the run itself.
     """
     start = Snapshot.from_model(model)
     losses = []
     for rate in RATES:
         trial = replace(recipe, lr=rate)
         reseed()
-        losses.append((rate, _loss(motion(trial), min(STEPS, recipe.iterations))))
+        losses.append((rate, _loss(build_stepper(trial), min(STEPS, recipe.iterations))))
         start.restore(model)
     reseed()
     finite = [(rate, loss) for rate, loss in losses if loss is not None]
@@ -61,11 +61,11 @@ def range_test(
     return RangeTest(next(rate for rate, loss in finite if loss <= NEAR * least), tuple(losses))
 
 
-def _loss(motion: Stepper, steps: int) -> float | None:
+def _loss(stepper: Stepper, steps: int) -> float | None:
     for updates in range(steps):
-        motion.measure(updates)
-        _, norm = motion.update(updates)
+        stepper.measure(updates)
+        _, norm = stepper.update(updates)
         if not math.isfinite(norm):
             return None
-    loss = motion.measure(steps).loss
+    loss = stepper.measure(steps).loss
     return loss if math.isfinite(loss) else None

@@ -1,21 +1,46 @@
-"""What a run leaves behind: a record of each step, and the result."""
+"""Result of a run: the run header, a record of each step, and the outcome."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from vaefit.cache import ShardCounts
+from vaefit.kernels import BackendChoice
 
 from ..data.batch import Batch
 from ..data.class_weights import ClassWeights
 from ..metrics.accuracy import Accuracies, BaselineShares
 from ..metrics.diagnosis import Diagnosis
 from ..metrics.verdict import Judgement, Verdict
-from ..objective.agreement import Agreement
+from ..objective.preflight import Agreement
 from ..recipe import Recipe
 from .frames import Frames
-from .run_setup import RunHeader
+from .stepper import StepChoice
+
+if TYPE_CHECKING:
+    from ..model.adapter import Adapter
+    from ..settings import CheckSettings
+    from .lr_range_test import RangeTest
+
+
+@dataclass(frozen=True)
+class RunHeader:
+    """Facts about a run that are known before its first step."""
+
+    preflight: Agreement | None
+    """None where no gradient of these settings is finite: nothing can be compared, and the run diverges."""
+    steps: StepChoice
+    model: str
+    """Class and size of the model, in words."""
+    adapter: Adapter
+    range_test: RangeTest | None
+    """None where the recipe states the rate."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +54,16 @@ class Record:
     accuracies: Accuracies
     beta: float
     lr: float | None = None
-    """Rate of the update that follows; None, like the next two, where none does."""
+    """Rate of the next update; None, like the next two fields, where none follows."""
     train_loss: float | None = None
-    """Objective of the grids that this step drew; equal to `loss` where the batch is fixed and z = mu."""
+    """Objective of the grids of this step; equal to `loss` where the batch is fixed and z = mu."""
     grad_norm: float | None = None
-    """Norm of the gradient before it was clipped."""
+    """Norm of the gradient before clipping."""
 
 
 @dataclass(frozen=True)
 class Reached:
-    """Updates done when the reconstruction of the whole batch first got there; 0 = untrained, None = never."""
+    """Updates done when the reconstruction of the whole batch first met each bar; 0 = untrained, None = never."""
 
     pixel_95: int | None = None
     worst_class_95: int | None = None
@@ -47,7 +72,7 @@ class Reached:
 
 @dataclass(frozen=True)
 class OverfitResult:
-    """The outcome of `overfit`: the verdict, what it rests on, and every step on the way."""
+    """Outcome of `overfit`: the verdict, its evidence, and every step."""
 
     judgement: Judgement
     iterations: int
@@ -66,7 +91,6 @@ class OverfitResult:
     recipe: Recipe
     backend: str
     start: RunHeader
-    """What was found before the first step."""
     seconds: float
     history: tuple[Record, ...]
     predictions: NDArray[np.int64]
@@ -74,7 +98,7 @@ class OverfitResult:
     film: Frames
     ignore_index: int | None
     diagnosis: Diagnosis | None = None
-    """Why it failed; None where it passed, and where nobody asked."""
+    """Cause of the failure; None where the run passed or no diagnosis was requested."""
 
     @property
     def verdict(self) -> Verdict:
@@ -83,7 +107,7 @@ class OverfitResult:
 
     @property
     def preflight(self) -> Agreement | None:
-        """How far the loss is from its float64 reference on this batch; see `RunHeader`."""
+        """Difference between the loss and its float64 reference on this batch; see `RunHeader`."""
         return self.start.preflight
 
     @property
@@ -93,10 +117,34 @@ class OverfitResult:
 
     @property
     def class_accuracy(self) -> tuple[float | None, ...]:
-        """Recall of each class; None for one that the batch does not hold."""
+        """Recall of each class; None for a class that is absent from the batch."""
         return self.accuracies.classes
 
     def predicted_steps(self, label: int) -> tuple[int, int] | None:
-        """The first and the last step at which any cell was predicted as `label`; None if none ever was."""
+        """Return the first and the last step at which any cell was predicted as `label`; None if none ever was."""
         steps = [r.step for r in self.history if r.accuracies.predicted[label] > 0]
         return (steps[0], steps[-1]) if steps else None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Inputs of an overfit run before its network is built."""
+
+    dataset: ShardCounts
+    batch: Batch
+    batch_counts: NDArray[np.int64]
+    """(C,) cells of each class in the batch."""
+    weights: ClassWeights
+    backend: BackendChoice
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class OverfitRun:
+    """A finished overfit run and its folder."""
+
+    settings: CheckSettings
+    prepared: Prepared
+    result: OverfitResult
+    run_dir: Path
+    seconds: float

@@ -1,27 +1,39 @@
-"""What a run asks of the way in which its steps are made."""
+"""Interface of a stepper: measure, update, predict."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from ..metrics.accuracy import Labels
 from ..objective.objective import Measured
 
 
 class Stepper(Protocol):
-    """Makes the steps of one run, each asked for in turn: measured, then updated."""
+    """Makes the steps of one run: each step is measured, then updated."""
 
     def measure(self, updates: int) -> Measured:
         """Measure the model after `updates` updates."""
 
     def predictions(self) -> Labels:
-        """The reconstruction (B, H, W) with z = mu of the model as it was last measured."""
+        """Return the reconstruction (B, H, W) with z = mu of the model as it was last measured."""
 
     def update(self, updates: int) -> tuple[float, float]:
-        """Make the next update; return the objective that it goes down, and its gradient's norm before it was clipped.
+        """Make the next update; return its objective, and the norm of its gradient before clipping.
 
-        Where one of them is not finite, no parameter changes.
+        Where either is not finite, no parameter changes.
         """
 
     def settle(self) -> None:
-        """Leave the model as it was last measured or, where an update was not finite, as that update found it."""
+        """Leave the model as it was last measured or, where an update was not finite, as before that update."""
+
+
+@dataclass(frozen=True)
+class StepChoice:
+    """Kind of the stepper and the reason for it; `str()` gives the text of a run header."""
+
+    name: Literal["one by one", "graph"]
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.reason})"

@@ -13,7 +13,7 @@ from vaefit.cache.communicator import Communicator, every_rank
 from vaefit.cache.errors import SettingError, require, require_range
 from vaefit.cache.shards import Data
 
-from ..environment.memory import free_memory
+from ..environment.hardware import free_memory
 from ..recipe import MAX_BATCH, MAX_SEED
 from .in_memory import InMemory
 from .rank_share import Share

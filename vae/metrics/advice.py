@@ -72,7 +72,7 @@ def _rules(recipe: Recipe, context: AdviceContext) -> Iterator[str]:
         yield f"The KL term (beta {beta:g}{scale}) works against memorising: try {_no_beta(recipe)}."
     if recipe.gamma > LARGE_GAMMA:
         yield _lower_gamma(recipe)
-    if recipe.optimiser == "adam" and 0 < recipe.clip < SMALL_CLIP:
+    if recipe.optimizer == "adam" and 0 < recipe.clip < SMALL_CLIP:
         yield f"The gradients are clipped to {recipe.clip:g}, which stops learning: try --clip {Recipe.clip:g}."
     if recipe.rate > HIGH_RATE * DEFAULT_LR:
         yield f"A rate of {recipe.rate:g} makes units die or overshoots: try --lr {DEFAULT_LR:g}."

@@ -1,4 +1,4 @@
-"""How a model is called: what it takes, and where its logits are in what it gives."""
+"""Adapter of a model: the form of its inputs, and the place of the logits in its output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORMS: tuple[InputForm, ...] = ("labels", "one-hot")
 
 @dataclass(frozen=True)
 class Adapter:
-    """What one model takes and gives; found by trying one batch. `str()` gives the words of a run header."""
+    """Input and output form of one model, found by trying one batch. `str()` gives the text of a run header."""
 
     takes: InputForm
     gives: OutputForm
@@ -33,15 +33,15 @@ class Adapter:
     """The model is a BetaVAE, which can sample z on demand."""
 
     def inputs(self, labels: Tensor, model: nn.Module) -> Tensor:
-        """What the model is fed for labels (B, H, W) int64; made once, for the batch is the same at every step."""
+        """Return the model's inputs for labels (B, H, W) int64."""
         if isinstance(model, BetaVAE):
             return model.one_hot(labels).contiguous(memory_format=torch.channels_last)
-        return fed(labels, self.takes, self.classes, _dtype(model))
+        return encode_labels(labels, self.takes, self.classes, _dtype(model))
 
     def outputs(
         self, model: nn.Module, inputs: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """(logits, mu, logvar); `noise` (B, latent) samples z and is for a BetaVAE alone."""
+        """Return (logits, mu, logvar); `noise` (B, latent) samples z and is for a BetaVAE only."""
         return self.gives.read(model(inputs) if noise is None else model(inputs, noise))
 
     def __str__(self) -> str:
@@ -53,27 +53,27 @@ def find_adapter(
     model: nn.Module,
     labels: Tensor,
     classes: int | None,
-    likely: int | None = None,
+    guessed_classes: int | None = None,
     ignore_index: int | None = None,
 ) -> Adapter:
-    """Try a model on labels (B, H, W) int64, then on their one-hot form, and keep what gives logits (B, C, H, W).
+    """Try a model on labels (B, H, W) int64, then on their one-hot form; take the one that gives logits (B, C, H, W).
 
-    The model is tried as for evaluation and without gradients; it is left in the mode in which it came.
+    The model is tried in evaluation mode and without gradients; its mode is restored.
 
     Args:
         classes: C; None takes the channels of the logits.
-        likely: C of the one-hot form where `classes` is None; None takes what the model has as `num_classes`,
-            `n_classes` or `classes`, or else the largest label + 1.
+        guessed_classes: C of the one-hot form where `classes` is None; None takes the model's attribute `num_classes`,
+            `n_classes` or `classes`, else the largest label + 1.
         ignore_index: a label that is no class.
 
     Raises:
-        RunError: neither form gives logits of this batch's shape, or there are not C channels. It says what came.
+        RunError: neither form gives logits of this batch's shape, or the logits have other than C channels.
     """
     if isinstance(model, BetaVAE):
         found = OutputForm("tuple", 0, 1, 2, latent=True)
         return Adapter("one-hot", found, model.num_classes, ours=True)
-    known = classes or likely or _stated_classes(model) or _largest(labels, ignore_index) + 1
-    # a lazy layer takes the size of its first input, which must not be one that is only tried
+    known = classes or guessed_classes or _stated_classes(model) or _largest(labels, ignore_index) + 1
+    # a lazy layer takes the size of its first input, which must not be a wrong form
     lazy = any(is_lazy(p) for p in model.parameters())
     tries = [_try(copy.deepcopy(model) if lazy else model, labels, form, known) for form in FORMS]
     fitting = [t for t in tries if isinstance(t, Adapter)]
@@ -92,20 +92,20 @@ def find_adapter(
             do=f"Build it with {classes} classes, as by --model-arg, or pass --classes.",
         )
     failed = [t for t in tries if isinstance(t, _Failed)]
-    # a wrong output says more than the complaint of a model about an input that is not meant for it
-    told = [t for t in failed if t.shape is not None] or failed
+    # a wrong output says more than an error about a form that the model does not take
+    shown = [t for t in failed if t.shape is not None] or failed
     raise RunError(
         f"the model must return {needed} for this batch, from labels or from their one-hot form",
         type(model).__name__,
-        got="; ".join(dict.fromkeys(t.what if t.shape is None else t.what.partition(" from ")[0] for t in told)),
-        do=_hint(told[0], (b, h, w), classes),
+        got="; ".join(dict.fromkeys(t.what if t.shape is None else t.what.partition(" from ")[0] for t in shown)),
+        do=_hint(shown[0], (b, h, w), classes),
     )
 
 
-def fed(labels: Tensor, form: InputForm, classes: int, dtype: torch.dtype) -> Tensor:
-    """Labels (B, H, W) in the form that a model takes: themselves, or (B, C, H, W) floats.
+def encode_labels(labels: Tensor, form: InputForm, classes: int, dtype: torch.dtype) -> Tensor:
+    """Return labels (B, H, W) in the form that a model takes: labels, or one-hot floats (B, C, H, W).
 
-    A label outside the classes, which the loss ignores, becomes class 0 among labels and zeros in the one-hot form.
+    A label outside the classes, which the loss ignores, becomes class 0 as a label and zeros as one-hot.
     """
     inside = (labels >= 0) & (labels < classes)
     if form == "labels":
@@ -116,19 +116,19 @@ def fed(labels: Tensor, form: InputForm, classes: int, dtype: torch.dtype) -> Te
 
 @dataclass(frozen=True)
 class _Failed:
-    """A form of the input from which no logits came."""
+    """Input form for which the model returned no logits."""
 
     what: str
     shape: tuple[int, ...] | None = None
-    """Of the output, where it was one tensor."""
+    """Shape of the output, where it was one tensor."""
 
 
 def _try(model: nn.Module, labels: Tensor, form: InputForm, classes: int) -> Adapter | _Failed:
-    inputs = fed(labels, form, classes, _dtype(model))
+    inputs = encode_labels(labels, form, classes, _dtype(model))
     try:
         with evaluating(model), torch.no_grad():
             output = model(inputs)
-    except Exception as error:  # whatever a model says of an input that it does not take, it is shown
+    except Exception as error:  # a model may raise any error on an input that it does not take
         first = str(error).strip().partition("\n")[0]
         return _Failed(f"{type(error).__name__} from {form} {tuple(inputs.shape)}: {first}")
     b, h, w = labels.shape
@@ -164,6 +164,6 @@ def _stated_classes(model: nn.Module) -> int | None:
 
 
 def _largest(labels: Tensor, ignore_index: int | None) -> int:
-    """The largest label that is a class, at most the largest that one can be."""
+    """Return the largest label that is not ignored, at most the largest possible class."""
     kept = labels if ignore_index is None else labels[labels != ignore_index]
     return min(int(kept.max()), MAX_CLASSES - 1) if kept.numel() else 1

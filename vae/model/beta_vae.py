@@ -11,10 +11,10 @@ LOGVAR_RANGE = (-20.0, 2.0)
 
 
 class BetaVAE(nn.Module):
-    """Encoder of three convolutions, a latent vector, and a decoder of two transposed convolutions and one convolution.
+    """Variational autoencoder: three convolutions, a latent vector, two transposed convolutions and one convolution.
 
-    Grids of any height and width: sides that 4 does not divide are padded inside and the logits cropped. With 16 x 16
-    cells, 10 classes and latent 32 it has 801,034 parameters.
+    It takes grids of any height and width: sides that 4 does not divide are padded inside and the logits cropped. With
+    16 x 16 cells, 10 classes and latent 32 it has 801,034 parameters.
     """
 
     def __init__(
@@ -50,13 +50,16 @@ class BetaVAE(nn.Module):
         )  # fmt: skip
 
     def one_hot(self, grids: Tensor) -> Tensor:
-        """Encode labels (B, H, W), any integer dtype, as (B, C, H, W) floats; a label outside 0..C-1 becomes zeros."""
+        """Return labels (B, H, W), any integer dtype, as (B, C, H, W) floats; a label outside 0..C-1 becomes zeros."""
         weight = self.mu.weight
         classes = torch.arange(self.num_classes, device=grids.device).view(1, -1, 1, 1)
         return (grids.to(torch.int64).unsqueeze(1) == classes).to(weight.dtype)
 
     def encode(self, grids: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance (B, latent) of the posterior; `grids` as for `forward`."""
+        """Return mean and log-variance (B, latent) of the posterior; `grids` as for `forward`.
+
+        Raises ValueError for grids of another shape.
+        """
         x = grids if grids.is_floating_point() else self.one_hot(grids)
         if x.shape[1:] != (self.num_classes, self.height, self.width):
             raise ValueError(
@@ -70,7 +73,7 @@ class BetaVAE(nn.Module):
         return self.mu(hidden).clamp(-MU_LIMIT, MU_LIMIT), self.logvar(hidden).clamp(*LOGVAR_RANGE)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Logits (B, C, H, W) of latent vectors (B, latent)."""
+        """Return the logits (B, C, H, W) of latent vectors (B, latent)."""
         logits: Tensor = self.decoder(z)
         return logits[:, :, : self.height, : self.width]
 
@@ -84,6 +87,6 @@ class BetaVAE(nn.Module):
         return self.decode(z), mu, logvar
 
     def reconstruct(self, grids: Tensor) -> Tensor:
-        """Logits (B, C, H, W) with z = mu."""
+        """Return the logits (B, C, H, W) with z = mu; `grids` as for `forward`."""
         logits, _, _ = self.forward(grids)
         return logits

@@ -1,11 +1,11 @@
-"""The network of a run, built for the grids of its dataset."""
+"""Factory of the network of a run."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from ..environment.seeds import seeded
+from ..environment.determinism import seeded
 from .beta_vae import BetaVAE
 from .user_model import DEFAULT_LATENT, LoadedModel
 
@@ -19,10 +19,10 @@ def build_network(
     seed: int,
     device: torch.device,
 ) -> nn.Module:
-    """Our network, or the user's own, whose parameters are drawn by the run's seed; on its device."""
+    """Build a BetaVAE, or the user's network with parameters drawn by the seed, on the device."""
     if loaded is None:
         model = BetaVAE(classes, height, width, latent_dim or DEFAULT_LATENT)
-        # channels last lets the CPU's convolutions run without repacking
+        # the CPU's convolutions need no repacking with channels last
         return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
     with seeded(seed, device):
         return loaded.build(classes, height, width, latent_dim).to(device)

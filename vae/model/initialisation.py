@@ -1,4 +1,4 @@
-"""The initialisations of a network before its first step."""
+"""Initialisations of a network before its first step."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def initialise(model: nn.Module, init: Init, run: Callable[[], object]) -> None:
       kernel k and stride s reads k k / (s s) inputs a cell, so its fan-in is in * k k / (s s).
     - `rescaled`: `kaiming`, then each layer is scaled once so that its pre-activations on the batch have standard
       deviation 1, layer after layer (after Mishkin and Matas 2016, "All you need is a good init"). For dense layers the
-      deviation is across the batch, and the bias makes the batch mean of each unit 0: what all grids share is taken
-      out, what tells them apart is kept.
+      deviation is across the batch, and the bias makes the batch mean of each unit 0: the part that all grids share is
+      removed, the differences stay.
 
     Args:
-        run: makes the model see the batch once; called for `rescaled` only.
+        run: runs the model on the batch once; called for `rescaled` only.
     """
     for layer in model.modules():
         if isinstance(layer, _LAYERS):
@@ -53,21 +53,21 @@ def _kaiming(layer: _Layer) -> None:
 
 
 def _rescale(model: nn.Module, run: Callable[[], object]) -> None:
-    """One forward pass in which each layer corrects itself before its output goes on."""
+    """Rescale each layer in one forward pass, before its output reaches the next layer."""
     seen: set[nn.Module] = set()
 
     def correct(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
         assert isinstance(layer, _LAYERS)
         if layer in seen or is_parametrized(layer):
-            return output  # a shared layer is scaled for its first use, a weight made of others not at all
+            return output  # a shared layer is scaled at its first use; a parametrized weight is not scaled
         seen.add(layer)
         rows = output.flatten(0, -2) if output.dim() > 1 else output
-        # of a layer that serves many places of a grid, as the tokens of a transformer are, those count as well
+        # a layer may serve many positions of a grid, as a transformer's tokens: they count like the batch
         across_batch = isinstance(layer, nn.Linear) and layer.bias is not None and rows.shape[0] > 1
         mean = rows.mean(dim=0) if across_batch else torch.zeros((), device=output.device, dtype=output.dtype)
         std = (output - mean).square().mean().sqrt() if across_batch else output.std()
         if not (torch.isfinite(std) and std > 0):
-            return output  # a constant layer has no scale to mend
+            return output  # a constant layer has no scale
         layer.weight.div_(std)
         if layer.bias is not None:
             layer.bias.sub_(mean).div_(std)

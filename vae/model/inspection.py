@@ -1,4 +1,4 @@
-"""The first look at a model, on its first batch: how it is called, its initialisation, its first logits."""
+"""Inspection of a model on its first batch: adapter, initialisation, first logits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..environment.seeds import seeded
+from ..environment.determinism import seeded
 from ..errors import RunError
 from ..recipe import Recipe
 from .adapter import Adapter, find_adapter
@@ -17,15 +17,15 @@ from .state import Snapshot
 
 @dataclass(frozen=True)
 class ModelInspection:
-    """A model that is ready for its first step."""
+    """Adapter, inputs and first logits of an initialised model."""
 
     adapter: Adapter
     inputs: Tensor
-    """The batch as the model takes it."""
+    """The batch in the form that the model takes."""
     logits: Tensor
     """(B, C, H, W) of the initialised model, detached."""
     before: Snapshot | None
-    """The model before it was initialised, if that was to be kept."""
+    """The model before its initialisation; None unless `keep`."""
 
     @classmethod
     def from_model(
@@ -35,17 +35,17 @@ class ModelInspection:
         recipe: Recipe,
         seed: int,
         classes: int | None = None,
-        likely: int | None = None,
+        guessed_classes: int | None = None,
         ignore_index: int | None = None,
         keep: bool = False,
     ) -> ModelInspection:
-        """Find out how the model is called, and initialise it in place as the recipe says, drawing by `seed`.
+        """Find the model's adapter and initialise the model in place by the recipe and the seed.
 
-        `classes`, `likely` and `ignore_index` are those of `find_adapter`. Raises RunError as it does, and where no
-        gradient leads from the logits to a parameter.
+        `classes`, `guessed_classes` and `ignore_index` are those of `find_adapter`. Raises RunError as `find_adapter`,
+        and where no gradient leads from the logits to a parameter.
         """
         with seeded(seed, device_of(model)):
-            adapter = find_adapter(model, labels, classes, likely, ignore_index)
+            adapter = find_adapter(model, labels, classes, guessed_classes, ignore_index)
             before = Snapshot.from_model(model) if keep else None
             inputs = adapter.inputs(labels, model)
             if recipe.init is not None:
@@ -54,7 +54,7 @@ class ModelInspection:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The device of the parameters; RunError where none of them can learn."""
+    """Return the device of the parameters; RunError where no parameter requires a gradient."""
     parameter = next(model.parameters(), None)
     if parameter is None or not any(p.requires_grad for p in model.parameters()):
         do = "Pass a model with parameters that require a gradient."
@@ -63,7 +63,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def first_logits(model: nn.Module, adapter: Adapter, inputs: Tensor) -> Tensor:
-    """The logits of the model as it is, without their graph; RunError where they have no gradient at all."""
+    """Return the model's logits, detached; RunError where no gradient leads from them to a parameter."""
     with torch.set_grad_enabled(not adapter.ours):
         logits, _, _ = adapter.outputs(model, inputs)
     if not (adapter.ours or logits.requires_grad):
@@ -73,8 +73,8 @@ def first_logits(model: nn.Module, adapter: Adapter, inputs: Tensor) -> Tensor:
 
 
 def described_model(model: nn.Module) -> str:
-    """Class and size of a model, in words; parameters that do not learn are told apart."""
+    """Return class and size of a model in words, with the number of frozen parameters."""
     total = sum(p.numel() for p in model.parameters())
     frozen = total - sum(p.numel() for p in model.parameters() if p.requires_grad)
-    apart = f", {frozen:,} of them frozen" if frozen else ""
-    return f"{type(model).__name__}, {total:,} parameters{apart}"
+    note = f", {frozen:,} of them frozen" if frozen else ""
+    return f"{type(model).__name__}, {total:,} parameters{note}"

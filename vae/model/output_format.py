@@ -1,4 +1,4 @@
-"""What a model gives back, whatever its form: where its logits, mu and logvar are found."""
+"""Output form of a model: the places of logits, mu and logvar."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-CacheKey = int | str | None
-"""Where a part is found: the index or the name; None for an output that is the part itself."""
+PartKey = int | str | None
+"""Index or name of a part; None for an output that is the part itself."""
 
 LOGITS_NAMES = ("logits", "reconstruction", "recon", "recon_x", "x_recon", "x_hat", "output")
 MU_NAMES = ("mu", "mean", "z_mean", "mu_z")
@@ -18,18 +18,18 @@ LOGVAR_NAMES = ("logvar", "log_var", "z_logvar", "logvar_z", "z_log_var")
 
 @dataclass(frozen=True)
 class OutputForm:
-    """Where the parts of a model's output are; found once, by trying one batch."""
+    """Places of the parts of a model's output, found by trying one batch."""
 
     kind: str
-    """The type of the whole output, in words."""
-    logits: CacheKey
-    mu: CacheKey = None
-    logvar: CacheKey = None
+    """Type of the whole output, in words."""
+    logits: PartKey
+    mu: PartKey = None
+    logvar: PartKey = None
     latent: bool = False
     """mu and logvar were found."""
 
     def read(self, output: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """(logits, mu, logvar) of an output of this form."""
+        """Return (logits, mu, logvar) of an output of this form."""
         if not self.latent:
             return _part(output, self.logits), None, None
         return _part(output, self.logits), _part(output, self.mu), _part(output, self.logvar)
@@ -43,11 +43,11 @@ class OutputForm:
 
 
 def output_form(output: Any, shape: tuple[int, int, int]) -> OutputForm | None:
-    """Find the parts in the output for a batch of `shape` (B, H, W); None where there are no logits (B, C, H, W).
+    """Find the parts in the output for a batch of `shape` (B, H, W); None where no part is (B, C, H, W) floats.
 
-    A tensor is the logits. Of a tuple, list, mapping, dataclass or object, logits, mu and logvar are known by their
-    names; in a tuple or list the logits are the first tensor that has their shape, and mu and logvar are the other two
-    tensors where there are just two, of one shape, in this order.
+    A tensor is the logits. In a tuple, list, mapping, dataclass or object, logits, mu and logvar have known names. In a
+    tuple or list the logits are otherwise the first tensor of their shape, and mu and logvar are the other tensors, in
+    this order, where there are exactly two of equal shape.
     """
     if isinstance(output, Tensor):
         return OutputForm("tensor", None) if _is_logits(output, shape) else None
@@ -71,7 +71,7 @@ def output_form(output: Any, shape: tuple[int, int, int]) -> OutputForm | None:
 
 
 def named_parts(output: Any) -> dict[int | str, Tensor]:
-    """The tensors of an output by index or name."""
+    """Return the tensors of an output by index or name."""
     found: Mapping[Any, Any]
     if isinstance(output, Mapping):
         found = output
@@ -87,7 +87,7 @@ def named_parts(output: Any) -> dict[int | str, Tensor]:
 
 
 def described(output: Any) -> str:
-    """An output in words, with the shapes of its tensors."""
+    """Return an output in words, with the shapes of its tensors."""
     if isinstance(output, Tensor):
         return f"a tensor {_shape(output)}"
     parts = ", ".join(f"{key}: {_shape(part)}" for key, part in named_parts(output).items())
@@ -106,7 +106,7 @@ def _named(parts: Mapping[int | str, Tensor], names: tuple[str, ...]) -> str | N
     return next((name for name in names if name in parts), None)
 
 
-def _part(output: Any, key: CacheKey) -> Tensor:
+def _part(output: Any, key: PartKey) -> Tensor:
     if key is None:
         found = output
     elif isinstance(key, str) and not isinstance(output, Mapping):

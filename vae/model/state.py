@@ -1,4 +1,4 @@
-"""A model's parameters and buffers, put aside to come back to."""
+"""State of a model: a copy of its parameters and buffers, and its training and evaluation modes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Every parameter and buffer at one moment, those that `state_dict` leaves out too, and the modes of the parts."""
+    """Copy of every parameter and buffer, those that `state_dict` leaves out included, and of each submodule's mode."""
 
     tensors: dict[str, Tensor]
     modes: dict[str, bool]
 
     @classmethod
     def from_model(cls, model: nn.Module) -> Snapshot:
-        """Copy the model's tensors. What a model keeps elsewhere is not seen."""
+        """Copy the model's tensors and modes; state outside parameters and buffers is not copied."""
         return cls({name: tensor.detach().clone() for name, tensor in all_tensors(model).items()}, modes(model))
 
     def restore(self, model: nn.Module) -> None:
-        """Give the model, in place, the tensors that it had, without gradients."""
+        """Restore tensors and modes in place, and remove the gradients."""
         with torch.no_grad():
             for name, tensor in all_tensors(model).items():
                 if name in self.tensors:
@@ -35,24 +35,24 @@ class Snapshot:
 
 
 def all_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer by its name, those that `state_dict` leaves out too; the tensors themselves."""
+    """Return every parameter and buffer by name, not copied, those that `state_dict` leaves out included."""
     return dict(chain(model.named_parameters(), model.named_buffers()))
 
 
 def modes(model: nn.Module) -> dict[str, bool]:
-    """Whether each part of the model is in training, by its name."""
+    """Return the training flag of each submodule by name."""
     return {name: module.training for name, module in model.named_modules()}
 
 
 def set_modes(model: nn.Module, wanted: dict[str, bool]) -> None:
-    """Put each part into its mode; `train` would put all of them into one."""
+    """Set the training flag of each submodule; `train` would set one flag for all."""
     for name, module in model.named_modules():
         module.training = wanted.get(name, module.training)
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluate within; the parts may have been in different modes before."""
+    """Context manager: evaluation mode, then restore the training flag of each submodule."""
     before = modes(model)
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""The user's own network: imported by name or from a file, and built for the data."""
+"""Network of the user: imported by name or from a file, and built for the data."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from vaefit.cache.errors import SettingError
 from ..errors import RunError
 
 CLASSES_NAMES = ("num_classes", "n_classes", "classes")
-"""Parameters of a constructor that are given C."""
+"""Parameters of a constructor that receive C."""
 DEFAULT_LATENT = 32
 _FORMS = "Write package.module:Name or path/to/file.py:Name."
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model comes from, and what its constructor is given."""
+    """Source of a model: module or file, name, and arguments of the constructor."""
 
     where: str
     """`package.module` or a path that ends in .py."""
     name: str
-    """Of a module, a class or a function that returns one."""
+    """Name of a torch.nn.Module, a class, or a function that returns a module."""
     arguments: Mapping[str, Any]
 
     @classmethod
     def parse(cls, text: str, arguments: tuple[str, ...] = ()) -> ModelSource:
-        """Take `where:Name` and `key=value` apart; a value is a Python literal, or else a string.
+        """Parse `where:Name` and `key=value`; a value is a Python literal, or else a string.
 
-        Raises SettingError for text of another form.
+        Raises SettingError for another form.
         """
         where, colon, name = text.rpartition(":")
         if not colon or not where or not name.isidentifier():
@@ -56,17 +56,19 @@ class ModelSource:
         return cls(where, name, given)
 
     def load(self) -> LoadedModel:
-        """Import what the name stands for; RunError where that fails, or where it can give no model."""
+        """Import the object of that name; RunError where that fails, or where the object cannot be a model."""
         found = self._find()
         if not callable(found):
-            raise self.wrong("it is neither a class nor a function nor a torch.nn.Module", type(found).__name__)
+            raise self.no_model_error(
+                "it is neither a class nor a function nor a torch.nn.Module", type(found).__name__
+            )
         return LoadedModel(self, found)
 
     def __str__(self) -> str:
         return f"--model {self.where}:{self.name}"
 
-    def wrong(self, what: str, got: str) -> RunError:
-        """The error of a name that stands for something else than a model."""
+    def no_model_error(self, what: str, got: str) -> RunError:
+        """Return the error of a name that is no model."""
         return RunError(what, str(self), got, "Name a class, or a function that returns a torch.nn.Module.")
 
     def _find(self) -> Any:
@@ -74,7 +76,7 @@ class ModelSource:
             module = _from_file(Path(self.where)) if self.where.endswith(".py") else _from_path(self.where)
         except (Exception, SystemExit) as error:
             do = "Check the name, and that what it imports is installed."
-            raise RunError("the model cannot be imported", str(self), _said(error), do) from error
+            raise RunError("the model cannot be imported", str(self), _error_text(error), do) from error
         try:
             return getattr(module, self.name)
         except AttributeError:
@@ -85,20 +87,20 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What was imported, to be built when the sizes of the data are known."""
+    """Imported class, function or module, to be built when the sizes of the data are known."""
 
     source: ModelSource
     found: Any
 
     def build(self, classes: int, height: int, width: int, latent_dim: int | None) -> nn.Module:
-        """Build the model; a module is taken as it is.
+        """Build the model; a ready module is returned as it is.
 
-        A class or function gets the arguments, and `num_classes` (or `n_classes` or `classes`), `height` and `width`
-        where it has such parameters, without a default or with a number, and they were not given; `latent_dim`, where
-        it was asked for or has no default there.
+        A class or function receives the arguments. It also receives `num_classes` (or `n_classes` or `classes`),
+        `height` and `width` where it has such parameters, without a default or with a number, and no argument sets
+        them; and `latent_dim` where that was requested or has no default.
 
         Raises:
-            RunError: it cannot be built, or it is no `nn.Module`.
+            RunError: the model cannot be built, or is no `nn.Module`.
         """
         source, found = self.source, self.found
         if isinstance(found, nn.Module):
@@ -107,30 +109,30 @@ class LoadedModel:
                 raise RunError("a ready module takes no arguments", str(source), ", ".join(source.arguments), do)
             return found
         sizes = {**dict.fromkeys(CLASSES_NAMES, classes), "height": height, "width": width}
-        given = {**_taken(found, sizes, latent_dim), **source.arguments}
+        given = {**_size_arguments(found, sizes, latent_dim), **source.arguments}
         try:
             model = found(**given)
         except (Exception, SystemExit) as error:
             raise RunError(
                 "the model cannot be built",
                 str(source),
-                got=f"{_said(error)}, from {_call(source.name, given)}",
+                got=f"{_error_text(error)}, from {_call(source.name, given)}",
                 do=f"It takes {_signature(found)}; give it what it needs by --model-arg key=value.",
             ) from error
         if not isinstance(model, nn.Module):
-            raise source.wrong("what was built is not a torch.nn.Module", type(model).__name__)
+            raise source.no_model_error("what was built is not a torch.nn.Module", type(model).__name__)
         return model
 
 
 def _from_path(where: str) -> ModuleType:
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)  # the console script, unlike `python -m`, does not look there
+        sys.path.append(here)  # the console script, unlike `python -m`, does not search the working directory
     return importlib.import_module(where)
 
 
 def _from_file(file: Path) -> ModuleType:
-    """Run a file as a module; what lies beside it can be imported from it."""
+    """Import a file as a module; the file can import its neighbours."""
     file = file.resolve()
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")
@@ -142,7 +144,7 @@ def _from_file(file: Path) -> ModuleType:
     if folder not in sys.path:
         sys.path.append(folder)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses in it look themselves up
+    sys.modules[name] = module  # dataclasses look up their own module
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -151,8 +153,8 @@ def _from_file(file: Path) -> ModuleType:
     return module
 
 
-def _taken(built: Any, sizes: Mapping[str, int], latent_dim: int | None) -> dict[str, Any]:
-    """What of the sizes the constructor has parameters for."""
+def _size_arguments(built: Any, sizes: Mapping[str, int], latent_dim: int | None) -> dict[str, Any]:
+    """Return the sizes for which the constructor has parameters."""
     try:
         parameters = inspect.signature(built).parameters
     except (TypeError, ValueError):
@@ -160,7 +162,7 @@ def _taken(built: Any, sizes: Mapping[str, int], latent_dim: int | None) -> dict
     given: dict[str, Any] = {
         name: value
         for name, value in sizes.items()
-        # a default of another type says that the name means something else, as the names of the classes
+        # a default of another type has another meaning, for example the names of the classes
         if name in parameters and type(parameters[name].default) in (int, type(None), type)
     }
     latent = parameters.get("latent_dim")
@@ -178,8 +180,8 @@ def _literal(value: str) -> Any:
         return value
 
 
-def _said(error: BaseException) -> str:
-    """The error in one line, with the line of the user's file that it comes from."""
+def _error_text(error: BaseException) -> str:
+    """Return the error in one line, with the line of the user's file that raised it."""
     first = str(error).strip().partition("\n")[0]
     text = f"{type(error).__name__}: {first}" if first else type(error).__name__
     libraries = (*(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), "<", __file__)
@@ -188,7 +190,7 @@ def _said(error: BaseException) -> str:
 
 
 def _signature(built: Any) -> str:
-    """The parameters and their defaults, without the types."""
+    """Return the parameters and their defaults, without the types."""
     try:
         signature = inspect.signature(built)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""The loss that both loops minimise, and the closed form that it is held against before the first step."""
+"""Objective of a fit: reduced focal loss plus beta times KL, and the check against its closed form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,19 @@ from ..recipe import FitReduction, Recipe
 
 RELATIVE_TOLERANCE = 1e-4
 NO_LABEL = -100
-"""The kernels' ignore_index where no label is ignored; labels have been checked by then."""
+"""The kernels' ignore_index where no label is ignored: the batch was checked to hold no such label."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Losses and confusion counts of a batch as numbers."""
+
+    loss: float
+    focal: float
+    kl: float | None
+    """None where the model gives no mu and logvar."""
+    counts: NDArray[np.int64]
+    """Confusion counts (C, C)."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +41,15 @@ class Losses:
     kl: Tensor | None
     """None where the model gives no mu and logvar."""
     counts: Tensor
-    """Confusion counts (C, C) int64 of the logits that the loss was taken of."""
+    """Confusion counts (C, C) int64 of the logits of the loss."""
     logits: Tensor
     """(B, C, H, W), detached."""
     mu: Tensor | None = None
-    """(B, latent), detached, like the next."""
+    """(B, latent), detached, like `logvar`."""
     logvar: Tensor | None = None
 
     def measured(self) -> Measured:
-        """The same as numbers; waits for the device."""
+        """Return the losses as numbers; waits for the device."""
         return Measured(
             loss=self.total.item(),
             focal=self.focal.item(),
@@ -53,9 +65,9 @@ class Objective:
     `weight` is (C,) on the device of the logits. The KL divergence from N(0, 1) (Kingma and Welling 2014, appendix B)
     is summed over dimensions and averaged over the batch, or summed with reduction `sum`. So with `batch` and `sum`
     beta is on the scale of the evidence lower bound; with `mean`, whose focal part is a mean over cells, it acts H * W
-    times stronger. Where a dimension's mean over the batch is below `free_bits` nats, those nats stand in its place in
-    what is minimised (Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow", appendix
-    C.8); what is recorded as the divergence is the divergence itself.
+    times stronger. Where a dimension's mean over the batch is below `free_bits` nats, `free_bits` replaces it in
+    the minimised sum (Kingma et al. 2016, "Improved variational inference with inverse autoregressive flow", appendix
+    C.8); the recorded KL is the divergence itself.
     """
 
     weight: Tensor
@@ -69,7 +81,7 @@ class Objective:
     def build(
         cls, weights: ArrayLike, recipe: Recipe, ignore_index: int | None, backend: Backend, device: torch.device
     ) -> Objective:
-        """The objective of a recipe with class weights (C,)."""
+        """Build the objective of a recipe with class weights (C,)."""
         weight = torch.tensor(weights, dtype=torch.float32, device=device)
         ignored = NO_LABEL if ignore_index is None else ignore_index
         return cls(weight, recipe.gamma, recipe.reduction, ignored, backend, recipe.free_bits)
@@ -77,9 +89,9 @@ class Objective:
     def __call__(
         self, logits: Tensor, targets: Tensor, mu: Tensor | None, logvar: Tensor | None, beta: float | Tensor
     ) -> Losses:
-        """Losses of logits (B, C, H, W) against targets (B, H, W); `mu` and `logvar` are (B, latent) or None.
+        """Return losses of logits (B, C, H, W) against targets (B, H, W); `mu` and `logvar` are (B, latent) or None.
 
-        A beta that is a scalar tensor is positive: looking would wait for the device.
+        A beta that is a scalar tensor must be positive: a test of its value would wait for the device.
         """
         if logits.device.type == "cpu":
             logits = logits.contiguous()  # with the classes outermost, every pass over them is vectorised
@@ -89,7 +101,7 @@ class Objective:
         )
         kl, minimised = None, isinstance(beta, Tensor) or beta > 0
         if mu is not None and logvar is not None:
-            # with beta 0 the divergence is recorded, not minimised
+            # with beta 0 the divergence is recorded but not minimised
             with torch.set_grad_enabled(torch.is_grad_enabled() and minimised):
                 kl = kl_divergence(mu, logvar, self.reduction)
         total = focal
@@ -104,25 +116,25 @@ class Objective:
 
 
 def divisors(batch: int, cells: int) -> dict[str, int]:
-    """What each reduction divides the sum over the cells by: `batch` grids of which `cells` cells count."""
+    """Return the divisor of the sum over cells for each reduction: `batch` grids in which `cells` cells count."""
     return {"batch": max(batch, 1), "mean": max(cells, 1), "sum": 1}
 
 
 def kl_divergence(mu: Tensor, logvar: Tensor, reduction: FitReduction) -> Tensor:
-    """KL(N(mu, exp(logvar)) || N(0, 1)) in nats: a sum over dimensions; over the batch a mean, with `sum` a sum."""
+    """Return KL(N(mu, exp(logvar)) || N(0, 1)) in nats: the sum over dimensions, then mean (or sum) over the batch."""
     kl = kl_per_dimension(mu, logvar).sum(dim=1)
     return kl.sum() if reduction == "sum" else kl.mean()
 
 
 def kl_per_dimension(mu: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mu, exp(logvar)) || N(0, 1)) in nats of each grid and dimension, (B, latent)."""
+    """Return KL(N(mu, exp(logvar)) || N(0, 1)) in nats of each grid and dimension, (B, latent)."""
     return 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar)
 
 
 def check_objective(objective: Objective, targets: Tensor) -> float:
-    """Hold the objective of all-zero logits against its closed form and return it.
+    """Compare the objective of all-zero logits with its closed form and return it.
 
-    Zero logits give every class the probability 1/C, so with n_c cells of class c the loss must be
+    Zero logits give every class the probability 1/C, so the loss with n_c cells of class c must be
 
         (1 - 1/C)^gamma ln C * sum_c n_c w_c / divisor.
 
@@ -151,7 +163,7 @@ def check_objective(objective: Objective, targets: Tensor) -> float:
 
 
 def _likely_cause(found: float, reduction: str, known: dict[str, int], unit: float, n: Tensor, w: Tensor) -> str:
-    """What would give `found`: another divisor, other weights, or both."""
+    """Return the divisor or the weights that would give `found`, in words."""
     weightings = {
         "": float((n * w).sum()),
         "the weights are applied twice": float((n * w * w).sum()),
@@ -165,15 +177,3 @@ def _likely_cause(found: float, reduction: str, known: dict[str, int], unit: flo
                 other = "" if name == reduction else f"the reduction is by {name}, not by {reduction}"
                 return " and ".join(filter(None, [weighting, other]))
     return "the loss is not the focal loss with these weights and this gamma"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The fixed batch with z = mu, measured on the model after so many updates."""
-
-    loss: float
-    focal: float
-    kl: float | None
-    """None where the model gives no mu and logvar."""
-    counts: NDArray[np.int64]
-    """Confusion counts (C, C)."""

@@ -1,1 +1,1 @@
-"""Optimisers (Adam, Muon) and the training step."""
+"""Optimizers (Adam, Muon) and the training step."""

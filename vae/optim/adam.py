@@ -1,4 +1,4 @@
-"""Adam, as torch computes it, without torch's optimiser class around it."""
+"""Adam by torch's functional form: `torch.optim.Adam` imports torch._dynamo, which takes a second."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 EPS = 1e-8
-_KEPT = ("average", "square", "steps")
+_NAMES = ("average", "square", "steps")
 
 
 class Adam:
-    """Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization", by torch's functional form.
-
-    `torch.optim.Optimizer` imports torch._dynamo when it is made: a second of CPU, a fifth of a whole check.
+    """Adam optimizer (Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization").
 
     Args:
-        parameters: those to move; one without a gradient stays.
+        parameters: the parameters to update; one without a gradient does not change.
         betas: decay of the averages of the gradient and of its square.
     """
 
@@ -31,16 +29,16 @@ class Adam:
 
     @torch.no_grad()
     def step(self, lr: float | Tensor) -> None:
-        """Move every parameter that has a gradient, at rate `lr`; a rate on the device is read there."""
-        moving = [p for p in self._state if p.grad is not None]
-        if not moving:
+        """Update every parameter that has a gradient, at rate `lr`; a tensor `lr` is read on its device."""
+        updated = [p for p in self._state if p.grad is not None]
+        if not updated:
             return
         if isinstance(lr, Tensor) and lr.device.type != "cpu":
             lr = lr.float()  # the only type that the fused kernel reads
-        gradients: list[Tensor] = [p.grad for p in moving if p.grad is not None]
-        averages, squares, steps = (list(part) for part in zip(*(self._state[p] for p in moving), strict=True))
+        gradients: list[Tensor] = [p.grad for p in updated if p.grad is not None]
+        averages, squares, steps = (list(part) for part in zip(*(self._state[p] for p in updated), strict=True))
         adam(
-            list(moving),
+            list(updated),
             gradients,
             averages,
             squares,
@@ -57,16 +55,16 @@ class Adam:
         )
 
     def state(self) -> list[Tensor]:
-        """What is kept from step to step and changed in place."""
-        return [kept for part in self._state.values() for kept in part]
+        """Return the tensors that a step changes in place."""
+        return [tensor for part in self._state.values() for tensor in part]
 
-    def kept(self) -> dict[nn.Parameter, dict[str, Tensor]]:
-        """The same by parameter and by name, to be written to a file; as they are, not copied."""
-        return {p: dict(zip(_KEPT, part, strict=True)) for p, part in self._state.items()}
+    def optimizer_state(self) -> dict[nn.Parameter, dict[str, Tensor]]:
+        """Return the same tensors by parameter and name, not copied, for a checkpoint."""
+        return {p: dict(zip(_NAMES, part, strict=True)) for p, part in self._state.items()}
 
     @torch.no_grad()
-    def load(self, kept: Mapping[nn.Parameter, Mapping[str, Tensor]]) -> None:
-        """Go on from what `kept` gave: for every parameter, tensors of its names and shapes."""
+    def load_state(self, state: Mapping[nn.Parameter, Mapping[str, Tensor]]) -> None:
+        """Restore what `optimizer_state` returned: for every parameter, tensors of its names and shapes."""
         for parameter, part in self._state.items():
-            for name, tensor in zip(_KEPT, part, strict=True):
-                tensor.copy_(kept[parameter][name])
+            for name, tensor in zip(_NAMES, part, strict=True):
+                tensor.copy_(state[parameter][name])

@@ -1,13 +1,15 @@
-"""Muon: momentum whose matrices are made orthogonal before they are followed.
+"""Muon for dense layers and convolutions: `torch.optim.Muon` takes 2D parameters only.
+
+Muon is momentum whose matrices are made orthogonal before the update.
 
 After Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"
-(https://kellerjordan.github.io/posts/muon/): the same Nesterov momentum and Newton-Schulz quintic. What differs:
+(https://kellerjordan.github.io/posts/muon/): the same Nesterov momentum and Newton-Schulz quintic. Differences:
 
-- The quintic is iterated on the Gram matrix of the shorter side and meets the long side twice in all, not twice an
-  iteration, which is several times cheaper for the dense layers of a few units on many inputs.
-- The entries of an update have root mean square `lr`, less in a layer of very many inputs, so that a rate means what
-  it means to Adam (Liu et al. 2025, "Muon is scalable for LLM training", take 0.2 of it).
-- First and last layers are matrices like the others, and a transposed convolution is one for each phase of its stride.
+- The quintic is iterated on the Gram matrix of the shorter side and multiplies the long side twice in all, not twice
+  an iteration, which is several times cheaper for the dense layers of a few units on many inputs.
+- The entries of an update have root mean square `lr`, less in a layer of very many inputs, so that a rate has the
+  same meaning as for Adam (Liu et al. 2025, "Muon is scalable for LLM training", take 0.2 of it).
+- First and last layers are matrices like the others; a transposed convolution is one matrix a phase of its stride.
 - There is no weight decay.
 """
 
@@ -24,8 +26,8 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 """a x + b x^3 + c x^5 drives singular values in (0, 1] near 1; Jordan et al. chose these to lift small ones fast."""
 ITERATIONS = 5
 WIDEST = 1024
-"""Inputs of a layer from which on more of them make its updates smaller: what all inputs together do to a unit must not
-grow with the grid, or the first steps kill most units of the encoder's dense layer."""
+"""Inputs of a layer beyond which its updates become smaller: the change of a unit by all its inputs must not grow with
+the grid, or the first steps set most units of the encoder's dense layer to zero for ever."""
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -33,7 +35,7 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 @dataclass(frozen=True)
 class Layout:
-    """How a weight is read as matrices (M, outputs, inputs): split its dimensions, order them, and flatten."""
+    """Layout of a weight as matrices (M, outputs, inputs): split its dimensions, order them, and flatten."""
 
     split: tuple[int, ...]
     order: tuple[int, ...]
@@ -41,10 +43,10 @@ class Layout:
 
     @classmethod
     def from_weight(cls, weight: Tensor, layer: nn.Module) -> Layout:
-        """The layout of the weight of `layer`.
+        """Return the layout of the weight of `layer`.
 
-        A convolution is one matrix a group. In a transposed one of stride s, cells at different positions modulo s
-        read different entries of the kernel: one matrix a group and position, over the inputs that such a cell reads.
+        A convolution is one matrix a group. A transposed convolution of stride s is one matrix a group and position
+        modulo s: cells at different positions read different entries of the kernel.
         """
         shape = tuple(weight.shape)
         groups = layer.groups if isinstance(layer, (*_CONVOLUTIONS, *_TRANSPOSED)) else 1
@@ -61,18 +63,18 @@ class Layout:
         return cls(split, order, (count, outputs, weight.numel() // (count * outputs)))
 
     def parts(self, weight: Tensor) -> Tensor:
-        """The entries of a tensor of the weight's shape, ordered as in its matrices but not flattened: a view."""
+        """Return a view of a tensor of the weight's shape, ordered as its matrices but not flattened."""
         return weight.reshape(self.split).permute(self.order)
 
     def read(self, weight: Tensor) -> Tensor:
-        """The matrices (M, outputs, inputs) of a tensor of the weight's shape."""
+        """Return the matrices (M, outputs, inputs) of a tensor of the weight's shape."""
         return self.parts(weight).reshape(self.matrices)
 
 
 def layouts(model: nn.Module) -> dict[nn.Parameter, Layout]:
-    """The weights of the dense layers and convolutions of `model`, and how each is read as matrices.
+    """Return the layout of each weight of the dense layers and convolutions of `model`.
 
-    Left out is a weight that is an embedding's table as well: its rows are met one by one.
+    A weight that is also the table of an embedding is left out: a step uses only some of its rows.
     """
     tables = {p for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for p in m.parameters()}
     return {
@@ -85,18 +87,18 @@ def layouts(model: nn.Module) -> dict[nn.Parameter, Layout]:
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """Matrices (M, m, n) with the singular vectors of those given, and singular values near 1.
+    """Return matrices (M, m, n) with the same singular vectors and singular values near 1.
 
     With X = U S V^T and G = X X^T (for m > n, X^T X and the other side), each iteration X <- (a + b G + c G^2) X
     multiplies X by a polynomial Q of G. So G <- Q G Q and the product of the Qs are kept, and X is multiplied once.
-    Singular values of 1e-2 of the largest and more end in 0.6 to 1.3; those that are 0 stay 0.
+    Singular values of at least 1e-2 of the largest end in 0.6 to 1.3; those that are 0 stay 0.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     a, b, c = QUINTIC
     tiny = torch.finfo(matrices.dtype).tiny  # a gradient of zero stays zero
     x = matrices / torch.linalg.matrix_norm(matrices, keepdim=True).clamp_min(tiny)
     gram = x.mT @ x if tall else x @ x.mT
-    # the root of |G| bounds the singular values, and more closely than |X| does
+    # the root of |G| is a closer bound of the singular values than |X|
     largest = torch.linalg.matrix_norm(gram, keepdim=True).clamp_min(tiny)
     gram /= largest
     product = None
@@ -112,10 +114,10 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 class Muon:
-    """Muon for parameters that hold matrices, as `layouts` finds them; others need an optimiser of their own.
+    """Muon optimizer for the parameters that `layouts` returns; the others need another optimizer.
 
     Args:
-        parameters: those to move, and how each is read; one without a gradient stays.
+        parameters: the parameters to update and their layouts; one without a gradient does not change.
         momentum: share of the past in the average of the gradients.
     """
 
@@ -125,17 +127,17 @@ class Muon:
 
     @torch.no_grad()
     def step(self, lr: float | Tensor) -> None:
-        """Move every parameter that has a gradient.
+        """Update every parameter that has a gradient.
 
         Args:
-            lr: root mean square of the entries of an update; less in a layer of more than `WIDEST` inputs. A rate on
-                the device is read there.
+            lr: root mean square of the entries of an update; less in a layer of more than `WIDEST` inputs. A tensor is
+                read on its device.
         """
         for parameter, layout in self._layouts.items():
             if parameter.grad is not None:
-                self._move(parameter, parameter.grad, layout, lr)
+                self._update(parameter, parameter.grad, layout, lr)
 
-    def _move(self, parameter: nn.Parameter, gradient: Tensor, layout: Layout, lr: float | Tensor) -> None:
+    def _update(self, parameter: nn.Parameter, gradient: Tensor, layout: Layout, lr: float | Tensor) -> None:
         matrices = layout.read(gradient)
         if matrices.dtype in (torch.float16, torch.bfloat16):
             matrices = matrices.float()
@@ -150,16 +152,16 @@ class Muon:
         parts.sub_(update.reshape(parts.shape))
 
     def state(self) -> list[Tensor]:
-        """What is kept from step to step and changed in place; a parameter's begins with its first gradient, as 0."""
+        """Return the tensors that a step changes in place; that of a parameter starts as 0 with its first gradient."""
         return list(self._averages.values())
 
-    def kept(self) -> dict[nn.Parameter, dict[str, Tensor]]:
-        """The same by parameter and by name, to be written to a file; as they are, not copied."""
+    def optimizer_state(self) -> dict[nn.Parameter, dict[str, Tensor]]:
+        """Return the same tensors by parameter and name, not copied, for a checkpoint."""
         return {parameter: {"average": average} for parameter, average in self._averages.items()}
 
-    def load(self, kept: Mapping[nn.Parameter, Mapping[str, Tensor]]) -> None:
-        """Go on from what `kept` gave, for the parameters that are moved here."""
+    def load_state(self, state: Mapping[nn.Parameter, Mapping[str, Tensor]]) -> None:
+        """Restore what `optimizer_state` returned, for the parameters of this optimizer."""
         for parameter in self._layouts:
-            if parameter in kept:
-                average = kept[parameter]["average"]
+            if parameter in state:
+                average = state[parameter]["average"]
                 self._averages[parameter] = average.to(parameter.device, copy=True)

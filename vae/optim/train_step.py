@@ -1,4 +1,4 @@
-"""One step of fitting: forward, objective and counts, then backward, clip and update. Both loops use it."""
+"""Step of `overfit` and `train`: forward, objective and counts, then backward, clip and update."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from .adam import Adam
 from .muon import Muon, layouts
 
 Loss = Callable[[Tensor, Tensor, Tensor | None, Tensor | None, float | Tensor], Losses]
-"""An objective: logits, targets, mu, logvar and beta to losses."""
+"""Objective: maps logits, targets, mu, logvar and beta to losses."""
 
 
 @dataclass
 class Step:
-    """The step of one model under one objective."""
+    """Step of one model under one objective."""
 
     model: nn.Module
     adapter: Adapter
     objective: Objective
-    optimisers: tuple[Adam | Muon, ...]
-    """Each parameter belongs to one of them; all take one rate."""
+    optimizers: tuple[Adam | Muon, ...]
+    """Each parameter belongs to one of them; all have the same rate."""
     parameters: tuple[nn.Parameter, ...]
-    """Those of the model that learn; looked up once, for a walk over the modules costs as much as clipping."""
+    """Parameters that require a gradient; listed once, because a walk over the modules costs as much as clipping."""
     clip: float
     autocast: torch.dtype | None = None
-    """What the model computes in where that is narrower than its parameters; None leaves it to the model."""
+    """Narrower dtype of the forward pass; None computes in the dtype of the parameters."""
 
     @classmethod
     def build(
@@ -43,81 +43,81 @@ class Step:
         recipe: Recipe,
         autocast: torch.dtype | None = None,
     ) -> Step:
-        """A step with the recipe's optimiser. Muon moves matrices only, so Adam moves the other parameters."""
-        matrices = layouts(model) if recipe.optimiser == "muon" else {}
+        """Build a step with the recipe's optimizer. Muon updates matrices only, Adam the other parameters."""
+        matrices = layouts(model) if recipe.optimizer == "muon" else {}
         others = [p for p in model.parameters() if p not in matrices]
-        optimisers = (Muon(matrices, recipe.betas[0]), Adam(others, recipe.betas))
+        optimizers = (Muon(matrices, recipe.betas[0]), Adam(others, recipe.betas))
         learning = tuple(p for p in model.parameters() if p.requires_grad)
-        return cls(model, adapter, objective, optimisers, learning, recipe.clip, autocast)
+        return cls(model, adapter, objective, optimizers, learning, recipe.clip, autocast)
 
     def forward(self, inputs: Tensor, targets: Tensor, beta: float | Tensor, noise: Tensor | None = None) -> Losses:
-        """Losses and confusion counts of a batch; `noise` (B, latent) samples z, None takes z = mu."""
+        """Return losses and confusion counts of a batch; `noise` (B, latent) samples z, None takes z = mu."""
         return self.losses(self.objective, inputs, targets, beta, noise)
 
     def losses(
         self, objective: Loss, inputs: Tensor, targets: Tensor, beta: float | Tensor, noise: Tensor | None
     ) -> Losses:
-        """The same by whatever objective."""
+        """Return the same under another objective."""
         if self.autocast is None:
             logits, mu, logvar = self.adapter.outputs(self.model, inputs, noise)
         else:
             with torch.autocast(inputs.device.type, self.autocast):
                 logits, mu, logvar = self.adapter.outputs(self.model, inputs, noise)
-            # a divergence of narrow numbers would be off by more than a dimension's share of it
+            # rounding in a narrow dtype would exceed the share of one dimension in the KL
             mu, logvar = (None if part is None else part.float() for part in (mu, logvar))
         return objective(logits, targets, mu, logvar, beta)
 
     def update(self, losses: Losses, lr: float) -> float:
-        """Go down the gradient of the losses at rate `lr`; return the gradient's norm before it was clipped.
+        """Update the parameters at rate `lr`; return the norm of the gradient before clipping.
 
-        A non-finite gradient is returned as such and changes no parameter.
+        A norm that is not finite is returned and changes no parameter.
         """
         norm = self.differentiate(losses)
         length = float(norm)
         if math.isfinite(length):
             device = norm.device
-            # a graph reads its rate from memory, where Adam rounds it to float32; so must the loop, to end at the same
-            self.move(norm, torch.tensor(lr, dtype=torch.float64, device=device) if device.type == "cuda" else lr)
+            # a CUDA graph reads the rate from memory, where Adam rounds it to float32: the loop must do the same
+            self.apply(norm, torch.tensor(lr, dtype=torch.float64, device=device) if device.type == "cuda" else lr)
         return length
 
     def differentiate(self, losses: Losses) -> Tensor:
-        """Give every parameter its gradient and return the norm of them all; waits for no device."""
+        """Compute every gradient and return their total norm; does not wait for the device."""
         for parameter in self.parameters:
             parameter.grad = None
         losses.total.backward()  # type: ignore[no-untyped-call]
         return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
 
-    def move(self, norm: Tensor, lr: float | Tensor) -> None:
-        """Clip the gradients, whose norm is known, and go down them; waits for no device.
+    def apply(self, norm: Tensor, lr: float | Tensor) -> None:
+        """Clip the gradients by their total norm and update the parameters; does not wait for the device.
 
         Args:
             lr: a number, or a float64 scalar on the device of the parameters.
         """
         if self.clip > 0:
             nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
-        for optimiser in self.optimisers:
-            optimiser.step(lr)
+        for optimizer in self.optimizers:
+            optimizer.step(lr)
 
     def state(self) -> list[Tensor]:
-        """Every tensor that a step changes in place: parameters and what the optimisers keep."""
-        return [*self.parameters, *(kept for optimiser in self.optimisers for kept in optimiser.state())]
+        """Return every tensor that a step changes in place: parameters and optimizer state."""
+        return [*self.parameters, *(tensor for optimizer in self.optimizers for tensor in optimizer.state())]
 
-    def kept(self) -> dict[str, Tensor]:
-        """What the optimisers keep, by `parameter.what`, to be written to a file; as it is, not copied."""
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """Return the optimizer state by `parameter.name`, not copied, for a checkpoint."""
         names = {parameter: name for name, parameter in self.model.named_parameters()}
         return {
-            f"{names[parameter]}.{what}": tensor
-            for optimiser in self.optimisers
-            for parameter, part in optimiser.kept().items()
-            for what, tensor in part.items()
+            f"{names[parameter]}.{name}": tensor
+            for optimizer in self.optimizers
+            for parameter, part in optimizer.optimizer_state().items()
+            for name, tensor in part.items()
         }
 
-    def load(self, kept: Mapping[str, Tensor]) -> None:
-        """Go on from what `kept` gave for the same model and recipe."""
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `optimizer_state` returned for the same model and recipe."""
         parameters = dict(self.model.named_parameters())
         found: dict[nn.Parameter, dict[str, Tensor]] = {}
-        for name, tensor in kept.items():
-            parameter, _, what = name.rpartition(".")
-            found.setdefault(parameters[parameter], {})[what] = tensor
-        for optimiser in self.optimisers:
-            optimiser.load(found)
+        for name, tensor in state.items():
+            parameter, _, part = name.rpartition(".")
+            found.setdefault(parameters[parameter], {})[part] = tensor
+        for optimizer in self.optimizers:
+            optimizer.load_state(found)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..environment.version import vaefit_version
+from ..environment.hardware import vaefit_version
 from .json_values import plain
 
 if TYPE_CHECKING:
-    from ..fitting.check_result import Prepared
+    from ..fitting.result import Prepared
     from ..settings import RunSettings
     from ..training.prepare import PreparedTraining
 

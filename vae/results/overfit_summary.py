@@ -6,11 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..fitting.result import Reached
-from ..fitting.run_setup import RunHeader
+from ..fitting.result import Reached, RunHeader
 from ..metrics.diagnosis import Diagnosis
 from ..metrics.verdict import Verdict
-from ..objective.agreement import Agreement
+from ..objective.preflight import Agreement
 from ..recipe import Recipe
 from .metrics import ACCURACIES, BASELINES, Confusion, Metrics, measured
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from vaefit.cache import DatasetCounts, ShardCounts
 
     from ..data.class_weights import ClassWeights
-    from ..fitting.check_result import OverfitRun, Prepared
+    from ..fitting.result import OverfitRun, Prepared
 
 
 @dataclass(frozen=True)

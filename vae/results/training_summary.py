@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ..objective.agreement import Agreement
+from ..objective.preflight import Agreement
 from .metrics import ACCURACIES, BASELINES, SplitMetrics, measured_on_split
 from .overfit_summary import DatasetSummary, WeightsSummary
 

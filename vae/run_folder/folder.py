@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from vaefit.cache.store.atomic import replacing, write_atomically
 
 from ..errors import RunError
-from ..training.checkpoint_folder import FOLDER as CHECKPOINTS
-from ..training.checkpoint_folder import CheckpointFolder
+from ..training.checkpoint import FOLDER as CHECKPOINTS
+from ..training.checkpoint import CheckpointFolder
 from .tensorboard_events import FOLDER as EVENTS
 from .tensorboard_events import remove_event_files
 

@@ -19,7 +19,7 @@ from .reader import read_json
 from .tensorboard_events import FOLDER, append_result, append_step
 
 if TYPE_CHECKING:
-    from ..fitting.check_result import OverfitRun, Prepared
+    from ..fitting.result import OverfitRun, Prepared
     from ..settings import CheckSettings
 
 

@@ -22,7 +22,7 @@ from ..recipe import BetaCycles, BetaRamp, Recipe
 from ..results.overfit_summary import RunSummary
 from ..results.training_summary import KIND, TrainSummary
 from ..settings import CheckSettings
-from ..training.checkpoint_folder import CheckpointFolder
+from ..training.checkpoint import CheckpointFolder
 from ..training.prepare import recipe_for
 from ..training.progress import ChosenRate
 from ..training.settings import TrainSettings

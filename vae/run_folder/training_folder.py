@@ -17,8 +17,7 @@ from ..metrics.accuracy import Accuracies
 from ..results.config import config_json
 from ..results.json_values import json_file
 from ..results.training_summary import FORMAT, KIND, METRICS, TrainedRun, TrainSummary
-from ..training.checkpoint import Checkpoint
-from ..training.checkpoint_folder import CheckpointFolder
+from ..training.checkpoint import Checkpoint, CheckpointFolder
 from ..training.progress import BestValidation, StepsRow, ValidationRow
 from .folder import Rows, RunFolder, weights_file
 from .reader import read_json

@@ -22,6 +22,7 @@ from vaefit.cache.shards import Data
 from vaefit.kernels import Backend, BackendChoice
 
 from ..data.counting import counted
+from ..environment.determinism import reproducible, seeded
 from ..environment.device import (
     choose_device,
     cpu_threads,
@@ -29,9 +30,7 @@ from ..environment.device import (
     known_backend,
     known_device,
     preferred_backend,
-    reproducible,
 )
-from ..environment.seeds import seeded
 from ..errors import RunError
 from ..loader.loader import open_loader
 from ..loader.split import ROLES, NamedSplit, Role, Split, find_named_splits, named_split

@@ -1,4 +1,4 @@
-"""The settings of a run as those of a check: can what was trained memorise one batch?"""
+"""Settings of an overfit check that start from those of a past run (`overfit --from RUN`)."""
 
 from __future__ import annotations
 
@@ -7,98 +7,96 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..recipe import Recipe, for_foreign
+from ..recipe import Recipe, for_foreign, recipe_from_options
 from ..run_folder.reader import StoredRun
 from ..settings import CheckSettings
 from ..training.settings import TrainSettings
 
 WARMUP_SHARE = 20
-"""One update in so many of a check warms up at most, where the warm-up was meant for a longer run."""
+"""The warm-up takes at most one in this many updates of the check: it was meant for a longer run."""
 _SHARED = ("data", "model", "latent_dim", "classes", "ignore_index", "weights_file", "cache_dir")
-"""Fields of training that a check takes over."""
+"""Fields that a check takes from a training run."""
 _OWN = ("device", "backend", "threads", "out", "overwrite", "diagnose", "graph", "tensorboard")
-"""Fields of a check that say where and how it runs; a check takes none of them from another one."""
+"""Fields of a check that say where and how it runs; they are not taken from a past check."""
 _WEIGHTS = {"weights", "scheme", "smooth", "effective_b", "weights_power"}
 
 _log = logging.getLogger("vaefit")
 
 
 def recipe_from_run(run: StoredRun, knobs: Mapping[str, Any], others: Mapping[str, Any]) -> CheckSettings:
-    """The settings of a check that start from those of a run; a note says what was taken from where.
+    """Return the settings of a check that start from those of a run; a note lists the settings that are taken.
 
-    From training it takes recipe, model, data and what the weights are derived from; beta is that at the end of its
-    schedule, a rate that a range test found is taken as the number, the warm-up is cut to a twentieth of the updates,
-    and batch, updates and the end are those of the check's own default. From a check it takes all that changes a
-    number.
+    A training run gives recipe, model, data and the source of the weights. beta is that at the end of its schedule, the
+    rate is the number that a range test found, the warm-up is cut to a twentieth of the updates, and batch, updates and
+    stopping rule are the check's defaults. A past check gives every setting that changes a number.
 
     Args:
-        knobs: fields of the recipe that were asked for otherwise, and win.
-        others: the same of the settings.
+        knobs: fields of the recipe that the user requested; they replace those of the run.
+        others: the same for fields of the settings.
 
     Raises SettingError for a value that is wrong by itself.
     """
     given = {**knobs, **others}
-    told = run.settings
-    if isinstance(told, TrainSettings):
-        base = {name: getattr(told, name) for name in _SHARED}
-        recipe = _of_training(run, told.recipe, knobs)
-        taken = _of_training_words(run, told, recipe, given)
+    past = run.settings
+    if isinstance(past, TrainSettings):
+        base = {name: getattr(past, name) for name in _SHARED}
+        recipe = _recipe_from_training(run, past.recipe, knobs)
+        taken = _training_note(past, recipe, given)
     else:
         default = CheckSettings("")
-        base = {f: getattr(told, f) for f in told.__dataclass_fields__ if f not in (*_OWN, "recipe")}
+        base = {f: getattr(past, f) for f in past.__dataclass_fields__ if f not in (*_OWN, "recipe")}
         base.update({name: getattr(default, name) for name in _OWN})
-        recipe, taken = told.recipe, "all that changes a number is taken from it"
+        recipe, taken = past.recipe, "every setting that changes a number is taken from it"
     if {"batch_size", "batch_seed"} & others.keys():
-        base["indices"] = None  # beside which the two would do nothing
+        base["indices"] = None  # they would override the two
     if _WEIGHTS & knobs.keys():
         base["weights_file"] = None
     if "model" in others:
         base["latent_dim"] = None
-    changed = replace(_without_rivals(recipe, knobs), **knobs)
+    changed = recipe_from_options(_without_conflicts(recipe, knobs), knobs)
     if others.get("model") is not None:
         changed = for_foreign(changed, **knobs)
     settings = CheckSettings(**{**base, **others, "recipe": changed})
-    asked = sorted(given.keys() - set(_OWN))
-    options = ", ".join(f"--{name.replace('_', '-')}" for name in asked)
-    kind = "a training run" if isinstance(told, TrainSettings) else "a check"
+    options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given.keys() - set(_OWN)))
+    kind = "a training run" if isinstance(past, TrainSettings) else "a check"
     _log.warning(f"--from {run.folder.absolute()}, {kind}: {taken}" + (f"; given here: {options}" if options else ""))
     return settings
 
 
-def _of_training(run: StoredRun, recipe: Recipe, knobs: Mapping[str, Any]) -> Recipe:
-    """The recipe of training, for so few updates on one batch."""
+def _recipe_from_training(run: StoredRun, recipe: Recipe, knobs: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of training, adapted to the few updates of a check on one batch."""
     default = Recipe()
     iterations = knobs.get("iterations", default.iterations)
     result = run.result
     found = result.setup.lr if result is not None and recipe.lr == "auto" else None
-    return replace(
-        recipe,
-        lr=recipe.lr if found is None else found,
-        beta=run.recipe.largest_beta,
-        beta_ramp=None,
-        warmup=min(recipe.warmup, iterations // WARMUP_SHARE),
-        iterations=iterations,
-        stop_when=default.stop_when,
-        target=default.target,
-        resample=default.resample,
-    )
+    changes = {
+        "lr": recipe.lr if found is None else found,
+        "beta": run.recipe.largest_beta,
+        "beta_ramp": None,
+        "warmup": min(recipe.warmup, iterations // WARMUP_SHARE),
+        "iterations": iterations,
+        "stop_when": default.stop_when,
+        "target": default.target,
+        "resample": default.resample,
+    }
+    return recipe_from_options(recipe, changes)
 
 
-def _of_training_words(run: StoredRun, told: TrainSettings, recipe: Recipe, given: Mapping[str, Any]) -> str:
-    """What is taken from training and what is not, but for what is given otherwise."""
-    if told.weights_file is not None:
-        weights = f"weights of {told.weights_file}"
+def _training_note(past: TrainSettings, recipe: Recipe, given: Mapping[str, Any]) -> str:
+    """Return the note on the settings that are taken from training, and on those that are not."""
+    if past.weights_file is not None:
+        weights = f"weights of {past.weights_file}"
     else:
         weights = "no class weights" if recipe.weights == "none" else f"weights by {recipe.scheme}"
         if recipe.weights_power != 1:
             weights += f"^{recipe.weights_power:g}"
     taken = {
-        "data": f"data {told.data}",
-        "model": "model" if told.model is None else str(told.model),
+        "data": f"data {past.data}",
+        "model": "model" if past.model is None else str(past.model),
         "gamma": f"gamma {recipe.gamma:g}",
         "reduction": f"reduction {recipe.reduction}",
         "weights": weights,
-        "optimiser": f"{recipe.optimiser}",
+        "optimizer": recipe.optimizer,
         "lr": f"rate {recipe.lr}",
         "lr_decay": f"decay {recipe.lr_decay}",
         "z": f"z {recipe.z}",
@@ -106,9 +104,9 @@ def _of_training_words(run: StoredRun, told: TrainSettings, recipe: Recipe, give
         "init": f"init {recipe.init}",
     }
     own = {"iterations": f"{recipe.iterations} updates", "stop_when": "stopping when exact", "batch_size": "batch 32"}
-    if recipe.warmup != told.recipe.warmup:
-        own["warmup"] = f"warm-up {recipe.warmup} instead of {told.recipe.warmup}"
-    left = {f"--augment {told.augment}": told.augment != "none", "--precision bfloat16": told.precision == "bfloat16"}
+    if recipe.warmup != past.recipe.warmup:
+        own["warmup"] = f"warm-up {recipe.warmup} instead of {past.recipe.warmup}"
+    left = {f"--augment {past.augment}": past.augment != "none", "--precision bfloat16": past.precision == "bfloat16"}
     without = [option for option, there in left.items() if there]
     words = f"{_listed(taken, given)} are taken from it; {_listed(own, given)} are the check's own"
     return words + (f"; {' and '.join(without)} is left out" if without else "")
@@ -118,8 +116,8 @@ def _listed(words: Mapping[str, str], given: Mapping[str, Any]) -> str:
     return ", ".join(text for name, text in words.items() if name not in given)
 
 
-def _without_rivals(recipe: Recipe, knobs: Mapping[str, Any]) -> Recipe:
-    """The recipe without what would take the place of a knob that was asked for."""
+def _without_conflicts(recipe: Recipe, knobs: Mapping[str, Any]) -> Recipe:
+    """Return the recipe without settings that would override a requested one."""
     if "beta" in knobs and "beta_ramp" not in knobs:
         recipe = replace(recipe, beta_ramp=None)
     if "scheme" in knobs and "weights" not in knobs and recipe.weights == "none":

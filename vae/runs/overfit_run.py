@@ -1,4 +1,4 @@
-"""The whole check, as the command runs it: counts, weights, batch, model, fit, run folder."""
+"""Overfit run of the command: counts, weights, batch, network, fit, run folder."""
 
 from __future__ import annotations
 
@@ -7,49 +7,42 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from vaefit.cache import ShardCounts
 from vaefit.cache.dataset_counts import Progress
 from vaefit.cache.hdf5.open_files import shared_files
 from vaefit.cache.schemes import format_labels
-from vaefit.kernels import Backend, BackendChoice
 
-from ..data.batch import Batch, batch_at, check_labels, choose_batch
+from ..data.batch import Batch, batch_at, choose_batch
 from ..data.class_weights import ClassWeights
-from ..data.counting import counted
 from ..diagnosis.reruns import OnControl
-from ..environment.device import choose_device, cpu_threads, fitting_memory, preferred_backend
-from ..fitting.check_result import OverfitRun, Prepared
+from ..environment.device import cpu_threads, fitting_memory
 from ..fitting.cuda_graph import choose_steps
-from ..fitting.result import OverfitResult, Record
-from ..fitting.run_setup import RunHeader
-from ..loader.split import find_named_splits
-from ..model.factory import build_network
-from ..model.user_model import LoadedModel
+from ..fitting.result import OverfitResult, OverfitRun, Prepared, Record, RunHeader
+from ..fitting.setup import Compute, RunData
 from ..overfitting import overfit
 from ..run_folder.overfit_folder import OverfitFolder
 from ..run_folder.tensorboard_events import require_tensorboard
 from ..settings import CheckSettings
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("vaefit")
 
 
 @dataclass(frozen=True)
 class Watcher:
-    """What a caller hears while a check runs; every call is optional."""
+    """Callbacks of an overfit run; every one is optional."""
 
     counting: Progress | None = None
     started: Callable[[Prepared, RunHeader], None] | None = None
-    """Once, when nothing stands in the way of the first step."""
+    """Called once, before the first step."""
     step: Callable[[Record], None] | None = None
     control: OnControl | None = None
-    """What is changed in a rerun that looks for the cause of a failure, and each of its steps."""
+    """Called with the change of a diagnosis rerun and with the record of each of its steps."""
 
 
 def run_overfit(settings: CheckSettings, watcher: Watcher | None = None) -> OverfitRun:
-    """Run the check and leave a run folder behind.
+    """Run the overfit check and write its run folder.
 
     Raises SettingError for settings that are wrong by themselves, DataError and RunError where it cannot run. The
     folder is claimed first, so that nothing is computed that could not be written.
@@ -58,15 +51,14 @@ def run_overfit(settings: CheckSettings, watcher: Watcher | None = None) -> Over
     watcher = watcher or Watcher()
     if settings.tensorboard:
         require_tensorboard()
-    device = choose_device(settings.device)
-    backend, choice = preferred_backend(settings.backend, device)
-    choose_steps(settings.graph, device, settings.recipe, choice.name, settings.model is None)  # not after counting
-    loaded = None if settings.model is None else settings.model.load()
+    compute = Compute.from_settings(settings)
+    # an impossible --graph must fail before the dataset is counted
+    choose_steps(settings.graph, compute.device, settings.recipe, compute.backend.name, settings.model is None)
     folder = OverfitFolder.claim(settings.out, settings.overwrite)
     try:
-        prepared = _prepare(settings, watcher, device, choice)
+        prepared = _prepare(settings, watcher, compute)
         with cpu_threads(settings.threads, prepared.batch.grids.size):
-            model, result = _fit(settings, loaded, watcher, prepared, backend, folder)
+            model, result = _fit(settings, watcher, compute, prepared, folder)
         check = OverfitRun(settings, prepared, result, folder.path, time.perf_counter() - start)
         folder.write_result(check, model)
     except BaseException:
@@ -76,24 +68,18 @@ def run_overfit(settings: CheckSettings, watcher: Watcher | None = None) -> Over
 
 
 def _fit(
-    settings: CheckSettings,
-    loaded: LoadedModel | None,
-    watcher: Watcher,
-    prepared: Prepared,
-    backend: Backend,
-    folder: OverfitFolder,
+    settings: CheckSettings, watcher: Watcher, compute: Compute, prepared: Prepared, folder: OverfitFolder
 ) -> tuple[nn.Module, OverfitResult]:
-    """Fit the model, with every step on disk as it happens; nothing is written before there is one."""
+    """Fit the network and write every step to disk at once; nothing is written before the first step."""
     classes = prepared.dataset.classes
-    _, height, width = prepared.dataset.shape
-    what = f"{prepared.batch.grids.shape[0]} grids of {height} x {width}, {classes} classes"
-    with fitting_memory(what):
-        model = build_network(loaded, classes, height, width, settings.latent_dim, settings.seed, prepared.device)
+    size, height, width = prepared.batch.grids.shape
+    with fitting_memory(f"{size} grids of {height} x {width}, {classes} classes"):
+        model = compute.build_network(settings, prepared.dataset)
         with folder.recording(settings, prepared) as write:
 
-            def on_start(start: RunHeader) -> None:
+            def on_start(header: RunHeader) -> None:
                 if watcher.started is not None:
-                    watcher.started(prepared, start)
+                    watcher.started(prepared, header)
 
             def on_step(record: Record) -> None:
                 write(record)
@@ -108,7 +94,7 @@ def _fit(
                 recipe=settings.recipe,
                 ignore_index=settings.ignore_index,
                 seed=settings.seed,
-                backend=backend,
+                backend=compute.requested,
                 graph=settings.graph,
                 diagnose=settings.diagnose,
                 on_start=on_start,
@@ -118,39 +104,22 @@ def _fit(
     return model, result
 
 
-def _prepare(settings: CheckSettings, watcher: Watcher, device: torch.device, backend: BackendChoice) -> Prepared:
-    """Count, choose the batch, and derive the weights."""
+def _prepare(settings: CheckSettings, watcher: Watcher, compute: Compute) -> Prepared:
+    """Count the dataset, choose the batch, and derive the weights."""
     with shared_files():
-        named = find_named_splits(settings.data)
-        data = settings.data if named is None else named  # splits included, as in training
-        dataset = counted(settings, watcher.counting, data)
+        dataset = RunData.from_settings(settings, watcher.counting).counts
         batch = _batch(settings, dataset)
-    check_labels(batch.grids, dataset.classes, settings.ignore_index)
     batch_counts = batch.counts(dataset.classes, settings.ignore_index)
+    hidden = (dataset.counts > 0) & (batch_counts == 0)
+    if hidden.any():
+        _log.warning(f"the batch cannot show class {format_labels(hidden)}, which the dataset holds")
     weights = ClassWeights.from_recipe(settings.recipe, settings.weights_file, dataset.counts, batch_counts)
-    return Prepared(dataset, batch, batch_counts, weights, backend, device)
+    return Prepared(dataset, batch, batch_counts, weights, compute.backend, compute.device)
 
 
 def _batch(settings: CheckSettings, dataset: ShardCounts) -> Batch:
     data = [shard.location for shard in dataset.shards]
+    ignored, duplicates = settings.ignore_index, settings.allow_duplicates
     if settings.indices is not None:
-        batch = batch_at(data, settings.indices, settings.allow_duplicates)
-    else:
-        batch = choose_batch(
-            data,
-            dataset.counts,
-            settings.batch_size,
-            settings.batch_seed,
-            settings.ignore_index,
-            settings.allow_duplicates,
-        )
-    shown = batch.counts(dataset.classes, settings.ignore_index) > 0
-    absent = dataset.counts == 0
-    if settings.ignore_index in range(dataset.classes):
-        absent[settings.ignore_index] = False  # nobody expects it
-    hidden = (dataset.counts > 0) & ~shown
-    if absent.any():
-        _log.warning(f"the dataset never holds class {format_labels(absent)}: it cannot be tested")
-    if hidden.any():
-        _log.warning(f"the batch cannot show class {format_labels(hidden)}, which the dataset holds")
-    return batch
+        return batch_at(data, settings.indices, duplicates)
+    return choose_batch(data, dataset.counts, settings.batch_size, settings.batch_seed, ignored, duplicates)

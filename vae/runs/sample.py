@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vaefit.cache.errors import SettingError, require, require_range
 
-from ..environment.device import choose_device, cpu_threads, fitting_memory, known_device, reproducible
-from ..environment.seeds import seeded
+from ..environment.determinism import reproducible, seeded
+from ..environment.device import choose_device, cpu_threads, fitting_memory, known_device
 from ..errors import RunError
 from ..metrics.accuracy import Labels, distinct
 from ..model.beta_vae import BetaVAE

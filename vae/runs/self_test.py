@@ -15,9 +15,8 @@ from vaefit.cache import class_counts
 from vaefit.kernels import Backend, choose_backend
 
 from ..environment.hardware import Machine
-from ..objective.agreement import Agreement
 from ..objective.objective import Objective
-from ..objective.preflight import difference
+from ..objective.preflight import Agreement, difference
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ..model.state import all_tensors
 from ..recipe import one_of
 from ..run_folder.reader import OVERFIT, StoredRun
 from ..run_folder.training_folder import WEIGHTS
-from ..training.checkpoint_folder import CheckpointFolder
+from ..training.checkpoint import CheckpointFolder
 
 WhichWeights = Literal["best", "last"]
 EXTRA = "_extra_state"

@@ -14,7 +14,7 @@ from ..results.overfit_summary import RunSummary
 from .plan import Knob
 
 if TYPE_CHECKING:
-    from ..fitting.check_result import OverfitRun
+    from ..fitting.result import OverfitRun
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,17 @@
-"""One checkpoint: everything that a training run needs to go on as if it had never stopped, in one file.
+"""Checkpoints of a training run: the state that a resumed run needs, in one safetensors file each.
 
-The file is a safetensors file: tensors, and text in its header. Nothing in it is code, and reading it runs none. A
-digest of all that it holds tells a whole file from a torn or damaged one.
+A file holds tensors, and JSON in its header. It contains no code. A digest of the content detects a torn or damaged
+file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import re
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,31 +21,39 @@ from torch import Tensor
 
 from vaefit.cache.store.atomic import write_atomically
 
+from ..errors import RunError
+
+FOLDER = "checkpoints"
+KEPT = 2
+"""The newest checkpoint, and the previous one in case the newest is damaged."""
+_NAME = re.compile(r"step-([0-9]{9,})\.safetensors")
 FORMAT = 1
-"""Of what the file holds; a file of another one is not read."""
+"""Format of the file; a file of another format is not read."""
 _LARGEST_HEADER = 100_000_000
-"""Bytes; safetensors itself reads no larger one."""
+"""Bytes; safetensors itself reads no larger header."""
+
+_log = logging.getLogger("vaefit")
 
 
 class TornCheckpointError(Exception):
-    """The file is no whole checkpoint; the text says what is wrong with it."""
+    """The file is torn or damaged; the text says how."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run after so many updates."""
+    """State of a run after `step` updates."""
 
     step: int
-    """Updates done. Where the data and the random numbers go on follows from it."""
+    """Updates done. The position in the data and the random streams follow from it."""
     tensors: dict[str, Tensor]
     numbers: dict[str, Any]
-    """What is not a tensor, as JSON holds it."""
+    """The rest of the state, as JSON values."""
 
     def write(self, file: Path) -> None:
-        """Replace the file by this checkpoint, on the disk before it returns; OSError leaves the old one."""
+        """Replace the file by this checkpoint, durably; an OSError leaves the old file."""
         from safetensors.torch import save
 
-        # cloned: tensors that share memory, as tied weights do, are refused
+        # cloned: safetensors refuses tensors that share memory, such as tied weights
         tensors = {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in self.tensors.items()
@@ -53,7 +64,7 @@ class Checkpoint:
 
     @classmethod
     def read(cls, file: Path) -> Checkpoint:
-        """Read a checkpoint; TornCheckpointError where it is not whole, OSError where it cannot be read."""
+        """Read a checkpoint; TornCheckpointError where it is damaged, OSError where it cannot be read."""
         from safetensors import SafetensorError
         from safetensors.torch import load
 
@@ -72,7 +83,7 @@ class Checkpoint:
 
 
 def _header(data: bytes) -> dict[str, str]:
-    """The text in the header, which safetensors gives for files alone: a length (u64), and JSON of that length."""
+    """Return the text of the header, a length (u64) and JSON of that length: safetensors reads it from files only."""
     (length,) = struct.unpack("<Q", data[:8])
     if length > min(_LARGEST_HEADER, len(data) - 8):
         raise ValueError("the header is cut off")
@@ -86,3 +97,57 @@ def _digest(tensors: dict[str, Tensor], text: str) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """Folder `checkpoints` of a run, with its newest checkpoints."""
+
+    path: Path
+
+    @classmethod
+    def from_run(cls, run: Path) -> CheckpointFolder:
+        """Return the folder of a run; it may not exist yet."""
+        return cls(run / FOLDER)
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Add a checkpoint and remove all but the two newest; an OSError leaves the existing ones."""
+        self.path.mkdir(exist_ok=True)
+        file = self.path / f"step-{checkpoint.step:09d}.safetensors"
+        checkpoint.write(file)
+        for old in self.files()[KEPT:]:
+            with suppress(OSError):  # an extra file does no harm
+                old.unlink()
+
+    def files(self) -> list[Path]:
+        """Return the files of the checkpoints, newest first, damaged ones included."""
+        try:
+            found = [(int(m[1]), file) for file in self.path.iterdir() if (m := _NAME.fullmatch(file.name))]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [file for _, file in sorted(found, reverse=True)]
+
+    def newest(self) -> Checkpoint | None:
+        """Return the newest whole checkpoint, with a warning for each damaged one; None where there is no file.
+
+        Raises RunError where every file is damaged.
+        """
+        files = self.files()
+        reason = ""
+        for file in files:
+            try:
+                return Checkpoint.read(file)
+            except (TornCheckpointError, OSError) as error:
+                reason = str(error)
+                _log.warning(f"the checkpoint {file} is skipped: {reason}")
+        if files:
+            do = "Start the run again, with --overwrite."
+            raise RunError("no checkpoint of the run is whole", str(self.path), reason, do)
+        return None
+
+    def clear(self) -> None:
+        """Remove every checkpoint, and the folder where it is empty then; OSError where that fails."""
+        for file in self.files():
+            file.unlink()
+        with suppress(OSError):
+            self.path.rmdir()

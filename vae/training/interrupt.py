@@ -1,4 +1,4 @@
-"""Ctrl-C during training: the update that is being made is finished, so that a checkpoint can be written of it."""
+"""Stop request by Ctrl-C or SIGTERM: training finishes its current update and writes a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from dataclasses import dataclass
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""The second is what a batch system sends before it kills."""
+"""A batch system sends SIGTERM before it kills a job."""
 
 
 class TrainingStopped(KeyboardInterrupt):
-    """Training was asked to stop and has, with a checkpoint; the text says how to go on."""
+    """Training stopped on request, with a checkpoint; the text says how to resume it."""
 
 
 @dataclass
 class StopRequest:
-    """Whether the run was asked to stop."""
+    """Flag: a stop was requested."""
 
-    asked: bool = False
+    requested: bool = False
 
 
 @contextmanager
 def stop_request(insisting: bool = True) -> Iterator[StopRequest]:
-    """Take a first Ctrl-C, or SIGTERM, as a request; a second one interrupts at once, as it does outside.
+    """Context manager: the first Ctrl-C or SIGTERM requests a stop, a second one interrupts at once.
 
-    Not where nobody is `insisting`: torchrun passes on to each rank what the terminal has sent it already.
+    Args:
+        insisting: False ignores the second signal: torchrun repeats to each rank the signal of the terminal.
 
-    Only the main thread gets signals: in any other, nothing is changed.
+    Only the main thread receives signals: in any other thread, nothing changes.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -38,9 +39,9 @@ def stop_request(insisting: bool = True) -> Iterator[StopRequest]:
         return
 
     def take(number: int, frame: FrameType | None) -> None:
-        if request.asked and insisting:
+        if request.requested and insisting:
             raise KeyboardInterrupt
-        request.asked = True
+        request.requested = True
 
     before = {number: signal.signal(number, take) for number in SIGNALS}
     try:

@@ -1,4 +1,4 @@
-"""The training loop: update, and at its times measure, write and make a checkpoint."""
+"""Training loop: update, validate, record, and write checkpoints."""
 
 from __future__ import annotations
 
@@ -31,17 +31,15 @@ from .running_mean import Tally
 from .validation import Validation, Validator
 
 ROW_EVERY = 50
-"""Updates that a row of `steps.csv` is the mean of."""
+"""Updates that a row of `steps.csv` averages."""
 
 _log = logging.getLogger("vaefit")
 Grids = NDArray[np.integer]
-
-
-Heard = Callable[["Training"], None]
+OnUpdate = Callable[["Training"], None]
 
 
 class Training:
-    """One run: its model, where it stands, and how it goes on."""
+    """One training run: model, progress, and loop."""
 
     def __init__(
         self,
@@ -50,34 +48,34 @@ class Training:
         plan: Plan,
         batches: Batches,
         validator: Validator,
-        keeper: RunRecorder,
+        recorder: RunRecorder,
         seed: int,
         augment: Augmentation | None,
         ignore_index: int | None,
         ranks: Communicator | None = None,
     ) -> None:
-        """A run; with `ranks` every one of them has such a run, of its rows of each batch, and they stay alike."""
+        """With `ranks`, each rank makes its own `Training` of its rows of each batch; their models stay equal."""
         self.step, self.recipe, self.plan = step, recipe, plan
         self.progress = Progress()
         self.validation: Validation | None = None
-        """The newest one that was made here."""
+        """The newest validation of this process."""
         self.newest: StepsRow | None = None
-        self._batches, self._validator, self._keeper = batches, validator, keeper
+        self._batches, self._validator, self._recorder = batches, validator, recorder
         self._seed, self._augment, self._ranks = seed, augment, ranks
         classes = step.adapter.classes
         self._row, self._since = Tally.empty(classes), Tally.empty(classes)
-        self._monitor = CollapseMonitor(classes, ignore_index=ignore_index, on_warning=self._warned)
+        self._monitor = CollapseMonitor(classes, ignore_index=ignore_index, on_warning=self._add_warning)
         self._best_tensors: dict[str, Tensor] = {}
         self._clock = time.monotonic()
         self._saved = self._clock
 
-    def run(self, stop: StopRequest, heard: Heard | None = None) -> None:
-        """Train to the end of the plan, or until something ends it.
+    def run(self, stop: StopRequest, on_update: OnUpdate | None = None) -> None:
+        """Train to the end of the plan, or until patience or divergence ends the run.
 
-        Raises TrainingStopped, after a checkpoint, where it was asked to stop.
+        Raises TrainingStopped, after a checkpoint, where a stop was requested.
 
         Args:
-            heard: called after every update, and after each validation.
+            on_update: called after every update, and after each validation.
         """
         progress, plan = self.progress, self.plan
         if progress.finished:
@@ -85,27 +83,27 @@ class Training:
         if progress.best is None:
             self._validate()
             self._save()
-            self._hear(heard)
-        while progress.step < plan.updates and self._goes_on():
+            self._notify(on_update)
+        while progress.step < plan.updates and self._should_continue():
             epoch, first = divmod(progress.step, plan.epoch)
             for grids in self._batches.epoch(epoch, first):
                 self._check_stop(stop)
                 self._update(grids)
                 if progress.diverged is not None:
                     return
-                self._after(epoch + 1)
-                self._hear(heard)
-                if progress.step >= plan.updates or not self._goes_on():
+                self._finish_update(epoch + 1)
+                self._notify(on_update)
+                if progress.step >= plan.updates or not self._should_continue():
                     break
         self._check_stop(stop)
         if progress.step % plan.validate_every and progress.stopped is None:
             self._validate()
-            self._hear(heard)
+            self._notify(on_update)
         progress.finished = True
         self._save()
 
     def best_validation(self) -> Validation:
-        """The validation split under the best weights, with which the model is left."""
+        """Return the validation under the best weights, and leave the model with these weights."""
         best = self.progress.best
         assert best is not None  # the untrained model was validated
         if self.validation is not None and best.step == self.progress.step:
@@ -114,13 +112,13 @@ class Training:
         return self._validator.measure(self.recipe.beta_at(best.step))
 
     def checkpoint(self) -> Checkpoint:
-        """All that the run needs to go on from here."""
+        """Return the state that a resumed run needs."""
         progress = self.progress
         self._tick()
         monitor = self._monitor.state_dict()
         tensors = {
             **_prefixed("model", all_tensors(self.step.model)),
-            **_prefixed("optimiser", self.step.kept()),
+            **_prefixed("optimiser", self.step.optimizer_state()),
             **_prefixed("monitor", {name: value for name, value in monitor.items() if isinstance(value, Tensor)}),
             "row.counts": torch.from_numpy(self._row.counts),
             "since.counts": torch.from_numpy(self._since.counts),
@@ -142,9 +140,9 @@ class Training:
         return Checkpoint(progress.step, tensors, numbers)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of this run; RunError where it is of another model.
+        """Restore a checkpoint of this run; RunError where it is of another model.
 
-        The best weights, which it holds as well, are kept again: those in the folder may be of a later update, or gone.
+        The best weights of the checkpoint are written again: those in the folder may be of a later update, or missing.
         """
         tensors, numbers, progress = checkpoint.tensors, checkpoint.numbers, self.progress
         model = _parts(tensors, "model")
@@ -153,9 +151,9 @@ class Training:
             progress.best = BestValidation(*numbers["best"])
             self._best_tensors = _parts(tensors, "best") or model
             self._load(self._best_tensors)
-            self._keeper.best(self.step.model, progress.best)
+            self._recorder.best(self.step.model, progress.best)
         self._load(model)
-        self.step.load(_parts(tensors, "optimiser"))
+        self.step.load_state(_parts(tensors, "optimiser"))
         self._monitor.load_state_dict({**numbers["monitor"], **_parts(tensors, "monitor")})
         self._row = Tally.from_numbers(tensors["row.counts"].numpy(), numbers["row"])
         self._since = Tally.from_numbers(tensors["since.counts"].numpy(), numbers["since"])
@@ -170,7 +168,7 @@ class Training:
                 tensor.copy_(tensors[name])
 
     def _check(self, tensors: dict[str, Tensor]) -> None:
-        """Raise RunError unless these are the tensors of the model, by name and shape."""
+        """Raise RunError unless the tensors have the names and shapes of the model's."""
         here, there = (
             {name: tuple(t.shape) for name, t in found.items()} for found in (all_tensors(self.step.model), tensors)
         )
@@ -181,7 +179,7 @@ class Training:
             do = "Put the model back as it was, or start the run again, with --overwrite."
             raise RunError("the checkpoint is not of the model", "checkpoints", got, do)
 
-    def _goes_on(self) -> bool:
+    def _should_continue(self) -> bool:
         return self.progress.stopped is None
 
     def _update(self, grids: Grids) -> None:
@@ -210,8 +208,8 @@ class Training:
         noise = latent_noise(self._seed, self.progress.step, (batches.batch_size, model.latent_dim))
         return noise[batches.rows].to(self.step.parameters[0].device)
 
-    def _after(self, epoch: int) -> None:
-        """What is due after an update."""
+    def _finish_update(self, epoch: int) -> None:
+        """Write a row, validate and write a checkpoint, where each is due."""
         done, plan = self.progress.step, self.plan
         due = done % plan.validate_every == 0
         if due or done % ROW_EVERY == 0 or done == plan.updates:
@@ -227,7 +225,7 @@ class Training:
             return
         last = self.progress.step - 1
         self.newest = StepsRow(last + 1, epoch, self.recipe.lr_at(last), self.recipe.beta_at(last), average)
-        self._keeper.steps_row(self.newest)
+        self._recorder.steps_row(self.newest)
         self._since.merge(self._row)
         self._row = Tally.empty(self.step.adapter.classes)
 
@@ -240,7 +238,7 @@ class Training:
         row = ValidationRow(
             done, epoch, recipe.lr_at(last) if done else None, recipe.beta_at(last), self._since.average(), found
         )
-        self._keeper.validation_row(row)
+        self._recorder.validation_row(row)
         self._since = Tally.empty(self.step.adapter.classes)
         macro = found.accuracies.macro
         # the untrained model is the best only while there is no other
@@ -248,7 +246,7 @@ class Training:
             progress.best, progress.stale = BestValidation(done, epoch, macro), 0
             tensors = all_tensors(self.step.model)
             self._best_tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-            self._keeper.best(self.step.model, progress.best)
+            self._recorder.best(self.step.model, progress.best)
         else:
             progress.stale += 1
             patience = self.plan.patience
@@ -257,15 +255,17 @@ class Training:
 
     def _check_stop(self, stop: StopRequest) -> None:
         if self._ranks is not None:
-            stop.asked = any_rank(self._ranks, stop.asked)  # a signal reaches each rank at another update
-        if stop.asked:
+            stop.requested = any_rank(self._ranks, stop.requested)  # a signal reaches each rank at a different update
+        if stop.requested:
             self._save()
             if self._ranks is not None:
-                any_rank(self._ranks, True)  # none ends before the checkpoint is whole: torchrun would end the others
+                any_rank(
+                    self._ranks, True
+                )  # all ranks wait for the checkpoint: torchrun ends the others as soon as one ends
             raise TrainingStopped
 
     def _save(self) -> None:
-        self._keeper.checkpoint(self.checkpoint())
+        self._recorder.checkpoint(self.checkpoint())
         self._saved = time.monotonic()
 
     def _tick(self) -> None:
@@ -273,11 +273,11 @@ class Training:
         self.progress.seconds += now - self._clock
         self._clock = now
 
-    def _hear(self, heard: Heard | None) -> None:
-        if heard is not None:
-            heard(self)
+    def _notify(self, on_update: OnUpdate | None) -> None:
+        if on_update is not None:
+            on_update(self)
 
-    def _warned(self, warning: TrainingWarning) -> None:
+    def _add_warning(self, warning: TrainingWarning) -> None:
         self.progress.warnings.append(str(warning))
         _log.warning(str(warning))
 
@@ -291,5 +291,5 @@ def _parts(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
 
 
 def _plain(value: Any) -> Any:
-    """A number or truth in Python's own type, where numpy's came out of an array."""
+    """Return a numpy scalar as the Python type that JSON takes."""
     return value.item() if isinstance(value, np.generic) else value

@@ -1,11 +1,10 @@
-"""What is known before a training run's first update: counts, weights, split, and where it computes."""
+"""Preparation of a training run before its first update: counts, split, class weights, and the recipe's schedule."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,33 +14,33 @@ from vaefit.cache.communicator import Communicator
 from vaefit.cache.dataset_counts import Progress
 from vaefit.cache.errors import require_range
 from vaefit.cache.location import Location
-from vaefit.cache.schemes import format_labels
+from vaefit.cache.shards import Data
 from vaefit.kernels import BackendChoice
 
 from ..data.class_weights import ClassWeights
-from ..data.counting import counted
+from ..fitting.setup import Compute, RunData
 from ..loader.augment import Augmentation
-from ..loader.split import SeededSplit, Split, find_named_splits, named_split
+from ..loader.split import SeededSplit, Split, named_split
 from ..recipe import STEPS_PER_EPOCH, BetaCycles, BetaRamp, Recipe
 from .settings import TrainSettings
 
-WARMUP_PART = 10
-"""A short run must not be over before its rate has risen."""
+WARMUP_SHARE = 10
+"""The warm-up takes at most one in this many updates, so that a short run reaches its full rate."""
 
 _log = logging.getLogger("vaefit")
 
 
 @dataclass(frozen=True)
 class PreparedTraining:
-    """What is known before the first update."""
+    """Inputs of a training run before its network is built."""
 
     dataset: ShardCounts
-    """The whole dataset, all of its splits."""
-    data: str | Path | Sequence[Location]
-    """What the loaders open."""
+    """Counts of the whole dataset, all splits included."""
+    data: Data
+    """The data that the loaders open."""
     split: Split
     split_words: str
-    """How it was made, for people."""
+    """Origin of the split, in words."""
     weights: ClassWeights
     backend: BackendChoice
     device: torch.device
@@ -49,58 +48,48 @@ class PreparedTraining:
 
     @classmethod
     def from_settings(
-        cls,
-        settings: TrainSettings,
-        device: torch.device,
-        backend: BackendChoice,
-        progress: Progress | None,
-        ranks: Communicator | None = None,
+        cls, settings: TrainSettings, compute: Compute, progress: Progress | None, ranks: Communicator | None = None
     ) -> PreparedTraining:
         """Count, split and derive the weights; errors as `counted`, `SeededSplit` and `ClassWeights.from_recipe`."""
-        named = find_named_splits(settings.data)
-        data = settings.data if named is None else named
-        dataset = counted(settings, progress, data, ranks)
+        data = RunData.from_settings(settings, progress, ranks)
+        dataset, named = data.counts, data.splits
         split: Split
         if named is None:
             split, words = seeded_split(settings, dataset.grids)
         else:
             split, words = named_split(named), named_words(named)
-            drawn = ("val_share", "test_share", "split_seed", "limit")
             default = TrainSettings("")
-            unused = [f"--{n.replace('_', '-')}" for n in drawn if getattr(settings, n) != getattr(default, n)]
+            fields = ("val_share", "test_share", "split_seed", "limit")
+            unused = [f"--{n.replace('_', '-')}" for n in fields if getattr(settings, n) != getattr(default, n)]
             if unused:
                 _log.warning(f"{', '.join(unused)} not used: the file comes with its own splits")
-        absent = dataset.counts == 0
-        if settings.ignore_index in range(dataset.classes):
-            absent[settings.ignore_index] = False  # nobody expects it
-        if absent.any():
-            _log.warning(f"the dataset never holds class {format_labels(absent)}: it cannot be learned")
         weights = ClassWeights.from_recipe(settings.recipe, settings.weights_file, dataset.counts)
         background = int(np.argmax(dataset.counts))
         augment = Augmentation.parse(settings.augment, background, dataset.classes, settings.ignore_index)
         active = augment.rotate or augment.flip or augment.colours
-        return cls(dataset, data, split, words, weights, backend, device, augment if active else None)
+        augment_or_none = augment if active else None
+        return cls(dataset, data.source, split, words, weights, compute.backend, compute.device, augment_or_none)
 
 
 def seeded_split(settings: TrainSettings, grids: int) -> tuple[SeededSplit, str]:
-    """The split of a dataset of so many grids, and how it was made, for people; SettingError as `SeededSplit`."""
+    """Return the split of a dataset of `grids` grids, and its origin in words; SettingError as `SeededSplit`."""
     split = SeededSplit(grids, settings.val_share, settings.test_share, settings.split_seed, settings.limit)
     return split, f"drawn by --split-seed {settings.split_seed}"
 
 
 def named_words(named: Sequence[Location]) -> str:
-    """How the split came about that the data come with, for people."""
+    """Return the origin of the splits that the file names, in words."""
     return f"the datasets {', '.join(str(location.dataset) for location in named)} of the file"
 
 
 def recipe_for(settings: TrainSettings, updates: int, epoch: int) -> Recipe:
-    """The recipe of so many updates, of which an epoch has `epoch`: its warm-up is at most a tenth of them."""
+    """Return the recipe for a run of `updates` updates, `epoch` an epoch; its warm-up is at most a tenth of them."""
     recipe, ramp = settings.recipe, settings.recipe.beta_ramp
     if settings.beta_cycles:
-        most = max(updates // 2, 1)  # a cycle of one update would be at 0 throughout
+        most = max(updates // 2, 1)  # a cycle of one update would stay at 0
         require_range("--beta-cycles", settings.beta_cycles, 1, most)
         ramp = BetaCycles(updates, settings.beta_cycles, recipe.beta)
     elif settings.beta_warmup:
         ramp = BetaRamp(0.0, settings.beta_warmup * epoch / STEPS_PER_EPOCH, recipe.beta)
-    warmup = min(recipe.warmup, updates // WARMUP_PART)
+    warmup = min(recipe.warmup, updates // WARMUP_SHARE)
     return replace(recipe, iterations=updates, beta_ramp=ramp, warmup=warmup)

@@ -1,4 +1,4 @@
-"""Where a training run stands, what it tells on the way, and whom."""
+"""Progress of a training run: its plan, its state, its rows, and the interface of its recorder."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from .validation import Validation
 
 @dataclass(frozen=True)
 class StepsRow:
-    """A row of `steps.csv`: the mean of the updates since the row before."""
+    """A row of `steps.csv`: the mean of the updates since the previous row."""
 
     step: int
     """Updates done."""
     epoch: int
-    """The epoch of the last of them; the first one is 1."""
+    """The epoch of the last of these updates; the first epoch is 1."""
     lr: float
-    """Of the last update, like the next."""
+    """Of the last update, like `beta`."""
     beta: float
     average: Average
 
 
 @dataclass(frozen=True)
 class ValidationRow:
-    """A row of `metrics.csv`: the model after so many updates, measured on the validation split."""
+    """A row of `metrics.csv`: the model after `step` updates, measured on the validation split."""
 
     step: int
     epoch: int
-    """The epoch that was reached; 0 before the first update."""
+    """The current epoch; 0 before the first update."""
     lr: float | None
-    """Of the last update; None before the first one."""
+    """Of the last update; None before the first update."""
     beta: float
     training: Average | None
-    """Of the updates since the row before; None before the first one."""
+    """Mean of the updates since the previous row; None before the first update."""
     validation: Validation
 
 
 @dataclass(frozen=True)
 class BestValidation:
-    """The best validation so far, by macro accuracy."""
+    """Best validation so far, by macro accuracy."""
 
     step: int
     epoch: int
@@ -51,7 +51,7 @@ class BestValidation:
 
 
 class RunRecorder(Protocol):
-    """Where a run's rows, weights and checkpoints go."""
+    """Interface of a run recorder: writes rows, weights and checkpoints."""
 
     def steps_row(self, row: StepsRow) -> None:
         """Add a row to `steps.csv`."""
@@ -60,50 +60,50 @@ class RunRecorder(Protocol):
         """Add a row to `metrics.csv`."""
 
     def best(self, model: nn.Module, best: BestValidation) -> None:
-        """Keep the weights, which are the best so far."""
+        """Write the weights, the best so far."""
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Keep the state; a full disk is told, not raised, where an earlier state is kept."""
+        """Write the state; a full disk is only logged where an earlier state exists."""
 
 
 class Batches(Protocol):
-    """Batches of an epoch, as a loader gives them."""
+    """Interface of a loader: the batches of an epoch."""
 
     steps: int
     batch_size: int
-    """Grids of a batch."""
+    """Grids of a batch, over all ranks."""
     rows: slice
-    """Which of them are given here; the others are other ranks'."""
+    """Rows of the batch that this rank reads."""
 
     def epoch(self, epoch: int, first: int = 0) -> Any:
-        """An iterator over the batches (B, H, W) from number `first` on."""
+        """Return an iterator over the batches (B, H, W) from number `first` on."""
 
 
 @dataclass
 class Progress:
-    """How far a run is, and what it has found on the way."""
+    """State of a run: its updates, its best validation, and the reason of its end."""
 
     step: int = 0
     """Updates done."""
     stale: int = 0
-    """Validations since the best one."""
+    """Validations since the best validation."""
     best: BestValidation | None = None
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
     diverged: str | None = None
     stopped: str | None = None
-    """Why training ended before its last update; None where it did not."""
+    """Reason why training ended before its last update; None where it did not."""
     finished: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """When things are done, in updates but for the last one."""
+    """Schedule of a run, in updates."""
 
     updates: int
-    """Of the whole run."""
+    """Updates of the whole run."""
     epoch: int
-    """Of an epoch."""
+    """Updates of an epoch."""
     validate_every: int
     patience: int | None
     checkpoint_seconds: float
@@ -111,8 +111,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class ChosenRate:
-    """The learning rate of a run."""
+    """Learning rate of a run."""
 
     lr: float
     reason: str | None
-    """How a range test chose it; None where it was given."""
+    """Result of the range test that chose the rate, in words; None where the recipe states it."""

@@ -1,7 +1,7 @@
-"""The random numbers of a training run, each drawn from the run's seed and its place alone.
+"""Random streams of a training run: each draw depends on the run's seed and the step alone.
 
-Nothing is drawn from a generator that goes on from step to step. So a run that is resumed at a step draws what it would
-have drawn there without the interruption, and there is no state of a generator to be kept.
+No generator lives longer than one step. So a resumed run draws the same numbers as an unstopped run, and a checkpoint
+holds no state of a generator.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ _AUGMENTATION, _TORCH, _NOISE = 1, 2, 3
 
 
 def augmentation_generator(seed: int, step: int) -> np.random.Generator:
-    """What the augmentation of the update after `step` updates draws from."""
+    """Return the generator of the augmentation for the update after `step` updates."""
     return np.random.default_rng([_AUGMENTATION, seed, step])
 
 
 def seed_torch(seed: int, step: int, rank: int = 0) -> None:
-    """Seed torch's own generators, from which a model of one's own may draw, for the update after `step` updates.
+    """Seed torch's global generators, from which a user's model may draw, for the update after `step` updates.
 
-    Each rank draws other numbers: they are for other grids.
+    Each rank draws different numbers, because its grids differ.
     """
     torch.manual_seed(_number(_TORCH, seed, step, *([rank] if rank else [])))
 
 
 def latent_noise(seed: int, step: int, shape: tuple[int, int]) -> Tensor:
-    """Standard normal noise (B, latent) on the CPU for the update after `step` updates."""
+    """Return standard normal noise (B, latent) on the CPU for the update after `step` updates."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(_number(_NOISE, seed, step)))
 
 

@@ -1,4 +1,4 @@
-"""Running sums over some updates, and what they say."""
+"""Running means of losses, gradient norms and accuracies over updates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..objective.objective import Losses
 
 @dataclass(frozen=True)
 class Average:
-    """Means over some updates of what was measured on their own batches, in training."""
+    """Means over some updates, measured on their training batches."""
 
     loss: float
     focal: float
@@ -22,7 +22,7 @@ class Average:
     """None where the model gives no mu and logvar."""
     grad_norm: float
     accuracies: Accuracies | None
-    """Of the cells of all these batches; None where every one of them is ignored."""
+    """Over the cells of all these batches; None where every cell is ignored."""
 
 
 @dataclass
@@ -40,11 +40,11 @@ class Tally:
 
     @classmethod
     def empty(cls, classes: int) -> Tally:
-        """Sums over no update."""
+        """Return the sums over no update."""
         return cls(np.zeros((classes, classes), np.int64))
 
     def add(self, losses: Losses, grad_norm: float) -> None:
-        """Take in one update; waits for the device."""
+        """Add one update; waits for the device."""
         self.updates += 1
         self.loss += losses.total.item()
         self.focal += losses.focal.item()
@@ -54,7 +54,7 @@ class Tally:
         self.counts += losses.counts.cpu().numpy()
 
     def merge(self, other: Tally) -> None:
-        """Take in the sums over later updates."""
+        """Add the sums over later updates."""
         for name in self._sums:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.kl is not None:
@@ -62,7 +62,7 @@ class Tally:
         self.counts += other.counts
 
     def average(self) -> Average | None:
-        """Means over the updates; None where there was none."""
+        """Return the means over the updates; None where there is no update."""
         n = self.updates
         if n == 0:
             return None
@@ -75,10 +75,10 @@ class Tally:
         )
 
     def numbers(self) -> dict[str, Any]:
-        """The sums but the counts, as JSON holds them."""
+        """Return the sums without the counts, as JSON numbers."""
         return {name: getattr(self, name) for name in (*self._sums, "kl")}
 
     @classmethod
     def from_numbers(cls, counts: NDArray[np.int64], numbers: dict[str, Any]) -> Tally:
-        """Take up what `numbers` gave, and the counts."""
+        """Restore the sums from the counts and from what `numbers` returned."""
         return cls(counts.copy(), **numbers)

@@ -1,4 +1,4 @@
-"""Everything that a training run is told."""
+"""Settings of a training run, and the recipes for training."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ WINDOW = 1 << 16
 
 @dataclass(frozen=True)
 class TrainSettings(RunSettings):
-    """The settings of `vaefit-cli train`; the names are those of its options.
+    """Settings of `vaefit-cli train`; the fields have the names of its options.
 
-    The recipe's `iterations` and `beta_ramp` are worked out from the epochs, once it is known how many updates one has.
+    The recipe's `iterations` and `beta_ramp` follow from the epochs, once the updates of an epoch are known.
     Raises SettingError for a value that is wrong by itself.
     """
 
@@ -31,22 +31,22 @@ class TrainSettings(RunSettings):
     batch_size: int = 128
     epochs: int = 5
     limit: int | None = None
-    """Grids of the dataset that are used, drawn by `split_seed`; the weights still come from all of it."""
+    """Grids of the dataset that are used, drawn by `split_seed`; the weights still come from the whole dataset."""
     val_share: float = 0.1
     test_share: float = 0.0
     split_seed: int = 0
     augment: str = "none"
-    """Words of `Augmentation.parse`."""
+    """See `Augmentation.parse`."""
     beta_warmup: float = 0.0
     """Epochs over which beta rises linearly from 0."""
     beta_cycles: int = 0
-    """How often beta rises from 0 over the whole run; 0 is never."""
+    """Number of times that beta rises from 0 over the whole run."""
     patience: int | None = None
-    """Validations without a better macro accuracy after which training stops; None never does."""
+    """Validations without a better macro accuracy after which training stops; None never stops early."""
     validate_every: int | None = None
-    """Updates between two validations; None is an epoch."""
+    """Updates between two validations; None validates once an epoch."""
     checkpoint_every: float = 60.0
-    """Seconds between two checkpoints, beside those after each validation."""
+    """Seconds between two checkpoints; each validation writes one as well."""
     precision: Precision = "float32"
     compile: bool = False
     loader: Mode = "auto"
@@ -75,7 +75,7 @@ class TrainSettings(RunSettings):
 
 
 def from_anywhere(settings: TrainSettings) -> TrainSettings:
-    """The settings with absolute paths: a run may be resumed in another folder than it was begun in."""
+    """Return the settings with absolute paths: a run may be resumed from another working directory."""
     paths = {name: getattr(settings, name) for name in ("weights_file", "cache_dir", "out")}
     found = {name: path.absolute() for name, path in paths.items() if path is not None}
     model = settings.model
@@ -88,8 +88,8 @@ _TRAINING = Recipe(lr_decay="cosine", warmup=100, stop_when="never")
 
 RECIPES: dict[str, Recipe] = {
     "default": _TRAINING,
-    "adam": replace(_TRAINING, optimiser="adam"),
-    # cross-entropy with weights nearer to one another: more pixels are right, and the rare classes still are found
+    "adam": replace(_TRAINING, optimizer="adam"),
+    # cross-entropy with softer weights: more pixels are right, and the rare classes are still learned
     "soft": replace(_TRAINING, gamma=0.0, weights_power=0.4, lr=1.5e-3, warmup=200),
 }
-"""`default` has the loss and the weights of the check's own; docs/method.md tells what each comes to."""
+"""`default` has the loss and the weights of the check's default; docs/method.md has the results of each."""

@@ -1,4 +1,4 @@
-"""What is measured on the grids of a split, reconstructed with z = mu."""
+"""Validation: measure a model on all grids of a split, reconstructed with z = mu."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ ACTIVE = 0.01
 """A latent dimension is active where its mean varies by more than this over the grids (Burda et al. 2016, "Importance
 weighted autoencoders", section 5.2)."""
 SHOWN = 32
-"""Grids, evenly spread over the split, whose reconstructions are kept to be drawn."""
+"""Grids, evenly spread over the split, whose reconstructions are kept for the pictures."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """A model measured on every grid of a split."""
+    """Measurements of a model on every grid of a split."""
 
     grids: int
     loss: float
     focal: float
     kl: float | None
-    """Nats a grid; None, as the next three, where the model gives no mu and logvar."""
+    """Nats a grid; None, like the next three fields, where the model returns no mu and logvar."""
     kl_dimensions: tuple[float, ...] | None
-    """Nats a grid, of each latent dimension."""
+    """Nats a grid of each latent dimension."""
     latent_variances: tuple[float, ...] | None
-    """Of mu over the grids, for each latent dimension; one is active where it is more than `ACTIVE`."""
+    """Variance of mu over the grids, for each latent dimension; above `ACTIVE` the dimension is active."""
     active_dimensions: int | None
     accuracies: Accuracies
     confusion: NDArray[np.int64]
@@ -48,22 +48,22 @@ class Validation:
     shares: BaselineShares
     skill: float | None
     shown: tuple[int, ...]
-    """Numbers within the split of the grids that follow."""
+    """Indices within the split of the grids in `targets` and `predictions`."""
     targets: Labels
     """(n, H, W)."""
     predictions: Labels
-    """Their reconstructions."""
+    """(n, H, W), the reconstructions."""
 
     @property
     def active(self) -> tuple[bool, ...] | None:
-        """Whether each latent dimension is active."""
+        """True for each latent dimension that is active."""
         if self.latent_variances is None:
             return None
         return tuple(variance > ACTIVE for variance in self.latent_variances)
 
 
 class Validator:
-    """Measures a model on one split, as often as asked; the split is the same each time."""
+    """Measures a model on one split, the same split each time."""
 
     def __init__(
         self,
@@ -74,13 +74,13 @@ class Validator:
         batches: int | None = None,
         ranks: Communicator | None = None,
     ) -> None:
-        """A way to measure.
+        """Set up the validation of one split.
 
         Args:
-            split: gives the grids, batch after batch and always in the same order; of several ranks, each its own.
-            size: how many there are, those of all ranks.
-            batches: how many batches of the whole they make; None takes those that come.
-            ranks: who measures together, each at least one grid; every one of them has what was measured.
+            split: returns the grids of this rank, batch by batch and always in the same order.
+            size: number of grids over all ranks.
+            batches: number of batches over all ranks; None counts those of this rank.
+            ranks: ranks that measure together, each at least one grid; every rank returns the same result.
         """
         self._step, self._split, self._size, self._ignore_index = step, split, size, ignore_index
         self._batches, self._ranks, self._mine = batches, ranks, Share.from_communicator(ranks).of(size)
@@ -102,11 +102,11 @@ class Validator:
                 sums.add(losses, cells.shape[0])
                 shown.add(cells, losses.logits)
                 if self._shares is None:
-                    here = _positions(cells, classes, self._ignore_index)
+                    here = _position_counts(cells, classes, self._ignore_index)
                     held = here if held is None else held + here
         if self._ranks is not None:
-            sums.add_up(self._ranks)
-            shown.put_together(self._ranks)
+            sums.merge_ranks(self._ranks)
+            shown.merge_ranks(self._ranks)
             held = None if held is None else self._ranks.add(held)
         if held is not None:
             if not held.any():
@@ -117,10 +117,10 @@ class Validator:
 
 
 class _Shown:
-    """The reconstructions that are kept."""
+    """Reconstructions that are kept for the pictures."""
 
     def __init__(self, size: int, first: int) -> None:
-        """Of `size` grids; those that are added are the ones from `first` on."""
+        """Choose among `size` grids; the first grid that is added has the index `first`."""
         self.numbers = [place * size // SHOWN for place in range(SHOWN)] if size > SHOWN else list(range(size))
         self._first = first
         self._targets: list[Labels] = []
@@ -133,8 +133,8 @@ class _Shown:
             self._targets.append(cells[rows])
             self._predictions.append(logits[rows].argmax(dim=1).cpu().numpy())
 
-    def put_together(self, ranks: Communicator) -> None:
-        """Take in what the other ranks keep, which hold one stretch of the split after another."""
+    def merge_ranks(self, ranks: Communicator) -> None:
+        """Add the reconstructions of the other ranks, whose grids follow one another in the split."""
         kept = ranks.share(ranks.gather((self._targets, self._predictions)))
         self._targets, self._predictions = (
             [part for of_rank in parts for part in of_rank] for parts in zip(*kept, strict=True)
@@ -150,14 +150,14 @@ class _Shown:
 
 
 class _Sums:
-    """Sums over the batches of a split; what is divided, is divided once, at the end."""
+    """Sums over the batches of a split; means are taken once, at the end."""
 
     def __init__(self, classes: int, objective: Objective) -> None:
         self._objective = objective
         self._counts = np.zeros((classes, classes), np.int64)
         self._focal, self._grids, self._batches = 0.0, 0, 0
         self._latent: NDArray[np.float64] | None = None
-        """(3, latent): sums over the grids of the divergence, of mu, and of its square."""
+        """(3, latent): sums over the grids of KL, mu and mu squared."""
 
     def add(self, losses: Losses, grids: int) -> None:
         counts = losses.counts.cpu().numpy()
@@ -171,8 +171,8 @@ class _Sums:
             rows = torch.stack([each.sum(0), mu.sum(0), mu.square().sum(0)]).cpu().numpy()
             self._latent = rows if self._latent is None else self._latent + rows
 
-    def add_up(self, ranks: Communicator) -> None:
-        """Take in the sums of the other ranks, each of which has added a batch."""
+    def merge_ranks(self, ranks: Communicator) -> None:
+        """Add the sums of the other ranks, each of which has added at least one batch."""
         self._grids = int(ranks.add(np.array([self._grids], np.int64))[0])
         self._focal = float(ranks.add(np.array([self._focal]))[0])
         self._counts = ranks.add(self._counts)
@@ -180,7 +180,7 @@ class _Sums:
             self._latent = ranks.add(self._latent)
 
     def validation(self, shares: BaselineShares, shown: _Shown, beta: float, batches: int | None) -> Validation:
-        """What they come to; of the reduction `sum`, a mean over so many batches, or over those that were added."""
+        """Return the validation; with reduction `sum`, losses are means over `batches`, or over the added batches."""
         accuracies = Accuracies.from_confusion(self._counts)
         reduction, number = self._objective.reduction, batches or self._batches
         cells = int(self._counts.sum())
@@ -214,7 +214,7 @@ class _Sums:
 
 
 def _share_buffers(model: nn.Module, ranks: Communicator) -> None:
-    """Give every rank the buffers of rank 0, which are those that are kept: running means differ by what was seen."""
+    """Give every rank the buffers of rank 0: running means differ between ranks, and rank 0 writes the weights."""
     buffers = list(model.buffers())
     if buffers:
         of_first = ranks.share([buffer.cpu() for buffer in buffers])
@@ -222,8 +222,8 @@ def _share_buffers(model: nn.Module, ranks: Communicator) -> None:
             buffer.copy_(other)
 
 
-def _positions(cells: Labels, classes: int, ignore_index: int | None) -> NDArray[np.int64]:
-    """(C, H, W): how many of the grids (B, H, W) hold class c at a position."""
+def _position_counts(cells: Labels, classes: int, ignore_index: int | None) -> NDArray[np.int64]:
+    """Return (C, H, W): the number of grids (B, H, W) that hold class c at each position."""
     _, height, width = cells.shape
     place = np.arange(height * width).reshape(height, width)
     kept = np.ones(cells.shape, bool) if ignore_index is None else cells != ignore_index

@@ -93,7 +93,7 @@ SEEN = {
     "--out there --overwrite": lambda r: Path(r["run_dir"]) == Path("there").absolute(),
     "--quiet": lambda r: r["iterations"] == 3,
     "--tensorboard": lambda r: len(list(Path(r["run_dir"], "tensorboard").iterdir())) == 1,
-    "--no-graph": lambda r: (r["steps"], r["steps_reason"]) == ("one by one", "asked for"),
+    "--no-graph": lambda r: (r["steps"], r["steps_reason"]) == ("one by one", "requested"),
     "--from earlier": lambda r: r["iterations"] == 3,
     "--gamma 1e30": lambda r: r["iterations"] == 3,
     "--lr 1e300": lambda r: r["verdict"] == "DIVERGED" and not r["passed"],

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 import vaefit.vae.fitting.cuda_graph
+import vaefit.vae.fitting.setup
 import vaefit.vae.optim.adam
-import vaefit.vae.overfitting
 from vaefit.vae import RECIPES, BetaVAE, OverfitResult, Recipe, overfit
 from vaefit.vae.data.synthetic import SyntheticSpec, synthesise
 from vaefit.vae.errors import RunError
@@ -51,11 +51,11 @@ CASES = {
 
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Let a graph be asked for on the CPU, in windows of so many steps."""
+    """Allow a requested graph on the CPU, in windows of so many steps."""
 
     def call(size: int) -> None:
         monkeypatch.setattr(vaefit.vae.fitting.cuda_graph, "obstacle", lambda *_: None)
-        monkeypatch.setattr(vaefit.vae.overfitting, "GraphStepper", partial(GraphStepper, size=size))
+        monkeypatch.setattr(vaefit.vae.fitting.setup, "GraphStepper", partial(GraphStepper, size=size))
 
     return call
 
@@ -131,7 +131,7 @@ def test_a_window_of_a_large_model_is_small(monkeypatch: pytest.MonkeyPatch, win
     recipe = replace(DEFAULT, iterations=4, stop_when="never")
     expected = _run(recipe, graph=False)
     windows(10)
-    monkeypatch.setattr(vaefit.vae.fitting.graph_stepper, "PUT_ASIDE", 1)
+    monkeypatch.setattr(vaefit.vae.fitting.graph_stepper, "MOST_SAVED", 1)
     _assert_same(expected, _run(recipe, graph=True))
 
 
@@ -147,11 +147,11 @@ def test_metrics_csv_is_the_same_byte_for_byte(vaefit_cli, dataset, tmp_path, wi
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "recipe", "backend", "ours", "name", "reason"),
+    ("requested", "device", "recipe", "backend", "ours", "name", "reason"),
     [
         (None, CUDA, DEFAULT, "triton", True, "graph", "up to 10 steps at a time on cuda"),
         (True, CUDA, ADAM, "eager", True, "graph", "up to 10 steps"),
-        (False, CUDA, DEFAULT, "triton", True, "one by one", "asked for"),
+        (False, CUDA, DEFAULT, "triton", True, "one by one", "requested"),
         (None, CPU, DEFAULT, "eager", True, "one by one", "the model is on cpu"),
         (None, CUDA, DEFAULT, "triton", False, "one by one", "not a BetaVAE"),
         (None, CUDA, replace(DEFAULT, resample=True), "triton", True, "one by one", "draws its grids"),
@@ -160,7 +160,7 @@ def test_metrics_csv_is_the_same_byte_for_byte(vaefit_cli, dataset, tmp_path, wi
     ],
 )
 def test_the_choice_says_why(
-    asked: bool | None,
+    requested: bool | None,
     device: torch.device,
     recipe: Recipe,
     backend: str,
@@ -170,14 +170,14 @@ def test_the_choice_says_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.version, "hip", None)
-    choice = choose_steps(asked, device, recipe, backend, ours)
+    choice = choose_steps(requested, device, recipe, backend, ours)
     assert choice.name == name
     assert reason in str(choice)
     monkeypatch.setattr(torch.version, "hip", "6.2")
-    assert asked or choose_steps(asked, device, recipe, backend, ours).name == "one by one"
+    assert requested or choose_steps(requested, device, recipe, backend, ours).name == "one by one"
 
 
-def test_a_graph_asked_for_where_none_can_run(vaefit_cli, dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_requested_graph_that_cannot_run(vaefit_cli, dataset, tmp_path) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(RunError, match=r"--graph: the steps cannot be a CUDA graph .*cpu.*--no-graph"):
         overfit(BetaVAE(10, 9, 10), GRIDS, graph=True)
     outcome = vaefit_cli("overfit", dataset, "--device", "cpu", "--graph", "--out", tmp_path / "run")

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from vaefit.vae.environment.memory import free_memory, total_memory
+from vaefit.vae.environment.hardware import free_memory, total_memory
 
 PEAK = """
 import json, sys

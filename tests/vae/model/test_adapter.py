@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vaefit.vae import overfit
 from vaefit.vae.errors import RunError
-from vaefit.vae.model.adapter import fed, find_adapter
+from vaefit.vae.model.adapter import encode_labels, find_adapter
 from vaefit.vae.recipe import Recipe
 
 B, C, H, W = 4, 5, 6, 7
@@ -108,7 +108,7 @@ def test_another_output_is_told_with_what_is_needed(give: Any, wording: str) -> 
 def test_another_number_of_classes_is_told() -> None:
     with pytest.raises(RunError, match=r"gives 8 classes, but 5 are needed.*Build it with 5 classes"):
         find_adapter(Net(classes=8), LABELS, C)
-    assert find_adapter(Net(classes=8), LABELS, None, likely=C).classes == 8
+    assert find_adapter(Net(classes=8), LABELS, None, guessed_classes=C).classes == 8
 
 
 def test_a_model_that_takes_neither_form_is_told_what_it_said_to_both() -> None:
@@ -132,8 +132,8 @@ def test_trying_leaves_the_model_as_it_was() -> None:
 
 def test_labels_outside_the_classes_become_zeros_or_class_0() -> None:
     labels = torch.tensor([[[0, 2, -1, 9]]])
-    assert fed(labels, "labels", 3, torch.float32).tolist() == [[[0, 2, 0, 0]]]
-    hot = fed(labels, "one-hot", 3, torch.float64)
+    assert encode_labels(labels, "labels", 3, torch.float32).tolist() == [[[0, 2, 0, 0]]]
+    hot = encode_labels(labels, "one-hot", 3, torch.float64)
     assert (hot.dtype, hot.shape) == (torch.float64, (1, 3, 1, 4))
     assert hot.sum(dim=1).tolist() == [[[1, 1, 0, 0]]]
 

@@ -1,4 +1,4 @@
-"""Muon's orthogonalisation and its reading of weights as matrices; both optimisers on any module."""
+"""Muon's orthogonalisation and its reading of weights as matrices; both optimizers on any module."""
 
 from __future__ import annotations
 
@@ -132,11 +132,11 @@ def test_only_the_weights_of_dense_layers_and_convolutions_are_matrices():
     }
 
 
-@pytest.mark.parametrize("optimiser", ["muon", "adam"])
-def test_any_module_is_fitted(grids, optimiser):
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+def test_any_module_is_fitted(grids, optimizer):
     model = Odd()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    recipe = recipe_with("default", optimiser=optimiser, iterations=150, stop_when="never")
+    recipe = recipe_with("default", optimizer=optimizer, iterations=150, stop_when="never")
     result = overfit(model, grids[:8], recipe=Recipe(**{**recipe.__dict__, "init": None}))
     assert result.history[-1].loss < 0.5 * result.history[0].loss
     still = {name for name, p in model.named_parameters() if torch.equal(p, before[name])}
@@ -172,14 +172,14 @@ def test_momentum_averages_the_past():
 def test_adam_is_torchs():
     ours = [nn.Parameter(matrices(5, 3)), nn.Parameter(matrices(7)), nn.Parameter(matrices(2))]
     theirs = copy.deepcopy(ours)
-    optimiser = torch.optim.Adam(theirs, betas=(0.9, 0.95), fused=True)
+    optimizer = torch.optim.Adam(theirs, betas=(0.9, 0.95), fused=True)
     adam = Adam(ours, (0.9, 0.95))
     for step in range(12):
         for mine, other in zip(ours[:2], theirs, strict=False):  # the last never has a gradient
             mine.grad = matrices(*mine.shape, seed=step)
             other.grad = mine.grad.clone()
-        optimiser.param_groups[0]["lr"] = 0.1 / (step + 1)
-        optimiser.step()
+        optimizer.param_groups[0]["lr"] = 0.1 / (step + 1)
+        optimizer.step()
         adam.step(0.1 / (step + 1))
     assert all(torch.equal(mine, other) for mine, other in zip(ours, theirs, strict=True))
 

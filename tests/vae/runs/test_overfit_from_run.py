@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 TRAINED = {
-    "gamma": 1.5, "reduction": "mean", "scheme": "inverse", "optimiser": "adam", "lr": 0.004, "betas": [0.8, 0.9],
+    "gamma": 1.5, "reduction": "mean", "scheme": "inverse", "optimizer": "adam", "lr": 0.004, "betas": [0.8, 0.9],
     "clip": 0.5, "z": "sample", "beta": 0.3, "free_bits": 0.1, "init": "kaiming", "smooth": 2.0,
 }  # fmt: skip
 SHORT = ("--iterations", "2", "--batch-size", "4")
@@ -92,7 +92,7 @@ def test_the_weights_are_those_of_the_training_run(place: Path, overfit: Callabl
 @pytest.mark.parametrize(
     ("typed", "found"),
     [
-        ("--lr 0.01 --gamma 2", {"lr": 0.01, "gamma": 2.0, "optimiser": "adam"}),
+        ("--lr 0.01 --gamma 2", {"lr": 0.01, "gamma": 2.0, "optimizer": "adam"}),
         ("--warmup 90 --lr-decay none", {"warmup": 90, "lr_decay": "none"}),
         ("--scheme balanced", {"scheme": "balanced", "weights": "global"}),
         ("--weights none", {"weights": "none", "gamma": 1.5}),
@@ -117,7 +117,7 @@ def test_other_data(overfit: Callable[..., Any], write_dataset: Any, grids: Any,
 def test_a_check_is_made_again(place: Path, overfit: Callable[..., Any], tmp_path: Path) -> None:
     done, _ = overfit("check")
     assert (tmp_path / "out" / "metrics.csv").read_bytes() == (place / "check" / "metrics.csv").read_bytes()
-    assert ", a check: all that changes a number is taken from it" in done.err
+    assert ", a check: every setting that changes a number is taken from it" in done.err
     _, config = overfit("check", "--beta", "0.2", "--batch-size", "4")
     assert (config["recipe"]["beta"], config["recipe"]["beta_ramp"], config["settings"]["indices"]) == (0.2, None, None)
 

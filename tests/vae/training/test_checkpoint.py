@@ -15,8 +15,7 @@ from safetensors.torch import save
 
 from vaefit.vae.errors import RunError
 from vaefit.vae.training import checkpoint as module
-from vaefit.vae.training.checkpoint import FORMAT, Checkpoint, TornCheckpointError
-from vaefit.vae.training.checkpoint_folder import CheckpointFolder
+from vaefit.vae.training.checkpoint import FORMAT, Checkpoint, CheckpointFolder, TornCheckpointError
 
 STATE = Checkpoint(
     7,

@@ -82,11 +82,11 @@ def trained(grids, recipe, updates, *, validate_every=10**6, patience=None, seed
     return training, keeper
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
 @pytest.mark.parametrize("change", [{}, {"beta": 0.5, "free_bits": 0.3}, {"lr_decay": "cosine", "warmup": 2}])
-def test_steps_of_training_are_those_of_the_check_bit_for_bit(grids, optimiser, change):
+def test_steps_of_training_are_those_of_the_check_bit_for_bit(grids, optimizer, change):
     batch, updates = grids[:16], 4
-    recipe = Recipe(optimiser=optimiser, iterations=updates, **change)
+    recipe = Recipe(optimizer=optimizer, iterations=updates, **change)
     step, labels = built(batch, recipe)
     inputs = step.adapter.inputs(labels, step.model)
     check = EagerStepper(step, recipe, inputs, labels, torch.Generator())
@@ -131,7 +131,7 @@ def test_it_stops_when_macro_accuracy_is_not_better_for_long(grids):
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_changes_nothing(grids):
-    recipe = Recipe(iterations=5, lr=1e30, clip=0.0, optimiser="adam", warmup=0)
+    recipe = Recipe(iterations=5, lr=1e30, clip=0.0, optimizer="adam", warmup=0)
     before = {}
 
     def remember(run):
@@ -154,7 +154,7 @@ def test_a_request_to_stop_leaves_a_checkpoint_of_the_update_that_was_made(grids
     training = Training(step, recipe, plan, OneBatch(grids[:16], 9), validator, keeper, 0, None, None)
 
     def ask(run):
-        stop.asked = run.progress.step == 4
+        stop.requested = run.progress.step == 4
 
     with pytest.raises(KeyboardInterrupt):
         training.run(stop, ask)

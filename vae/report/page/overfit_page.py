@@ -21,7 +21,7 @@ from .html import document
 from .settings_tables import SettingsTable, overfit_settings
 
 if TYPE_CHECKING:
-    from ...fitting.check_result import OverfitRun
+    from ...fitting.result import OverfitRun
 
 
 @dataclass(frozen=True)

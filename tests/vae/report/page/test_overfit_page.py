@@ -16,8 +16,8 @@ import pytest
 
 from tests.vae.report.page.parsed_page import Page, look_up
 from vaefit.vae.errors import RunError
-from vaefit.vae.fitting.check_result import OverfitRun
 from vaefit.vae.fitting.frames import Frames
+from vaefit.vae.fitting.result import OverfitRun
 from vaefit.vae.metrics.diagnosis import Control, Diagnosis, Finding
 from vaefit.vae.recipe import recipe_with
 from vaefit.vae.report.page.animation import Animation
