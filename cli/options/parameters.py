@@ -69,7 +69,7 @@ class FitOptions:
     free_bits: Annotated[float | None, option("KL per latent dimension that costs nothing (0).", metavar="NATS")] = None
     z: Annotated[str | None, option("Latent vector that the decoder gets.", metavar="mu|sample")] = None
     init: Annotated[str | None, option("Initialisation of the network.", metavar="kaiming|rescaled|default")] = None
-    optimiser: Annotated[
+    optimizer: Annotated[
         str | None,
         option("Optimizer; muon leaves the biases to Adam.", "--optimizer", "--optimiser", metavar="adam|muon"),
     ] = None

@@ -22,7 +22,7 @@ KNOBS = [
     "4",
     "--validate-every",
     "2",
-    "--optimiser",
+    "--optimizer",
     "adam",
     "--test-share",
     "0.1",

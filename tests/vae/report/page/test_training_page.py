@@ -27,7 +27,7 @@ SHORT = ("--batch-size", "16", "--epochs", "1", "--validate-every", "4", "--warm
 CASES: dict[str, tuple[str, ...]] = {
     "trained": (),
     "one class never occurs": ("--classes", "12"),
-    "diverged": ("--lr", "1e300", "--optimiser", "adam"),
+    "diverged": ("--lr", "1e300", "--optimizer", "adam"),
     "no weights": ("--weights", "none"),
 }
 
