@@ -20,7 +20,7 @@ class Communicator(Protocol):
     rank: int
     """0..size-1."""
     size: int
-    """Number of processes of the job; 1 or more."""
+    """Number of processes of the job; 2 or more."""
     local_size: int
     """Number of processes of the job on this machine."""
 
