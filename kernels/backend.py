@@ -33,6 +33,10 @@ class BackendChoice:
 _ASKED_FOR = {name: BackendChoice(name, "asked for") for name in ("eager", "reference", "compiled")}
 
 
+_EAGER = BackendChoice("eager", "tensors are on cpu")
+_COMPILED = BackendChoice("compiled", "tensors are on cpu; built by vaefit-cli doctor --build")
+
+
 def choose_backend(requested: Backend, place: Tensor | torch.device) -> BackendChoice:
     """Choose the implementation for a tensor of logits or predictions, or for float32 logits on a device.
 
@@ -40,7 +44,9 @@ def choose_backend(requested: Backend, place: Tensor | torch.device) -> BackendC
     """
     device, dtype = (place, torch.float32) if isinstance(place, torch.device) else (place.device, place.dtype)
     if requested == "auto":
-        obstacle = "tensors are on cpu" if device.type == "cpu" else _no_triton(device, dtype)
+        if device.type == "cpu":
+            return _COMPILED if _is_enabled(dtype) else _EAGER
+        obstacle = _no_triton(device, dtype)
         return BackendChoice("eager", obstacle) if obstacle else BackendChoice("triton", _architecture(device))
     if requested in ("eager", "reference"):
         return _ASKED_FOR[requested]
@@ -84,7 +90,19 @@ def _no_compiled(device: torch.device) -> str | None:
         return None
     from .cpu import compiled
 
-    return None if compiled.is_built() else compiled.obstacle()
+    return compiled.obstacle()
+
+
+def _is_enabled(dtype: torch.dtype) -> bool:
+    """True where `vaefit-cli doctor --build` has built the CPU's kernel for logits of this dtype.
+
+    A graph that torch.compile traces stays eager: a tracer cannot follow the look into the cache folder.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    from .cpu import compiled
+
+    return compiled.enabled(dtype)
 
 
 def _architecture(device: torch.device) -> str:
