@@ -1,19 +1,25 @@
-"""What the loss and the counts accept, checked in one place before any of them runs."""
+"""Checks of the arguments of the loss and the counts, in one place before an implementation runs."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ClassWeights: TypeAlias = "Tensor | NDArray[Any] | Sequence[float]"
+"""(C,) numbers; a tensor must be on the logits' device."""
+
 _INTEGERS = {
     torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64
 }  # fmt: skip
-
-
 _WIDE_UNSIGNED = {torch.uint16, torch.uint32, torch.uint64}
-"""Of which `aminmax` knows none."""
+"""Dtypes that `aminmax` does not take."""
 
 
 def is_integer(tensor: Tensor) -> bool:
@@ -22,7 +28,7 @@ def is_integer(tensor: Tensor) -> bool:
 
 
 def compute_dtype(logits: Tensor) -> torch.dtype:
-    """float64 for float64 logits, float32 for every narrower type."""
+    """Return the dtype of the arithmetic: float64 for float64 logits, float32 for every narrower type."""
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
@@ -46,7 +52,7 @@ def check_targets(targets: Tensor, expected: tuple[int, ...], device: torch.devi
 
 
 def cells_that_count(targets: Tensor, num_classes: int, ignore_index: int) -> Tensor | None:
-    """Bool mask (B, *) of the cells whose label is a class and not ignored.
+    """Return the bool mask (B, *) of the cells whose label is a class and not ignored.
 
     On the CPU it is None where every cell counts, which spares the loss its masking, and a label outside 0..C-1 that is
     not `ignore_index` raises ValueError. On another device looking would stall the stream, so such a cell is skipped as
@@ -81,7 +87,7 @@ def labels_and_mask(targets: Tensor, num_classes: int, ignore_index: int) -> tup
 
 
 def checked_predictions(predictions: Tensor, kept: Tensor | None, num_classes: int) -> Tensor:
-    """Ready predictions as int64, -1 where outside 0..C-1; on the CPU such a one at a cell that counts raises."""
+    """Return ready predictions as int64, -1 where outside 0..C-1; ValueError for such a one that counts, on the CPU."""
     if predictions.device.type == "cpu":
         low, high = _range(predictions)
         if low >= 0 and high < num_classes:
@@ -99,7 +105,7 @@ def checked_predictions(predictions: Tensor, kept: Tensor | None, num_classes: i
 
 
 def _range(labels: Tensor) -> tuple[int, int]:
-    """Smallest and largest label on the CPU; (0, 0) of none."""
+    """Return the smallest and the largest label on the CPU; (0, 0) of none."""
     if labels.numel() == 0:
         return 0, 0
     if labels.dtype in _WIDE_UNSIGNED:
@@ -108,10 +114,12 @@ def _range(labels: Tensor) -> tuple[int, int]:
     return low.item(), high.item()  # type: ignore[return-value]
 
 
-def class_weight(weight: Tensor | None, logits: Tensor) -> Tensor | None:
+def class_weight(weight: ClassWeights | None, logits: Tensor) -> Tensor | None:
     """Return the class weights as (C,) in the dtype of the arithmetic; raise ValueError if they do not fit."""
     if weight is None:
         return None
+    if not isinstance(weight, Tensor):
+        weight = torch.tensor(weight, dtype=compute_dtype(logits), device=logits.device)
     if weight.shape != (logits.shape[1],):
         raise ValueError(
             f"weight has shape {tuple(weight.shape)}, but the logits have {logits.shape[1]} classes. "

@@ -1,4 +1,4 @@
-"""How the loss of each cell becomes one number."""
+"""Reduction of the losses of all cells to one number."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def check_reduction(reduction: str) -> None:
 
 
 def divisor(cells: Tensor, kept: Tensor | None, reduction: Reduction) -> Tensor | int:
-    """What the sum over `cells` (B, *) is divided by; `kept` masks those that count, None where all do.
+    """Return the divisor of the sum over `cells` (B, *); `kept` masks the cells that count, None where all do.
 
     `mean` divides by the number of kept cells, not by the sum of their weights as torch's weighted cross-entropy does;
-    `batch` divides by B. Neither divides by 0: with nothing to add up the loss is 0. The number of kept cells stays on
-    the device, so that nothing waits for it.
+    `batch` divides by B. The divisor is at least 1, so that the loss of no cells is 0. The number of kept cells stays
+    on the device, so that nothing waits for it.
     """
     check_reduction(reduction)
     if reduction == "mean":
@@ -29,9 +29,3 @@ def divisor(cells: Tensor, kept: Tensor | None, reduction: Reduction) -> Tensor 
     if reduction == "batch":
         return max(cells.shape[0], 1)
     return 1
-
-
-def reduce_loss(loss: Tensor, kept: Tensor | None, reduction: Reduction) -> Tensor:
-    """Reduce the loss of each cell (B, *), which is 0 where `kept` is False; `none` returns it as it is."""
-    by = divisor(loss, kept, reduction)
-    return loss if reduction == "none" else loss.sum() / by

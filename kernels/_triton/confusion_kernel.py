@@ -1,4 +1,4 @@
-"""Confusion counts alone: from logits, or from predictions that are ready."""
+"""Kernel of the confusion counts alone, from logits or from ready predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Device functions: confusion counts of a program, and how the programs' results come together.
+"""Device functions: confusion counts of a program, and the sum over the programs.
 
 The tally is int64 (C * C + 1,): counts by rows, then the number of labels outside the classes.
 
@@ -16,13 +16,13 @@ import triton.language as tl
 
 @triton.jit
 def pair_of(label, predicted, kept, usable, C: tl.constexpr):
-    """Index into the tally; C * C for a label outside the classes, C * C + 1 for a cell that counts nowhere."""
+    """Return the index into the tally; C * C for a label outside the classes, C * C + 1 for an ignored cell."""
     return tl.where(usable, label * C + predicted, tl.where(kept, C * C, C * C + 1))
 
 
 @triton.jit
 def count(histogram, tally_ptr, pair, C: tl.constexpr, BINS: tl.constexpr):
-    """Count a block's pairs: into the histogram, which is returned, or where BINS is 0 into the zeroed tally."""
+    """Add a block's pairs to the histogram, and return it; where BINS is 0, add them to the zeroed tally."""
     if BINS > 0:
         histogram += tl.histogram(pair, BINS)
     else:
@@ -42,7 +42,7 @@ def count(histogram, tally_ptr, pair, C: tl.constexpr, BINS: tl.constexpr):
 def publish(histogram, tally_ptr, C: tl.constexpr, BINS: tl.constexpr):
     """Add a program's histogram to the workspace's tally and return 0 when the additions are done.
 
-    The 0 is made of what the additions return, so that whoever adds it to the ticket waits for all of them: no other
+    The 0 is computed from the results of the additions, so that adding it to the ticket waits for all of them: no other
     ordering between the threads of a program has to be relied on.
     """
     bin = tl.arange(0, BINS)
@@ -55,7 +55,7 @@ def publish(histogram, tally_ptr, C: tl.constexpr, BINS: tl.constexpr):
 
 @triton.jit
 def collect(workspace_ptr, tally_ptr, C: tl.constexpr, BINS: tl.constexpr):
-    """Move the workspace's tally to the output; the last program does. Adding 0 reads what no cache can hold stale."""
+    """Move the workspace's tally to the output, in the last program. An addition of 0 reads past every stale cache."""
     bin = tl.arange(0, BINS)
     there = bin <= C * C
     total = tl.atomic_add(workspace_ptr + bin, tl.zeros([BINS], tl.int64), mask=there, sem="relaxed")

@@ -1,4 +1,4 @@
-"""The one-pass kernel: loss, gradient and confusion counts from one read of the logits.
+"""One-pass kernel: loss, gradient and confusion counts from one read of the logits.
 
 A program takes every n-th block of cells. With few classes a cell's logits stay in registers; with more they are read
 again, from the cache, once for the sum of exponentials and once for the gradient.
@@ -143,14 +143,14 @@ def _focal_kernel(
 
 @triton.jit
 def larger(top, predicted, z, c):
-    """The largest logit so far and its class: the lowest class wins ties, and the first NaN wins over all."""
+    """Return the largest logit so far and its class: the lowest class wins ties, and the first NaN wins over all."""
     wins = ~(z <= top) & (top == top)
     return tl.where(wins, z, top), tl.where(wins, c, predicted)
 
 
 @triton.jit
 def add_class(others, e_t, z_t, z, top, is_target):
-    """Add one class to what `loss_and_slope` needs, and return its exponential as well."""
+    """Add one class to the arguments of `loss_and_slope`; return them and its exponential."""
     e = tl.exp(z - top)
     return others + tl.where(is_target, 0.0, e), tl.where(is_target, e, e_t), tl.where(is_target, z, z_t), e
 
@@ -166,7 +166,7 @@ def finish_loss(
     BY_KEPT: tl.constexpr,
     PROGRAMS: tl.constexpr,
 ):
-    """Add the programs' sums in an order that is the same every time; past the first-level cache."""
+    """Add the programs' sums, always in the same order; read past the first-level cache."""
     lane = tl.arange(0, PROGRAMS)
     there = lane < tl.num_programs(0)
     total = tl.sum(tl.load(losses_ptr + lane, mask=there, other=0.0, cache_modifier=".cg").to(tl.float64))

@@ -1,4 +1,4 @@
-"""What a launch needs beside the tensors of the caller: how many programs, and a workspace."""
+"""Launch of a kernel: its arguments, its number of programs and its workspace."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 WARPS_PER_PROCESSOR = 16
-"""Of all programs that are started: about what registers let run at once, so that one wave does all."""
+"""Warps of all programs: about as many as the registers let run at once, so that one wave is enough."""
 MOST_PROGRAMS = 2048
 MOST_BINS = 512
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel with everything that it is started with."""
+    """Kernel with all its arguments and options."""
 
     kernel: Any
     programs: int
@@ -26,10 +26,10 @@ class Launch:
     constants: dict[str, Any]
     num_warps: int
     max_registers: int | None = None
-    """Of a thread; for NVIDIA only."""
+    """Limit of a thread; for NVIDIA only."""
 
     def options(self, nvidia: bool) -> dict[str, int]:
-        """What the compiler is told beside the arguments."""
+        """Return the options of the compiler."""
         bound = {"maxnreg": self.max_registers} if nvidia and self.max_registers is not None else {}
         return {"num_warps": self.num_warps, **bound}
 
@@ -43,7 +43,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Workspace:
-    """What the programs of a launch hand to the last of them; ticket and counts are zeros between launches."""
+    """Memory in which programs pass results to the last program; ticket and counts are zeros between launches."""
 
     ticket: Tensor  # int64 scalar
     counts: Tensor  # (MOST_BINS,) int64
@@ -52,7 +52,7 @@ class Workspace:
 
     @classmethod
     def empty(cls, device: torch.device) -> Workspace:
-        """A workspace of zeros."""
+        """Return a workspace of zeros."""
         words = torch.zeros(16 + MOST_BINS, dtype=torch.int64, device=device)  # the ticket on a cache line of its own
         return cls(
             words[0],
@@ -66,7 +66,7 @@ _workspaces: dict[torch.device, Workspace] = {}
 
 
 def workspace(device: torch.device) -> Workspace:
-    """The workspace of the device's default stream, whose launches follow one another; on any other stream a new one.
+    """Return the kept workspace of the device's default stream, whose launches run in order; a new one on others.
 
     Other streams may be captured, or draw their memory from a graph's pool, in which nothing may be kept.
     """
@@ -83,16 +83,16 @@ def _processors(index: int) -> int:
 
 
 def programs_for(blocks: int, warps: int, device: torch.device) -> int:
-    """How many programs of so many warps share the blocks; where there is no GPU three, so that each has several."""
+    """Return the number of programs that share the blocks; without a GPU three, so that each has several blocks."""
     most = WARPS_PER_PROCESSOR // warps * _processors(device.index) if device.type == "cuda" else 3
     return max(1, min(blocks, most, MOST_PROGRAMS))
 
 
 def power_of_two(number: int) -> int:
-    """The smallest power of two that is no less."""
+    """Return the smallest power of two that is at least `number`."""
     return 1 << max(number - 1, 0).bit_length()
 
 
 def on_device(device: torch.device) -> AbstractContextManager[Any]:
-    """A context in which kernels are started on the device."""
+    """Return a context that starts kernels on the device."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

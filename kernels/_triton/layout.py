@@ -1,4 +1,4 @@
-"""Where the cells of several tensors lie: their dimensions, merged where all tensors allow it."""
+"""Common dimensions of the cells of several tensors, merged where all tensors allow it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ WIDE_FROM = 2**31 - 2**16
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of tensors (B, *) or, with their class dimension left out, (B, C, *)."""
+    """Sizes and strides of the cells of tensors (B, *), or (B, C, *) without their class dimension."""
 
     count: int
     sizes: tuple[int, ...]
-    """Of the merged dimensions, outermost first; at least one."""
+    """Sizes of the merged dimensions, outermost first; at least one."""
     strides: tuple[tuple[int, ...], ...]
-    """Of each tensor along the merged dimensions."""
+    """Strides of each tensor along the merged dimensions."""
 
     @classmethod
     def from_tensors(cls, *tensors: Tensor, by_class: tuple[bool, ...]) -> Cells:
@@ -51,5 +51,5 @@ class Cells:
 
     @property
     def wide(self) -> bool:
-        """The numbers of the cells need 64 bits."""
+        """True where the numbers of the cells need 64 bits."""
         return self.count >= WIDE_FROM

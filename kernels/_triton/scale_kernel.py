@@ -1,4 +1,4 @@
-"""The gradient times the upstream gradient: nothing is read or written where the product of the scales is 1."""
+"""Kernel of the gradient times the upstream gradient; in place, a product of 1 reads and writes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logits, labels, masks and gradient cut into blocks, each with the memory that is worked in."""
+"""Blocks of logits, labels, masks and gradient, each with scratch memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Block:
 
     @property
     def at(self) -> Tensor:
-        """Where in the scratch memory the target of each cell lies, (rows * columns,)."""
+        """Indices into the scratch memory of the target of each cell, (rows * columns,)."""
         rows, classes, columns = self.scratch.shape
         device = self.labels.device
         # kept on the CPU, where a block is a part of the cells: the next step asks for the same
@@ -43,7 +43,7 @@ def blocks(
     ignore_index: int,
     gradient: Tensor | None = None,  # (outer, C, inner)
 ) -> Iterator[Block]:
-    """The blocks in order; on a GPU one of all cells, where launches cost more than traffic."""
+    """Yield the blocks in order; on a GPU one of all cells, because launches cost more than traffic there."""
     dtype, cells = compute_dtype(logits), fold.cells(targets)
     counted = None if kept is None else fold.cells(kept)
     scratch = wide = None
@@ -68,7 +68,7 @@ def blocks(
 
 
 def _starts(rows: int, classes: int, columns: int, device: torch.device) -> Tensor:
-    """Where the logit of class 0 of each cell (rows, columns) lies in a contiguous (rows, classes, columns)."""
+    """Return the index of each cell's (rows, columns) logit of class 0 in a contiguous (rows, classes, columns)."""
     row = torch.arange(0, rows * classes * columns, classes * columns, device=device)
     return row.unsqueeze(1) + torch.arange(columns, device=device)
 

@@ -25,7 +25,8 @@ from torch import Tensor
 from vaefit.native_build import BuildError, Library, NativeCode, find_compiler, is_enabled, load_library
 
 from ..checks import cells_that_count, compute_dtype
-from ..reduction import Reduction, divisor
+from ..implementation import FocalResult, FocalSetting
+from ..reduction import divisor
 from . import eager
 from .confusion import empty_tally
 from .layout import folded
@@ -45,7 +46,7 @@ _CHUNK = 64
 
 
 class _Call(ctypes.Structure):
-    """The `Call` of focal.cpp."""
+    """Layout of `Call` in focal.cpp."""
 
     _fields_ = (
         ("logits", ctypes.c_void_p),
@@ -69,19 +70,11 @@ class _Call(ctypes.Structure):
     )
 
 
-def focal(
-    logits: Tensor,  # (B, C, *)
-    targets: Tensor,  # (B, *)
-    weight: Tensor | None,  # (C,)
-    gamma: float,
-    ignore_index: int,
-    reduction: Reduction,
-    want_gradient: bool,
-    want_counts: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """Loss, gradient, remainder and tally, as an implementation of `vaefit::focal_loss` gives them."""
+def focal(logits: Tensor, targets: Tensor, setting: FocalSetting) -> FocalResult:
+    """Return loss, gradient, remainder and tally; see `FocalResult`."""
     if logits.dtype == torch.float16:
-        return eager.focal(logits, targets, weight, gamma, ignore_index, reduction, want_gradient, want_counts)
+        return eager.focal(logits, targets, setting)
+    weight, gamma, ignore_index, reduction, want_gradient, want_counts = setting
     library = _library(logits)
     gradient = torch.empty_like(logits) if want_gradient else None
     fold, z, slopes = folded(logits, gradient)
@@ -102,7 +95,7 @@ def focal(
 
 
 def confusion(logits: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
-    """Tally (C * C + 1,) of logits (B, C, *) against targets (B, *)."""
+    """Return the tally (C * C + 1,) of logits (B, C, *) against targets (B, *)."""
     if logits.dtype == torch.float16:
         return eager.confusion(logits, targets, ignore_index)
     library = _library(logits)
@@ -113,9 +106,7 @@ def confusion(logits: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
     return tally
 
 
-def confusion_ready(predictions: Tensor, targets: Tensor, ignore_index: int, num_classes: int) -> Tensor:
-    """Tally (C * C + 1,) of predictions (B, *) against targets (B, *): the eager way, which is one bincount."""
-    return eager.confusion_ready(predictions, targets, ignore_index, num_classes)
+confusion_ready = eager.confusion_ready  # one bincount, which C++ would not speed up
 
 
 def obstacle() -> str | None:
@@ -131,7 +122,7 @@ def obstacle() -> str | None:
 
 
 def _call(z: Tensor, labels: Tensor, ignore_index: int, slopes: Tensor | None = None) -> _Call:
-    """The arguments of a pass that only counts; all tensors, and those whose address is set later, must outlive it."""
+    """Return the arguments of a pass that only counts. All tensors, also those set later, must outlive the call."""
     strides = None if slopes is None else slopes.stride()
     call = _Call.from_buffer_copy(_frame(z.shape, z.stride(), labels.stride(), strides))
     call.logits, call.labels, call.ignore_index, call.chunk = z.data_ptr(), labels.data_ptr(), ignore_index, _CHUNK
@@ -145,7 +136,7 @@ def _call(z: Tensor, labels: Tensor, ignore_index: int, slopes: Tensor | None = 
 def _frame(
     shape: tuple[int, ...], z: tuple[int, ...], labels: tuple[int, ...], gradient: tuple[int, ...] | None
 ) -> _Call:
-    """What the next step asks for again, of tensors with these strides; to be copied, since threads share it."""
+    """Return the arguments that tensors of these strides share, step after step. Copy it: threads share it."""
     outer, classes, inner = shape
     return _Call(
         outer=outer,
@@ -159,7 +150,7 @@ def _frame(
 
 
 def _run(library: ctypes.CDLL, call: _Call, targets: Tensor, tally: Tensor | None) -> None:
-    """Write what the call asks for and add the counts to the tally; ValueError where a cell holds no class."""
+    """Write the wanted outputs and add the counts to the tally; ValueError where a cell holds no class."""
     arguments, chunks = ctypes.byref(call), -(-call.outer * -(-call.inner // call.tile) // _CHUNK)
     workers = min(torch.get_num_threads(), chunks // 2)
     if workers <= 1:
@@ -167,7 +158,7 @@ def _run(library: ctypes.CDLL, call: _Call, targets: Tensor, tally: Tensor | Non
     else:
         kept = library.cells_that_count(arguments)
     if kept < 0:
-        cells_that_count(targets, call.classes, call.ignore_index)  # finds it again, and raises
+        cells_that_count(targets, call.classes, call.ignore_index)  # finds the label again, and raises
     if workers <= 1:
         return
     sums = (ctypes.c_double * chunks)()

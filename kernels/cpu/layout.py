@@ -1,4 +1,4 @@
-"""Logits of any strides as (outer, C, inner), cut into blocks whose every pass after the first reads from the cache."""
+"""Memory layout: logits of any strides as (outer, C, inner), cut into blocks that fit the cache."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VECTOR = 16
 
 @dataclass(frozen=True)
 class Fold:
-    """Which dimensions lie outside and which inside the classes in memory, and how many cells that makes of each.
+    """Order of a tensor's dimensions in memory: those outside the classes, and those inside.
 
     Contiguous logits fold to (B, C, cells of one sample), channels-last ones to (1, C, all cells): a class that is
     innermost in memory would leave nothing to vectorise over.
@@ -36,29 +36,29 @@ class Fold:
 
     @staticmethod
     def from_logits(logits: Tensor) -> Fold:  # (B, C, *)
-        """The fold of a tensor's memory; one that lies dense in memory can be viewed so."""
+        """Return the fold of a tensor's memory; `logits` gives a view of a dense tensor."""
         return _fold(logits.shape, logits.stride(), logits.is_contiguous())
 
     def logits(self, tensor: Tensor) -> Tensor:
-        """(B, C, *) as (outer, C, inner): a view of a tensor with the strides that were folded, else maybe a copy."""
+        """Return (B, C, *) as (outer, C, inner): a view of a tensor with the folded strides, else maybe a copy."""
         if self.order is not None:
             dims = [dim + 1 if dim else 0 for dim in self.order]
             tensor = tensor.permute(*dims[: self.outer_dims], 1, *dims[self.outer_dims :])
         return tensor.reshape(self.outer, self.classes, self.inner)
 
     def cells(self, tensor: Tensor) -> Tensor:
-        """(B, *) as (outer, inner); a view of a tensor whose dimensions are in this order in memory."""
+        """Return (B, *) as (outer, inner); a view of a tensor whose dimensions have this order in memory."""
         if self.order is not None:
             tensor = tensor.permute(self.order)
         return tensor.reshape(self.outer, self.inner)
 
     def empty_cells(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """(B, *), typed and placed as `like`, that `cells` gives a view of."""
+        """Return new memory (B, *), typed and placed as `like`, of which `cells` gives a view."""
         order = range(len(shape)) if self.order is None else self.order
         return torch.empty_permuted(shape, tuple(order), dtype=like.dtype, device=like.device)
 
     def blocks(self, whole: bool) -> Sequence[Where]:
-        """Where blocks lie, in order; with `whole` it is one of all. Nothing where there are no cells."""
+        """Return the places of the blocks in order; with `whole` one block of all. Empty where there are no cells."""
         size = self.outer * self.classes * self.inner
         # each call wakes the other threads and waits for them, which on a busy machine takes far longer than the call:
         # eight blocks then, which keep what is held beside the logits small
@@ -89,10 +89,10 @@ def _fold(sizes: tuple[int, ...], strides: tuple[int, ...], contiguous: bool) ->
 
 
 def folded(logits: Tensor, gradient: Tensor | None) -> tuple[Fold, Tensor, Tensor | None]:
-    """The fold of the gradient, or of the logits without one, and both in it: the gradient as a view to write to.
+    """Return the fold of the gradient, or else of the logits, and both tensors folded, the gradient as a view.
 
-    Logits cut out of a larger tensor wait in the memory of their gradient, of which each part is written only when its
-    logits have been read.
+    Logits cut out of a larger tensor are copied to the memory of their gradient; each part of it is read before it is
+    written.
     """
     if gradient is None:
         fold = Fold.from_logits(logits)
@@ -103,5 +103,5 @@ def folded(logits: Tensor, gradient: Tensor | None) -> tuple[Fold, Tensor, Tenso
 
 
 def cut(tensor: Tensor, where: Where) -> Tensor:
-    """The part of a tensor (outer, ..., inner)."""
+    """Return the part of a tensor (outer, ..., inner)."""
     return tensor if where is None else tensor[where[0], ..., where[1]]
