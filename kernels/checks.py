@@ -1,10 +1,10 @@
-"""Checks of the arguments of the loss and the counts, in one place before an implementation runs."""
+"""Arguments of the loss and the counts: their types, their checks, and what every implementation derives from them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -14,12 +14,38 @@ if TYPE_CHECKING:
 
 ClassWeights: TypeAlias = "Tensor | NDArray[Any] | Sequence[float]"
 """(C,) numbers; a tensor must be on the logits' device."""
+Reduction = Literal["none", "sum", "mean", "batch"]
+_REDUCTIONS = get_args(Reduction)
 
 _INTEGERS = {
     torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64
 }  # fmt: skip
 _WIDE_UNSIGNED = {torch.uint16, torch.uint32, torch.uint64}
 """Dtypes that `aminmax` does not take."""
+
+
+class FocalSetting(NamedTuple):
+    """Arguments of the loss beside its tensors, checked."""
+
+    weight: Tensor | None  # (C,) in the dtype of the arithmetic
+    gamma: float
+    ignore_index: int
+    reduction: Reduction
+    want_gradient: bool
+    want_counts: bool
+
+
+FocalResult: TypeAlias = "tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]"
+"""Loss, gradient, remainder and tally.
+
+- loss: in the dtype of the arithmetic; (B, *) for the reduction `none`, else a scalar.
+- gradient: shaped and typed as the logits; None unless wanted.
+- remainder: a scalar that the gradient must still be multiplied by; None is 1. It is another number for float16 logits,
+  whose small gradients survive only if the divisor of the mean is applied after the upstream gradient's scale, and on a
+  GPU for a mean over cells of which some are ignored: their number is known only after the gradient is written.
+- tally: int64 (C * C + 1,), the confusion counts by rows and then the number of labels outside 0..C-1 that are not
+  ignored; None unless wanted.
+"""
 
 
 def is_integer(tensor: Tensor) -> bool:
@@ -137,3 +163,24 @@ def check_gamma(gamma: float) -> None:
     """Raise ValueError unless gamma is a finite number of at least 0."""
     if not (math.isfinite(gamma) and gamma >= 0):
         raise ValueError(f"gamma is {gamma}. Pass a finite number >= 0; 0 gives cross-entropy.")
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise ValueError for a word that is not a Reduction."""
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"reduction is {reduction!r}. Use one of {', '.join(_REDUCTIONS)}.")
+
+
+def divisor(cells: Tensor, kept: Tensor | None, reduction: Reduction) -> Tensor | int:
+    """Return the divisor of the sum over `cells` (B, *); `kept` masks the cells that count, None where all do.
+
+    `mean` divides by the number of kept cells, not by the sum of their weights as torch's weighted cross-entropy does;
+    `batch` divides by B. The divisor is at least 1, so that the loss of no cells is 0. The number of kept cells stays
+    on the device, so that nothing waits for it.
+    """
+    check_reduction(reduction)
+    if reduction == "mean":
+        return max(cells.numel(), 1) if kept is None else kept.sum().clamp(min=1)
+    if reduction == "batch":
+        return max(cells.shape[0], 1)
+    return 1

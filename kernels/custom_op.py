@@ -7,15 +7,13 @@ They are functional: they write to none of their arguments.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from .checks import compute_dtype
-from .implementation import FocalSetting, Implementation
-from .reduction import Reduction
+from .checks import FocalResult, FocalSetting, Reduction, compute_dtype
 
 _library: Any = torch.library.Library("vaefit", "DEF")  # type: ignore[no-untyped-call]
 _library.define(
@@ -28,6 +26,19 @@ _library.define(
     "confusion_counts_ready(Tensor predictions, Tensor targets, int ignore_index, int num_classes, str backend) "
     "-> Tensor tally"
 )
+
+
+class Implementation(Protocol):
+    """Module of a backend. Its functions take checked tensors and write to none of them."""
+
+    def focal(self, logits: Tensor, targets: Tensor, setting: FocalSetting) -> FocalResult:
+        """Return the loss of logits (B, C, *) and targets (B, *), and what the setting wants beside it."""
+
+    def confusion(self, logits: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
+        """Return the tally of logits (B, C, *) against targets (B, *)."""
+
+    def confusion_ready(self, predictions: Tensor, targets: Tensor, ignore_index: int, num_classes: int) -> Tensor:
+        """Return the tally of predictions (B, *); a prediction outside 0..C-1 counts as a label outside does."""
 
 
 @cache

@@ -8,9 +8,17 @@ from torch.autograd import forward_ad
 
 from . import custom_op
 from .backend import Backend, choose_backend
-from .checks import ClassWeights, check_gamma, check_logits, check_targets, class_weight, is_integer
-from .implementation import FocalSetting
-from .reduction import Reduction, check_reduction
+from .checks import (
+    ClassWeights,
+    FocalSetting,
+    Reduction,
+    check_gamma,
+    check_logits,
+    check_reduction,
+    check_targets,
+    class_weight,
+    is_integer,
+)
 from .reference import confusion_counts_reference, focal_loss_reference
 
 __all__ = ["Reduction", "confusion_counts", "focal_loss", "focal_loss_with_counts"]

@@ -7,14 +7,15 @@ from torch import Tensor
 
 from .checks import (
     ClassWeights,
+    Reduction,
     check_gamma,
     check_logits,
     checked_predictions,
     class_weight,
     compute_dtype,
+    divisor,
     labels_and_mask,
 )
-from .reduction import Reduction, divisor
 
 
 def focal_loss_reference(

@@ -23,7 +23,7 @@ from torch import Tensor
 from vaefit.kernels._triton.launch import Launch, Workspace
 from vaefit.kernels._triton.plan import MOST_REGISTERS, FocalOutputs, plan_confusion, plan_focal, plan_scale
 from vaefit.kernels.backend import interpreted
-from vaefit.kernels.implementation import FocalSetting
+from vaefit.kernels.checks import FocalSetting
 from vaefit.vae.errors import RunError
 
 TARGETS = ("sm_80", "sm_90", "sm_100", "sm_120", "gfx90a", "gfx942", "gfx1100")

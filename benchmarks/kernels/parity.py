@@ -63,7 +63,7 @@ class Agreement:
 
 
 def expected(inputs: Inputs, gamma: float, weighted: bool) -> Expected:
-    """Return the reference's loss (mean), its gradient for the inputs' upstream gradient, and the counts, in float64."""
+    """Return the reference's loss (mean), its gradient for the inputs' upstream gradient and the counts, in float64."""
     logits, targets = inputs.logits.detach(), inputs.targets
     classes, weight = logits.shape[1], inputs.weight.double() if weighted else None
     scale = inputs.upstream / max(targets.numel(), 1)

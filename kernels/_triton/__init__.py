@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..implementation import FocalResult, FocalSetting
+from ..checks import FocalResult, FocalSetting
 from .launch import workspace
 from .plan import FocalOutputs, bins_for, plan_confusion, plan_focal, plan_scale
 

@@ -7,12 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..implementation import FocalSetting
+from ..checks import FocalSetting
 from .confusion_kernel import _confusion_kernel
-from .focal_kernel import _focal_kernel
-from .launch import MOST_BINS, MOST_PROGRAMS, Launch, Workspace, power_of_two, programs_for
-from .layout import Cells
-from .scale_kernel import _scale_kernel
+from .focal_kernel import _focal_kernel, _scale_kernel
+from .launch import MOST_BINS, MOST_PROGRAMS, Cells, Launch, Workspace, power_of_two, programs_for
 
 REGISTER_CLASSES = 32
 """Most classes for which a cell's logits stay in registers; unrolled further, kernels take long to compile."""

@@ -24,12 +24,10 @@ from torch import Tensor
 
 from vaefit.native_build import BuildError, Library, NativeCode, find_compiler, is_enabled, load_library
 
-from ..checks import cells_that_count, compute_dtype
-from ..implementation import FocalResult, FocalSetting
-from ..reduction import divisor
+from ..checks import FocalResult, FocalSetting, cells_that_count, compute_dtype, divisor
 from . import eager
+from .blocks import folded
 from .confusion import empty_tally
-from .layout import folded
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 """The dtypes of logits that the kernel takes; each has a library of its own."""
@@ -49,23 +47,12 @@ class _Call(ctypes.Structure):
     """Layout of `Call` in focal.cpp."""
 
     _fields_ = (
-        ("logits", ctypes.c_void_p),
-        ("labels", ctypes.c_void_p),
-        ("weight", ctypes.c_void_p),
-        ("gradient", ctypes.c_void_p),
-        ("losses", ctypes.c_void_p),
-        ("loss", ctypes.c_void_p),
-        ("outer", ctypes.c_int64),
-        ("classes", ctypes.c_int64),
-        ("inner", ctypes.c_int64),
-        ("tile", ctypes.c_int64),
-        ("chunk", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("logits", "labels", "weight", "gradient", "losses", "loss")),
+        *((name, ctypes.c_int64) for name in ("outer", "classes", "inner", "tile", "chunk")),
         ("logits_strides", ctypes.c_int64 * 3),
         ("gradient_strides", ctypes.c_int64 * 3),
         ("labels_strides", ctypes.c_int64 * 2),
-        ("label_type", ctypes.c_int64),
-        ("ignore_index", ctypes.c_int64),
-        ("divisor", ctypes.c_int64),
+        *((name, ctypes.c_int64) for name in ("label_type", "ignore_index", "divisor")),
         ("gamma", ctypes.c_double),
     )
 

@@ -19,12 +19,17 @@ import math
 import torch
 from torch import Tensor
 
-from ..checks import cells_that_count, checked_predictions, compute_dtype, labels_and_mask
-from ..implementation import FocalResult, FocalSetting
-from ..reduction import divisor
-from .blocks import Block, blocks
+from ..checks import (
+    FocalResult,
+    FocalSetting,
+    cells_that_count,
+    checked_predictions,
+    compute_dtype,
+    divisor,
+    labels_and_mask,
+)
+from .blocks import Block, blocks, cut, folded
 from .confusion import empty_tally, predict, tally_pairs
-from .layout import cut, folded
 
 _LOG2_E = math.log2(math.e)
 

@@ -7,8 +7,8 @@ import torch
 
 from tests.kernels.test_functional import BACKENDS, REDUCTIONS, formula, sample
 from vaefit.kernels import focal_loss_with_counts
+from vaefit.kernels.checks import FocalSetting
 from vaefit.kernels.cpu import eager
-from vaefit.kernels.implementation import FocalSetting
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
