@@ -1,4 +1,4 @@
-"""The one place that chooses which implementation of the loss runs, and says why."""
+"""Choice of the implementation that runs, with the reason; no other module chooses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 OLDEST_TRITON = (3, 3)
-"""What comes with torch 2.7; with torch 2.6 the eager path runs."""
+"""The version that torch 2.7 brings; with torch 2.6 the eager implementation runs."""
 
 Backend = Literal["auto", "triton", "compiled", "eager", "reference"]
 _BACKENDS = get_args(Backend)
@@ -21,7 +21,7 @@ _BACKENDS = get_args(Backend)
 
 @dataclass(frozen=True)
 class BackendChoice:
-    """An implementation and the reason for it; `str()` gives the line that a run header prints."""
+    """Name of an implementation and the reason for it; `str()` gives the line of a run header."""
 
     name: str
     reason: str
@@ -33,6 +33,10 @@ class BackendChoice:
 _ASKED_FOR = {name: BackendChoice(name, "asked for") for name in ("eager", "reference", "compiled")}
 
 
+_EAGER = BackendChoice("eager", "tensors are on cpu")
+_COMPILED = BackendChoice("compiled", "tensors are on cpu; built by vaefit-cli doctor --build")
+
+
 def choose_backend(requested: Backend, place: Tensor | torch.device) -> BackendChoice:
     """Choose the implementation for a tensor of logits or predictions, or for float32 logits on a device.
 
@@ -40,7 +44,9 @@ def choose_backend(requested: Backend, place: Tensor | torch.device) -> BackendC
     """
     device, dtype = (place, torch.float32) if isinstance(place, torch.device) else (place.device, place.dtype)
     if requested == "auto":
-        obstacle = "tensors are on cpu" if device.type == "cpu" else _no_triton(device, dtype)
+        if device.type == "cpu":
+            return _COMPILED if _is_enabled(dtype) else _EAGER
+        obstacle = _no_triton(device, dtype)
         return BackendChoice("eager", obstacle) if obstacle else BackendChoice("triton", _architecture(device))
     if requested in ("eager", "reference"):
         return _ASKED_FOR[requested]
@@ -53,12 +59,12 @@ def choose_backend(requested: Backend, place: Tensor | torch.device) -> BackendC
 
 
 def interpreted() -> bool:
-    """True where Triton runs its kernels in Python, on CPU tensors, as TRITON_INTERPRET=1 asks for."""
+    """True where Triton runs its kernels in Python, on CPU tensors (TRITON_INTERPRET=1)."""
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 
 def _no_triton(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why the Triton kernels cannot run; None where they can."""
+    """Return the reason why the Triton kernels cannot run; None where they can."""
     if device.type != "cuda" and not (device.type == "cpu" and interpreted()):
         return f"tensors are on {device.type}"
     if dtype == torch.float64:
@@ -77,18 +83,30 @@ def _no_usable_triton() -> str | None:
 
 
 def _no_compiled(device: torch.device) -> str | None:
-    """Why the CPU's compiled kernel cannot run; None where it can."""
+    """Return the reason why the CPU's compiled kernel cannot run; None where it can."""
     if device.type != "cpu":
         return f"tensors are on {device.type}, and it is the CPU's"
-    if torch.compiler.is_compiling():  # a tracer cannot follow the search for a compiler; the kernel itself will tell
+    if torch.compiler.is_compiling():  # a tracer cannot follow the search for a compiler; the call itself raises
         return None
     from .cpu import compiled
 
-    return None if compiled.is_built() else compiled.obstacle()
+    return compiled.obstacle()
+
+
+def _is_enabled(dtype: torch.dtype) -> bool:
+    """True where `vaefit-cli doctor --build` has built the CPU's kernel for logits of this dtype.
+
+    A graph that torch.compile traces stays eager: a tracer cannot follow the look into the cache folder.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    from .cpu import compiled
+
+    return compiled.enabled(dtype)
 
 
 def _architecture(device: torch.device) -> str:
-    """What the Triton kernels are compiled for there."""
+    """Return the architecture that the Triton kernels are compiled for."""
     if torch.compiler.is_compiling():
         return "traced"
     if device.type == "cpu":

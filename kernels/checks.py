@@ -1,19 +1,51 @@
-"""What the loss and the counts accept, checked in one place before any of them runs."""
+"""Arguments of the loss and the counts: their types, their checks, and what every implementation derives from them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ClassWeights: TypeAlias = "Tensor | NDArray[Any] | Sequence[float]"
+"""(C,) numbers; a tensor must be on the logits' device."""
+Reduction = Literal["none", "sum", "mean", "batch"]
+_REDUCTIONS = get_args(Reduction)
+
 _INTEGERS = {
     torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64
 }  # fmt: skip
-
-
 _WIDE_UNSIGNED = {torch.uint16, torch.uint32, torch.uint64}
-"""Of which `aminmax` knows none."""
+"""Dtypes that `aminmax` does not take."""
+
+
+class FocalSetting(NamedTuple):
+    """Arguments of the loss beside its tensors, checked."""
+
+    weight: Tensor | None  # (C,) in the dtype of the arithmetic
+    gamma: float
+    ignore_index: int
+    reduction: Reduction
+    want_gradient: bool
+    want_counts: bool
+
+
+FocalResult: TypeAlias = "tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]"
+"""Loss, gradient, remainder and tally.
+
+- loss: in the dtype of the arithmetic; (B, *) for the reduction `none`, else a scalar.
+- gradient: shaped and typed as the logits; None unless wanted.
+- remainder: a scalar that the gradient must still be multiplied by; None is 1. It is another number for float16 logits,
+  whose small gradients survive only if the divisor of the mean is applied after the upstream gradient's scale, and on a
+  GPU for a mean over cells of which some are ignored: their number is known only after the gradient is written.
+- tally: int64 (C * C + 1,), the confusion counts by rows and then the number of labels outside 0..C-1 that are not
+  ignored; None unless wanted.
+"""
 
 
 def is_integer(tensor: Tensor) -> bool:
@@ -22,7 +54,7 @@ def is_integer(tensor: Tensor) -> bool:
 
 
 def compute_dtype(logits: Tensor) -> torch.dtype:
-    """float64 for float64 logits, float32 for every narrower type."""
+    """Return the dtype of the arithmetic: float64 for float64 logits, float32 for every narrower type."""
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
@@ -46,7 +78,7 @@ def check_targets(targets: Tensor, expected: tuple[int, ...], device: torch.devi
 
 
 def cells_that_count(targets: Tensor, num_classes: int, ignore_index: int) -> Tensor | None:
-    """Bool mask (B, *) of the cells whose label is a class and not ignored.
+    """Return the bool mask (B, *) of the cells whose label is a class and not ignored.
 
     On the CPU it is None where every cell counts, which spares the loss its masking, and a label outside 0..C-1 that is
     not `ignore_index` raises ValueError. On another device looking would stall the stream, so such a cell is skipped as
@@ -81,7 +113,7 @@ def labels_and_mask(targets: Tensor, num_classes: int, ignore_index: int) -> tup
 
 
 def checked_predictions(predictions: Tensor, kept: Tensor | None, num_classes: int) -> Tensor:
-    """Ready predictions as int64, -1 where outside 0..C-1; on the CPU such a one at a cell that counts raises."""
+    """Return ready predictions as int64, -1 where outside 0..C-1; ValueError for such a one that counts, on the CPU."""
     if predictions.device.type == "cpu":
         low, high = _range(predictions)
         if low >= 0 and high < num_classes:
@@ -99,7 +131,7 @@ def checked_predictions(predictions: Tensor, kept: Tensor | None, num_classes: i
 
 
 def _range(labels: Tensor) -> tuple[int, int]:
-    """Smallest and largest label on the CPU; (0, 0) of none."""
+    """Return the smallest and the largest label on the CPU; (0, 0) of none."""
     if labels.numel() == 0:
         return 0, 0
     if labels.dtype in _WIDE_UNSIGNED:
@@ -108,10 +140,12 @@ def _range(labels: Tensor) -> tuple[int, int]:
     return low.item(), high.item()  # type: ignore[return-value]
 
 
-def class_weight(weight: Tensor | None, logits: Tensor) -> Tensor | None:
+def class_weight(weight: ClassWeights | None, logits: Tensor) -> Tensor | None:
     """Return the class weights as (C,) in the dtype of the arithmetic; raise ValueError if they do not fit."""
     if weight is None:
         return None
+    if not isinstance(weight, Tensor):
+        weight = torch.tensor(weight, dtype=compute_dtype(logits), device=logits.device)
     if weight.shape != (logits.shape[1],):
         raise ValueError(
             f"weight has shape {tuple(weight.shape)}, but the logits have {logits.shape[1]} classes. "
@@ -129,3 +163,24 @@ def check_gamma(gamma: float) -> None:
     """Raise ValueError unless gamma is a finite number of at least 0."""
     if not (math.isfinite(gamma) and gamma >= 0):
         raise ValueError(f"gamma is {gamma}. Pass a finite number >= 0; 0 gives cross-entropy.")
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise ValueError for a word that is not a Reduction."""
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"reduction is {reduction!r}. Use one of {', '.join(_REDUCTIONS)}.")
+
+
+def divisor(cells: Tensor, kept: Tensor | None, reduction: Reduction) -> Tensor | int:
+    """Return the divisor of the sum over `cells` (B, *); `kept` masks the cells that count, None where all do.
+
+    `mean` divides by the number of kept cells, not by the sum of their weights as torch's weighted cross-entropy does;
+    `batch` divides by B. The divisor is at least 1, so that the loss of no cells is 0. The number of kept cells stays
+    on the device, so that nothing waits for it.
+    """
+    check_reduction(reduction)
+    if reduction == "mean":
+        return max(cells.numel(), 1) if kept is None else kept.sum().clamp(min=1)
+    if reduction == "batch":
+        return max(cells.shape[0], 1)
+    return 1

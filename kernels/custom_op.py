@@ -1,12 +1,11 @@
-"""The operators `vaefit::focal_loss`, `vaefit::confusion_counts` and `vaefit::confusion_counts_ready`.
+"""Torch operators `vaefit::focal_loss`, `vaefit::confusion_counts` and `vaefit::confusion_counts_ready`.
 
-Registered with torch, so that torch.compile, fake tensors and autograd see one opaque call whatever backend runs below
-it. They are functional: nothing that is passed in is written to.
+They are registered with torch, so that torch.compile, fake tensors and autograd see one opaque call for every backend.
+They are functional: they write to none of their arguments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any, Protocol
 
@@ -14,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from .checks import compute_dtype
-from .reduction import Reduction
+from .checks import FocalResult, FocalSetting, Reduction, compute_dtype
 
 _library: Any = torch.library.Library("vaefit", "DEF")  # type: ignore[no-untyped-call]
 _library.define(
@@ -30,79 +28,22 @@ _library.define(
 )
 
 
-def _focal_loss(
-    logits: Tensor,  # (B, C, *)
-    targets: Tensor,  # (B, *)
-    weight: Tensor | None,  # (C,) in the dtype of the arithmetic
-    gamma: float,
-    ignore_index: int,
-    reduction: Reduction,
-    backend: str,
-    want_gradient: bool,
-    want_counts: bool,
-    reuse: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Loss, gradient, remainder and tally of checked arguments.
+class Implementation(Protocol):
+    """Module of a backend. Its functions take checked tensors and write to none of them."""
 
-    - loss: in the dtype of the arithmetic; (B, *) for the reduction `none`, else a scalar.
-    - gradient: shaped and typed as the logits; empty (0,) unless wanted.
-    - remainder: a scalar that the gradient must still be multiplied by. It is 1, but for float16 logits, whose small
-      gradients survive only if the divisor of the mean is applied after the upstream gradient's scale, and on a GPU for
-      a mean over cells of which some are ignored: how many is known only when the gradient has been written.
-    - tally: int64 (C * C + 1,), the confusion counts by rows and then the number of labels outside 0..C-1 that are not
-      ignored; empty (0,) unless wanted.
+    def focal(self, logits: Tensor, targets: Tensor, setting: FocalSetting) -> FocalResult:
+        """Return the loss of logits (B, C, *) and targets (B, *), and what the setting wants beside it."""
 
-    With `reuse` nobody but the backward pass looks at the gradient, which may then scale it where it lies.
-    """
-    loss, gradient, remainder, tally = _implementation(backend).focal(
-        logits, targets, weight, gamma, ignore_index, reduction, want_gradient, want_counts
-    )
-    return (
-        loss,
-        logits.new_empty(0) if gradient is None else gradient,
-        loss.new_ones(()) if remainder is None else remainder,
-        logits.new_empty(0, dtype=torch.int64) if tally is None else tally,
-    )
+    def confusion(self, logits: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
+        """Return the tally of logits (B, C, *) against targets (B, *)."""
 
-
-def _confusion_counts(logits: Tensor, targets: Tensor, ignore_index: int, backend: str) -> Tensor:
-    """The tally of `_focal_loss` alone."""
-    return _implementation(backend).confusion(logits, targets, ignore_index)
-
-
-def _confusion_counts_ready(
-    predictions: Tensor, targets: Tensor, ignore_index: int, num_classes: int, backend: str
-) -> Tensor:
-    """The tally of predictions (B, *); a prediction outside 0..C-1 counts as a bad label does."""
-    return _implementation(backend).confusion_ready(predictions, targets, ignore_index, num_classes)
-
-
-class _Implementation(Protocol):
-    """What the module of a backend holds; arguments and results are those of the operators.
-
-    But for the loss, `focal` may give None: what is not wanted, and a remainder of which the host knows that it is 1.
-    """
-
-    def focal(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        weight: Tensor | None,
-        gamma: float,
-        ignore_index: int,
-        reduction: Reduction,
-        want_gradient: bool,
-        want_counts: bool,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]: ...
-
-    def confusion(self, logits: Tensor, targets: Tensor, ignore_index: int) -> Tensor: ...
-
-    def confusion_ready(self, predictions: Tensor, targets: Tensor, ignore_index: int, num_classes: int) -> Tensor: ...
+    def confusion_ready(self, predictions: Tensor, targets: Tensor, ignore_index: int, num_classes: int) -> Tensor:
+        """Return the tally of predictions (B, *); a prediction outside 0..C-1 counts as a label outside does."""
 
 
 @cache
-def _implementation(backend: str) -> _Implementation:
-    """The module of a backend; each is imported when it is first used."""
+def _implementation(backend: str) -> Implementation:
+    """Return the module of a backend; each is imported on its first use."""
     if backend == "triton":
         from . import _triton
 
@@ -118,18 +59,34 @@ def _implementation(backend: str) -> _Implementation:
     return eager
 
 
-def _fake_focal_loss(
+def _focal_loss(
     logits: Tensor,
     targets: Tensor,
     weight: Tensor | None,
     gamma: float,
     ignore_index: int,
-    reduction: str,
+    reduction: Reduction,
     backend: str,
     want_gradient: bool,
     want_counts: bool,
     reuse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return a `FocalResult` with tensors in place of None: empty (0,) for an output, a scalar 1 for the remainder.
+
+    With `reuse` only the backward pass reads the gradient, and may scale it in place.
+    """
+    setting = FocalSetting(weight, gamma, ignore_index, reduction, want_gradient, want_counts)
+    loss, gradient, remainder, tally = _implementation(backend).focal(logits, targets, setting)
+    return (
+        loss,
+        logits.new_empty(0) if gradient is None else gradient,
+        loss.new_ones(()) if remainder is None else remainder,
+        logits.new_empty(0, dtype=torch.int64) if tally is None else tally,
+    )
+
+
+def _fake_focal_loss(logits: Tensor, targets: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    reduction, _, want_gradient, want_counts, _ = arguments[3:]
     dtype, classes = compute_dtype(logits), logits.shape[1]
     return (
         logits.new_empty(targets.shape if reduction == "none" else (), dtype=dtype),
@@ -139,33 +96,35 @@ def _fake_focal_loss(
     )
 
 
-def _fake_confusion_counts(logits: Tensor, targets: Tensor, ignore_index: int, backend: str) -> Tensor:
+def _confusion_counts(logits: Tensor, targets: Tensor, ignore_index: int, backend: str) -> Tensor:
+    return _implementation(backend).confusion(logits, targets, ignore_index)
+
+
+def _fake_confusion_counts(logits: Tensor, *_: Any) -> Tensor:
     return logits.new_empty(logits.shape[1] ** 2 + 1, dtype=torch.int64)
 
 
-def _fake_confusion_counts_ready(
+def _confusion_counts_ready(
     predictions: Tensor, targets: Tensor, ignore_index: int, num_classes: int, backend: str
 ) -> Tensor:
+    return _implementation(backend).confusion_ready(predictions, targets, ignore_index, num_classes)
+
+
+def _fake_confusion_counts_ready(predictions: Tensor, targets: Tensor, _: int, num_classes: int, *__: Any) -> Tensor:
     return predictions.new_empty(num_classes**2 + 1, dtype=torch.int64)
 
 
-def _keep(
-    ctx: Any,
-    gradient: Tensor | None,
-    remainder: Tensor | None,
-    reduction: str,
-    backend: str,
-    want_gradient: bool,
-    reuse: bool,
-) -> None:
+def _save(ctx: Any, gradient: Tensor | None, remainder: Tensor | None, reduction: str, backend: str) -> None:
+    """Save for the backward pass what it needs of the forward pass."""
     ctx.set_materialize_grads(False)  # else each unused output is given zeros of its size
     ctx.save_for_backward(gradient, remainder)
-    ctx.per_cell, ctx.backend, ctx.known, ctx.reuse = reduction == "none", backend, want_gradient, reuse
+    ctx.per_cell, ctx.backend, ctx.known, ctx.reuse = reduction == "none", backend, True, True
 
 
-def _keep_outputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _save_outputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     reduction, backend, want_gradient, _, reuse = inputs[5:]
-    _keep(ctx, output[1], output[2], reduction, backend, want_gradient, reuse)
+    _save(ctx, output[1], output[2], reduction, backend)
+    ctx.known, ctx.reuse = want_gradient, reuse
     ctx.mark_non_differentiable(*output[1:])
 
 
@@ -174,7 +133,7 @@ def _backward(ctx: Any, upstream: Tensor | None, *_: None) -> tuple[Tensor | Non
 
 
 def _logits_gradient(ctx: Any, upstream: Tensor | None) -> Tensor | None:
-    """The gradient of the logits for that of the loss; None where the loss has none."""
+    """Return the gradient of the logits for that of the loss; None where the loss has none."""
     if upstream is None:
         return None
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # only under create_graph
@@ -191,7 +150,7 @@ def _logits_gradient(ctx: Any, upstream: Tensor | None) -> Tensor | None:
 def _scaled(
     gradient: Tensor, upstream: Tensor, remainder: Tensor | None, per_cell: bool, backend: str, reuse: bool
 ) -> Tensor:
-    """gradient * upstream * remainder, rounded once; the gradient itself where the scalars' product is 1.
+    """Return gradient * upstream * remainder, rounded once; the gradient itself where the scalars' product is 1.
 
     `upstream` is (B, *) with `per_cell`, else a scalar, as `remainder` is; no remainder is one of 1.
     """
@@ -202,7 +161,7 @@ def _scaled(
             assert remainder is not None
             from ._triton import scaled
 
-            # whether the scale is 1 is known on the device only; a gradient that nobody asks for again may be changed
+            # only the device knows if the scale is 1; a gradient that no later pass reads may be changed
             return scaled(gradient, upstream, remainder, in_place=reuse and not _graph_is_kept())
         if gradient.device.type == "cpu" and upstream.item() * (1 if remainder is None else remainder.item()) == 1:
             return gradient  # loss.backward() needs no second pass over the buffer
@@ -213,26 +172,23 @@ def _scaled(
 
 
 def _graph_is_kept() -> bool:
-    """True where the backward pass that is running may be run again: retain_graph, or a torch that does not tell."""
-    tells = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
-    return tells is None or bool(tells())
+    """True where the running backward pass may run again: with retain_graph, or a torch without this query."""
+    query = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return query is None or bool(query())
 
 
 class _Direct(torch.autograd.Function):
-    """The operator's forward and backward pass without torch's dispatcher in between."""
+    """Forward and backward pass of the operator without torch's dispatcher in between."""
 
-    # few arguments, each of which torch looks at on the way in and asks a gradient for on the way back
+    # few arguments: torch inspects each on the way in and asks for a gradient of each on the way back
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, setting: tuple[Any, ...]) -> tuple[Tensor, Tensor | None]:
-        targets, weight, gamma, ignore_index, reduction, backend, want_counts = setting
+    def forward(ctx: Any, logits: Tensor, arguments: tuple[Tensor, FocalSetting, str]) -> tuple[Tensor, Tensor | None]:
+        targets, setting, backend = arguments
         with torch._C._AutoDispatchBelowAutograd():
-            loss, gradient, remainder, tally = _implementation(backend).focal(
-                logits, targets, weight, gamma, ignore_index, reduction, True, want_counts
-            )
-        _keep(ctx, gradient, remainder, reduction, backend, True, True)
-        if not want_counts:
-            return loss, None
-        ctx.mark_non_differentiable(tally)
+            loss, gradient, remainder, tally = _implementation(backend).focal(logits, targets, setting)
+        _save(ctx, gradient, remainder, setting.reduction, backend)
+        if tally is not None:
+            ctx.mark_non_differentiable(tally)
         return loss, tally
 
     @staticmethod
@@ -241,41 +197,31 @@ class _Direct(torch.autograd.Function):
 
 
 def focal_loss_and_tally(
-    logits: Tensor,
-    targets: Tensor,
-    weight: Tensor | None,
-    gamma: float,
-    ignore_index: int,
-    reduction: Reduction,
-    backend: str,
-    want_counts: bool,
+    logits: Tensor, targets: Tensor, setting: FocalSetting, backend: str
 ) -> tuple[Tensor, Tensor | None]:
-    """Loss and tally of `vaefit::focal_loss`, called as cheaply as the situation allows; no tally unless wanted.
+    """Return loss and tally of `vaefit::focal_loss` by the cheapest call that the situation allows.
 
-    A call through the dispatcher costs 80 us more, a fifth of a step's loss at batch 32. Only who traces, transforms or
-    wraps tensors needs it.
+    A call through the dispatcher costs 80 us more, a fifth of a step's loss at batch 32. Only traced, transformed or
+    wrapped tensors need it.
     """
-    setting = (targets, weight, gamma, ignore_index, reduction, backend)
-    learns = torch.is_grad_enabled() and logits.requires_grad
     plain = type(logits) in (Tensor, Parameter) and type(targets) is Tensor
     if not plain or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        loss, _, _, tally = focal_loss(logits, *setting, learns, want_counts, True)
-    elif learns:
-        loss, tally = _Direct.apply(logits, (*setting, want_counts))  # type: ignore[no-untyped-call]
-    else:
-        loss, _, _, tally = _implementation(backend).focal(logits, *setting[:-1], False, want_counts)
-    return loss, tally if want_counts else None
+        loss, _, _, tally = focal_loss(logits, targets, *setting[:4], backend, *setting[4:], True)
+        return loss, tally if setting.want_counts else None
+    if setting.want_gradient:
+        return _Direct.apply(logits, (targets, setting, backend))  # type: ignore[no-any-return, no-untyped-call]
+    loss, _, _, tally = _implementation(backend).focal(logits, targets, setting)
+    return loss, tally
 
 
-_operators: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "focal_loss": (_focal_loss, _fake_focal_loss),
-    "confusion_counts": (_confusion_counts, _fake_confusion_counts),
-    "confusion_counts_ready": (_confusion_counts_ready, _fake_confusion_counts_ready),
-}
-for _name, (_real, _fake) in _operators.items():
+for _name, _real, _fake in (
+    ("focal_loss", _focal_loss, _fake_focal_loss),
+    ("confusion_counts", _confusion_counts, _fake_confusion_counts),
+    ("confusion_counts_ready", _confusion_counts_ready, _fake_confusion_counts_ready),
+):
     _library.impl(_name, _real, "CompositeExplicitAutograd")
     torch.library.register_fake(f"vaefit::{_name}", _fake, lib=_library)
-torch.library.register_autograd("vaefit::focal_loss", _backward, setup_context=_keep_outputs, lib=_library)
+torch.library.register_autograd("vaefit::focal_loss", _backward, setup_context=_save_outputs, lib=_library)
 
 focal_loss = torch.ops.vaefit.focal_loss.default
 confusion_counts = torch.ops.vaefit.confusion_counts.default

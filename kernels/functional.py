@@ -1,4 +1,4 @@
-"""The public functions: check the arguments, choose the backend, call it."""
+"""Public functions of the loss and the counts: check the arguments, choose the backend, call it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from torch.autograd import forward_ad
 
 from . import custom_op
 from .backend import Backend, choose_backend
-from .checks import check_gamma, check_logits, check_targets, class_weight, is_integer
-from .reduction import Reduction, check_reduction
+from .checks import (
+    ClassWeights,
+    FocalSetting,
+    Reduction,
+    check_gamma,
+    check_logits,
+    check_reduction,
+    check_targets,
+    class_weight,
+    is_integer,
+)
 from .reference import confusion_counts_reference, focal_loss_reference
 
 __all__ = ["Reduction", "confusion_counts", "focal_loss", "focal_loss_with_counts"]
@@ -18,7 +27,7 @@ __all__ = ["Reduction", "confusion_counts", "focal_loss", "focal_loss_with_count
 def focal_loss(
     logits: Tensor,
     targets: Tensor,
-    weight: Tensor | None = None,
+    weight: ClassWeights | None = None,
     gamma: float = 2.0,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
@@ -29,19 +38,18 @@ def focal_loss(
     Args:
         logits: (B, C) or (B, C, *), float16, bfloat16, float32 or float64, any strides; never written to.
         targets: (B) or (B, *), class labels in any integer dtype.
-        weight: (C,) floats, a constant; None weighs every class 1.
+        weight: (C,), a constant: a tensor on the logits' device, an array or a list; None weighs every class 1.
         gamma: at least 0; 0 gives weighted cross-entropy.
         ignore_index: cells with this label add nothing to the loss and get a zero gradient.
         reduction: `none` (B, *), 0 at ignored cells; `sum`; `mean`, the sum over the number of cells not ignored (not
             over their weights, unlike torch's weighted cross-entropy), 0 if there is none; `batch`, the sum over B.
-        backend: which implementation runs; see `choose_backend`.
+        backend: the implementation; see `choose_backend`.
 
     Returns:
         The loss, float32 for logits up to float32 and float64 for float64. Its gradient has the logits' dtype. NaN
         logits give a NaN loss.
 
-    The gradient is handed out as it is kept: who changes it in place and then goes backward a second time gets torch's
-    error about that, never wrong numbers.
+    The returned gradient is the saved buffer: modifying it in place before a second backward pass raises torch's error.
 
     Raises:
         ValueError: shapes, dtypes, devices, gamma, reduction or backend do not fit; on the CPU also a label outside
@@ -62,14 +70,14 @@ def confusion_counts(
     backend: Backend = "auto",
     num_classes: int | None = None,
 ) -> Tensor:
-    """Count how often each class was predicted as each class.
+    """Return the confusion counts of logits or ready predictions.
 
     Args:
         logits: (B, C) or (B, C, *) floats, of which the largest is the prediction and the lowest index wins ties; or,
             with `num_classes`, ready predictions (B) or (B, *) in any integer dtype.
         targets: (B) or (B, *), class labels in any integer dtype.
         ignore_index: cells whose target is this label count nowhere.
-        backend: which implementation runs; see `choose_backend`.
+        backend: the implementation; see `choose_backend`.
         num_classes: C, needed with ready predictions and only there.
 
     Returns:
@@ -94,7 +102,7 @@ def confusion_counts(
     classes = num_classes if ready and num_classes is not None else logits.shape[1]
     if chosen == "reference":
         return confusion_counts_reference(logits, targets, ignore_index, classes if ready else None)
-    logits, targets = logits.resolve_neg(), targets.resolve_neg()  # what runs below may look at memory alone
+    logits, targets = logits.resolve_neg(), targets.resolve_neg()  # the implementations read memory as it lies
     if ready:
         tally = custom_op.confusion_counts_ready(logits, targets, ignore_index, classes, chosen)
     else:
@@ -105,7 +113,7 @@ def confusion_counts(
 def focal_loss_with_counts(
     logits: Tensor,
     targets: Tensor,
-    weight: Tensor | None = None,
+    weight: ClassWeights | None = None,
     gamma: float = 2.0,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
@@ -123,14 +131,14 @@ def focal_loss_with_counts(
 def _focal_loss(
     logits: Tensor,
     targets: Tensor,
-    weight: Tensor | None,
+    weight: ClassWeights | None,
     gamma: float,
     ignore_index: int,
     reduction: Reduction,
     backend: Backend,
     want_counts: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Loss and tally; no tally unless wanted."""
+    """Return loss and tally; no tally unless wanted."""
     check_logits(logits, targets)
     chosen = choose_backend(backend, logits).name
     if chosen == "reference":
@@ -143,9 +151,10 @@ def _focal_loss(
         raise RuntimeError(
             "focal_loss has no forward-mode derivative, which would be silently zero. Use backend='reference'."
         )
-    logits, targets = logits.resolve_neg(), targets.resolve_neg()  # what runs below may look at memory alone
-    weights = class_weight(weight, logits)
-    return custom_op.focal_loss_and_tally(logits, targets, weights, gamma, ignore_index, reduction, chosen, want_counts)
+    logits, targets = logits.resolve_neg(), targets.resolve_neg()  # the implementations read memory as it lies
+    learns = torch.is_grad_enabled() and logits.requires_grad
+    setting = FocalSetting(class_weight(weight, logits), gamma, ignore_index, reduction, learns, want_counts)
+    return custom_op.focal_loss_and_tally(logits, targets, setting, chosen)
 
 
 def _has_tangent(logits: Tensor) -> bool:
@@ -153,5 +162,5 @@ def _has_tangent(logits: Tensor) -> bool:
 
 
 def _counts(tally: Tensor, classes: int) -> Tensor:
-    """The confusion counts (C, C) of a tally."""
+    """Return the confusion counts (C, C) of a tally."""
     return tally[: classes * classes].view(classes, classes)

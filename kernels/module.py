@@ -1,10 +1,12 @@
-"""The loss as a module."""
+"""Module of the focal loss."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from .backend import Backend
+from .checks import ClassWeights
 from .functional import Reduction, focal_loss
 
 
@@ -18,13 +20,15 @@ class FocalLoss(nn.Module):
 
     def __init__(
         self,
-        weight: Tensor | None = None,
+        weight: ClassWeights | None = None,
         gamma: float = 2.0,
         ignore_index: int = -100,
         reduction: Reduction = "mean",
         backend: Backend = "auto",
     ) -> None:
         super().__init__()
+        if weight is not None and not isinstance(weight, Tensor):
+            weight = torch.tensor(weight, dtype=torch.float64)
         self.register_buffer("weight", weight)
         self.gamma = gamma
         self.ignore_index = ignore_index

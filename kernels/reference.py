@@ -1,18 +1,27 @@
-"""The formulas as plain PyTorch: the specification that every other implementation is held against."""
+"""Reference in plain PyTorch: the specification of the loss and the counts, which all implementations must match."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from .checks import check_gamma, check_logits, checked_predictions, class_weight, compute_dtype, labels_and_mask
-from .reduction import Reduction, reduce_loss
+from .checks import (
+    ClassWeights,
+    Reduction,
+    check_gamma,
+    check_logits,
+    checked_predictions,
+    class_weight,
+    compute_dtype,
+    divisor,
+    labels_and_mask,
+)
 
 
 def focal_loss_reference(
     logits: Tensor,
     targets: Tensor,
-    weight: Tensor | None = None,
+    weight: ClassWeights | None = None,
     gamma: float = 2.0,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
@@ -41,13 +50,14 @@ def focal_loss_reference(
         loss = w[labels] * loss
     if kept is not None:
         loss = loss.masked_fill(~kept, 0.0)
-    return reduce_loss(loss, kept, reduction)
+    by = divisor(loss, kept, reduction)
+    return loss if reduction == "none" else loss.sum() / by
 
 
 def confusion_counts_reference(
     logits: Tensor, targets: Tensor, ignore_index: int = -100, num_classes: int | None = None
 ) -> Tensor:
-    """Confusion counts (C, C) int64, row = target, column = prediction, one class pair at a time.
+    """Return confusion counts (C, C) int64, row = target, column = prediction, one class pair at a time.
 
     Takes logits (B, C, *) or, with `num_classes`, ready integer predictions shaped as the targets; see
     `confusion_counts`.

@@ -1,4 +1,4 @@
-"""The kernels against the reference, then against their peers."""
+"""Benchmark of the kernels: parity with the reference, then time against their peers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from .peers import available
 from .plan import KernelSettings
 from .row import Place, Row
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("vaefit")
 
 Begins = Callable[[int, int, str], None]
-"""Told, before each row, how many are done, how many there are, and which one begins."""
+"""Callback before each row: the rows done, the rows in all, the name of the next."""
 
 
 @dataclass(frozen=True)
 class KernelBench:
-    """All rows, and what is the same for them."""
+    """Result of the benchmark: all rows, their place and their backend."""
 
     place: Place
     backend: BackendChoice
@@ -39,14 +39,14 @@ class KernelBench:
 
     @property
     def passed(self) -> bool:
-        """Every answer of ours was right."""
+        """True where every answer of ours was right."""
         return all(row.parity for row in self.rows)
 
 
 def bench_kernels(settings: KernelSettings, begins: Begins | None = None) -> KernelBench:
-    """Measure every shape, dtype and operation; what is left out and why goes to the log as warnings.
+    """Measure every shape, dtype and operation; log a warning for everything left out.
 
-    Raises RunError where the device or the backend asked for cannot run, or a shape does not fit into memory.
+    Raises RunError where the requested device or backend cannot run, or a shape does not fit into memory.
     """
     device = choose_device(settings.device)
     backend, choice = preferred_backend(settings.backend, device)
@@ -74,7 +74,7 @@ def bench_kernels(settings: KernelSettings, begins: Begins | None = None) -> Ker
 
 
 def _measure(case: Case, rows: list[Row], announce: Callable[[Op], None]) -> None:
-    """Add a row for each operation; the case and its memory end here, before the next begins."""
+    """Add a row for each operation, and free the case's memory before the next case."""
     for op in OPS:
         announce(op)
         rows.append(case.row(op))
@@ -82,7 +82,7 @@ def _measure(case: Case, rows: list[Row], announce: Callable[[Op], None]) -> Non
 
 @contextmanager
 def _fitting(shape: Shape, dtype: str) -> Iterator[None]:
-    """RunError where the memory is too small."""
+    """Raise RunError where the memory is too small."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

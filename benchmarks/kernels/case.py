@@ -1,4 +1,4 @@
-"""One shape and dtype: parity of ours, parity of the peers, then time."""
+"""Measurement of one shape and dtype: parity of ours, parity of the peers, then time."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .parity import Expected, expected, judge
 from .race import race
 from .row import Place, Row
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("vaefit")
 
 
 @dataclass(frozen=True)
 class Contest:
-    """What is the same for all rows."""
+    """Settings that all rows share."""
 
     backend: Backend
     peers: tuple[Contestant, ...]
@@ -32,7 +32,7 @@ class Contest:
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs of one shape and dtype, and what the reference makes of them, which is computed once."""
+    """Inputs of one shape and dtype, and the reference's answers, computed once."""
 
     contest: Contest
     shape: Shape
@@ -42,14 +42,14 @@ class Case:
 
     @classmethod
     def from_contest(cls, contest: Contest, shape: Shape, dtype: str) -> Case:
-        """Inputs for it; on a GPU so many that a call never finds its own in the cache."""
+        """Make the inputs; on a GPU so many that a call never finds its own in the cache."""
         # each shape compiles anew, and torch keeps no more than a few versions of a function
         torch.compiler.reset()
         sets = make_sets(shape, DTYPES[dtype], contest.device, beyond=2 * _cache_bytes(contest.device))
         return cls(contest, shape, dtype, tuple(sets))
 
     def row(self, op: Op) -> Row:
-        """Measure one operation; where ours is wrong, nothing is timed, and a warning says how far off it is."""
+        """Measure one operation; where ours is wrong, time nothing and log its error."""
         inputs, contest = self.sets[0], self.contest
         mine = ours(contest.backend)
         off = judge(mine, inputs, op, self._expected(mine))
@@ -82,7 +82,7 @@ class Case:
         return self._known[kind]
 
     def _fits(self, peer: Contestant, op: Op) -> bool:
-        """Whether the peer computes what it says that it does; a warning where not."""
+        """Return True where the peer's answer is right; log a warning where it is not."""
         try:
             off = judge(peer, self.sets[0], op, self._expected(peer))
         except Exception as error:  # another library's failure is no reason to measure nothing
@@ -99,5 +99,5 @@ class Case:
 
 
 def _cache_bytes(device: torch.device) -> int:
-    """The last cache before memory, on a GPU; 0 on the CPU, where a loop that trains finds its logits in the cache."""
+    """Return the size of a GPU's last cache; 0 on the CPU, where a training loop finds its logits in the cache."""
     return int(torch.cuda.get_device_properties(device).L2_cache_size) if device.type == "cuda" else 0

@@ -1,4 +1,4 @@
-"""The chart of the share of bandwidth over size."""
+"""Chart of the share of bandwidth over size."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _panel(axes: Axes, op: Op, rows: list[Row]) -> None:
 
 
 def _lines(rows: list[Row]) -> Iterator[tuple[str, list[tuple[int, float]]]]:
-    """Each implementation's name and its points, by size; none where nothing was timed."""
+    """Yield each implementation's name and its points, by size; nothing for one without times."""
     for name in ["ours", *dict.fromkeys(name for row in rows for name in row.peers)]:
         points = []
         for row in rows:

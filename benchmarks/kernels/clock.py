@@ -1,4 +1,4 @@
-"""How long calls take: CPU time of the process, wall time, or events on the GPU's own stream."""
+"""Clocks: CPU time of the process, wall time, or events on the GPU's stream."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 T = TypeVar("T")
 
 LEAST_SECONDS = 0.02
-"""A sample on the CPU repeats short calls for so long."""
+"""Least duration of a sample on the CPU, which repeats short calls."""
 MOST_CALLS = 2000
 GPU_CALLS = 32
 """Calls in a sample on a GPU: enough for a median, few enough for the queue of launches."""
@@ -22,18 +22,18 @@ SPINS_A_SECOND = 2e9
 
 
 class Clock(Protocol):
-    """One way to time calls."""
+    """Interface of a clock."""
 
     name: str
 
     def calls(self, seconds: float, sets: int) -> int:
-        """How many calls make one sample, where one takes about `seconds` and there are `sets` inputs."""
+        """Return the number of calls in a sample, for calls of about `seconds` and `sets` different inputs."""
 
     def sample(self, call: Callable[[T], object], block: Sequence[T]) -> float:
-        """Seconds of a call, over one call for each entry of `block`; what `call` returns is thrown away."""
+        """Return the seconds of a call, over one call for each entry of `block`; results are thrown away."""
 
     def host(self, call: Callable[[T], object], block: Sequence[T]) -> float | None:
-        """Seconds that the host spends on a call without waiting for the device; None where it is the device."""
+        """Return the seconds that the host spends on a call without waiting; None where the host is the device."""
 
 
 class CpuClock:
@@ -47,18 +47,18 @@ class CpuClock:
         self._now = time.process_time if threads == 1 else time.perf_counter
 
     def calls(self, seconds: float, sets: int) -> int:
-        """As many as fill `LEAST_SECONDS`."""
+        """Return the number that fills `LEAST_SECONDS`."""
         return min(MOST_CALLS, max(1, math.ceil(LEAST_SECONDS / max(seconds, 1e-9))))
 
     def sample(self, call: Callable[[T], object], block: Sequence[T]) -> float:
-        """The mean over the block."""
+        """Return the mean over the block."""
         start = self._now()
         for argument in block:
             call(argument)
         return (self._now() - start) / len(block)
 
     def host(self, call: Callable[[T], object], block: Sequence[T]) -> float | None:
-        """None."""
+        """Return None."""
         return None
 
 
@@ -72,11 +72,11 @@ class CudaClock:
     name = "GPU time"
 
     def calls(self, seconds: float, sets: int) -> int:
-        """`GPU_CALLS`, however long they take, but no input twice in a sample: some calls write over it."""
+        """Return `GPU_CALLS`, but at most one call for each input: some calls overwrite it."""
         return min(GPU_CALLS, sets)
 
     def sample(self, call: Callable[[T], object], block: Sequence[T]) -> float:
-        """The median over the block."""
+        """Return the median over the block."""
         # what the first call may write over its input changes no time
         ahead = int(2 * SPINS_A_SECOND * self.host(call, block[:1]))
         events = [(_event(), _event()) for _ in block]
@@ -89,7 +89,7 @@ class CudaClock:
         return float(torch.tensor([start.elapsed_time(end) for start, end in events]).median()) / 1e3
 
     def host(self, call: Callable[[T], object], block: Sequence[T]) -> float:
-        """The mean over the block, after the device has caught up."""
+        """Return the mean over the block, after the device has finished earlier work."""
         torch.cuda.synchronize()
         start = time.perf_counter()
         for argument in block:
@@ -104,7 +104,7 @@ def _event() -> torch.cuda.Event:
 
 
 def clock_for(device: torch.device, threads: int) -> Clock:
-    """The clock of a device."""
+    """Return the clock of a device."""
     return CudaClock() if device.type == "cuda" else CpuClock(threads)
 
 
@@ -114,7 +114,7 @@ SAMPLES = 7
 
 
 def copy_bandwidth(device: torch.device, clock: Clock) -> float:
-    """Bytes a second of copying a tensor beyond the cache, read and written bytes both counted."""
+    """Return the bytes a second, read and written, of copying a tensor larger than the cache."""
     source = torch.ones(GPU_BYTES if device.type == "cuda" else CPU_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     target.copy_(source)

@@ -1,4 +1,4 @@
-"""Every kernel compiled for GPUs that are not here, and held against what it may use.
+"""Compilation of every kernel for GPUs that are absent, with limits on what each may use.
 
 A kernel that spills registers or loads four bytes at a time is right and slow, and no test of its results would tell.
 The launches are those of `plan`, of tensors without memory, so what is compiled here is what a GPU would be given.
@@ -14,27 +14,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
 from vaefit.kernels._triton.launch import Launch, Workspace
-from vaefit.kernels._triton.plan import (
-    BY_KEPT,
-    MOST_REGISTERS,
-    FocalOutputs,
-    FocalSetting,
-    plan_confusion,
-    plan_focal,
-    plan_scale,
-)
+from vaefit.kernels._triton.plan import MOST_REGISTERS, FocalOutputs, plan_confusion, plan_focal, plan_scale
 from vaefit.kernels.backend import interpreted
+from vaefit.kernels.checks import FocalSetting
 from vaefit.vae.errors import RunError
-
-if TYPE_CHECKING:
-    pass
 
 TARGETS = ("sm_80", "sm_90", "sm_100", "sm_120", "gfx90a", "gfx942", "gfx1100")
 
@@ -47,16 +37,16 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Case:
-    """A launch to compile."""
+    """Launch to compile."""
 
     name: str
     launch: Launch
     loads: int
-    """How many loads as wide as a thread's cells, up to 128 bits, there must be on NVIDIA; 0 for strided memory."""
+    """Least number of loads as wide as a thread's cells, up to 128 bits, on NVIDIA; 0 for strided memory."""
 
     @property
     def load_bits(self) -> int:
-        """The width that they must have."""
+        """Return the width in bits that the loads must have."""
         tensor = next(iter(self.launch.arguments.values()))
         cells = self.launch.constants["BLOCK"] // (32 * self.launch.num_warps)
         return int(min(128, cells * tensor.element_size() * 8))
@@ -64,7 +54,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Compiled:
-    """What a compiled kernel uses."""
+    """Registers, memory and loads of a compiled kernel, and the verdict."""
 
     kernel: str
     target: str
@@ -79,9 +69,9 @@ class Compiled:
     shared: int
     """Bytes of shared memory a program."""
     seconds: float
-    """That compiling took."""
+    """Duration of the compilation."""
     problem: str | None
-    """Why it does not pass; None where it does."""
+    """Reason why it does not pass; None where it does."""
 
 
 def compile_all(targets: tuple[str, ...] = TARGETS) -> list[Compiled]:
@@ -90,7 +80,7 @@ def compile_all(targets: tuple[str, ...] = TARGETS) -> list[Compiled]:
 
 
 def cases() -> Iterator[Case]:
-    """The launches that stand for all: each kernel, its dtypes, its ranges of classes, and both memory formats."""
+    """Yield launches that represent all: each kernel, its dtypes, ranges of classes, and both memory formats."""
     half, bf16, uint8 = torch.float16, torch.bfloat16, torch.uint8
     yield Case("focal, 10 classes, fp32", _focal(10), 10)
     yield Case("focal, 10 classes, bf16", _focal(10, dtype=bf16), 10)
@@ -121,7 +111,7 @@ def cases() -> Iterator[Case]:
 
 
 def compile_case(case: Case, target: str) -> Compiled:
-    """Compile a case for `sm_NN` or `gfxNNN` and hold it against what it may use."""
+    """Compile a case for `sm_NN` or `gfxNNN` and check what it uses."""
     if interpreted():
         raise RuntimeError("TRITON_INTERPRET=1 is set, so kernels are not compiled. Unset it, in a new process.")
     from triton.backends.compiler import GPUTarget
@@ -145,7 +135,7 @@ def compile_case(case: Case, target: str) -> Compiled:
 
 
 def specialise(launch: Launch) -> tuple[dict[str, Any], dict[Any, Any], dict[tuple[int, ...], Any]]:
-    """Signature, constants and attributes of a launch, as Triton's launcher finds them on a GPU.
+    """Return signature, constants and attributes of a launch, as Triton's launcher finds them on a GPU.
 
     An argument of 1 is a constant; pointers, and numbers that 16 divides, are said to be multiples of 16, without which
     no load is wide.
@@ -195,7 +185,7 @@ def _problem(found: Compiled, nvidia: bool) -> str | None:
 
 
 def _nvidia_use(cubin: bytes, case: Case) -> tuple[int | None, int, int, bool]:
-    """Registers, local stores, stack and whether the loads are wide, by the disassembler that comes with Triton."""
+    """Return registers, local stores, stack, and True for wide loads, by the disassembler of Triton."""
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
@@ -215,7 +205,7 @@ def _nvidia_use(cubin: bytes, case: Case) -> tuple[int | None, int, int, bool]:
 
 
 def _amd_use(code: str) -> tuple[int | None, int, int, bool]:
-    """Vector registers, spilled ones and scratch bytes, from the assembly's metadata."""
+    """Return vector registers, spilled registers and scratch bytes, from the assembly's metadata."""
     found = re.findall(r"\.(vgpr_count|vgpr_spill_count|private_segment_fixed_size):\s+(\d+)", code)
     counts = {name: int(number) for name, number in found}
     return counts["vgpr_count"], counts["vgpr_spill_count"], counts["private_segment_fixed_size"], True
@@ -248,8 +238,8 @@ def _focal_of(
     targets = torch.empty(logits.shape[0], *logits.shape[2:], dtype=labels, device="meta")
     floats, words = logits.new_empty(16, dtype=torch.float32), targets.new_empty(16, dtype=torch.int64)
     outputs = FocalOutputs(floats, torch.empty_like(logits), floats, words)
-    setting = FocalSetting(gamma, -100, float(targets.numel()), BY_KEPT, per_cell, gradient, counts)
-    return plan_focal(logits, targets, floats, setting, outputs, Workspace.empty(logits.device))
+    setting = FocalSetting(floats, gamma, -100, "none" if per_cell else "mean", gradient, counts)
+    return plan_focal(logits, targets, setting, outputs, Workspace.empty(logits.device))
 
 
 def _confusion(classes: int, dtype: torch.dtype) -> Launch:
@@ -260,7 +250,7 @@ def _confusion(classes: int, dtype: torch.dtype) -> Launch:
 
 
 def compile_kernels() -> list[Compiled]:
-    """Every kernel compiled for every target, with what the gate finds; RunError where nothing can be compiled."""
+    """Compile every kernel for every target and check it; RunError where nothing can be compiled."""
     where = "--compile-only"
     if find_spec("triton") is None:
         raise RunError("triton, which compiles the kernels, is not installed", where, do="Install it; it needs Linux.")

@@ -1,4 +1,4 @@
-"""What the kernels are to reach on one CPU thread, in float32, held against what was measured."""
+"""Goals of the kernels on one CPU thread in float32, and the measured values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .row import Row
 
 @dataclass(frozen=True)
 class Goal:
-    """One number to reach: a ratio to a peer at least, or, without a peer, extra memory at most."""
+    """Goal of one measurement: a least ratio to a peer, or, without a peer, the most extra memory."""
 
     backend: str
     shape: Shape
@@ -23,27 +23,27 @@ class Goal:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A goal and what was measured; None where the peer's answer was wrong, or ours."""
+    """Goal and measured value; None where the peer's answer was wrong, or ours."""
 
     goal: Goal
     measured: float | None
 
     @property
     def holds(self) -> bool:
-        """The goal is reached."""
+        """True where the goal is reached."""
         if self.measured is None:
             return False
         return self.measured <= self.goal.bound if self.goal.peer is None else self.measured >= self.goal.bound
 
     @property
     def wanted(self) -> str:
-        """The bound in words."""
+        """Return the bound in words."""
         bound, peer = self.goal.bound, self.goal.peer
         return f"extra at most {bound:.1f}" if peer is None else f"x {peer} at least {bound:.1f}"
 
 
 def _goals() -> list[Goal]:
-    """Of the two backends that a CPU has, shape by shape."""
+    """Return the goals of the two backends of a CPU, shape by shape."""
     found = []
     for backend, slopes, both, memory in (("eager", (2.0, 2.2, 2.2), 2.8, 1.5), ("compiled", (3.0,) * 3, 5.0, 1.2)):
         for shape, slope in zip(QUICK_SHAPES, slopes, strict=True):
@@ -60,7 +60,7 @@ GOALS = tuple(_goals())
 
 
 def judge_goals(rows: Sequence[Row]) -> list[Judgement]:
-    """Every goal that these rows are about; none for a GPU, other dtypes or more threads."""
+    """Judge every goal of these rows; a GPU, other dtypes and more threads have none."""
     found = []
     for row in rows:
         if (row.place.device, row.place.threads, row.dtype) != ("cpu", 1, "float32"):

@@ -1,4 +1,4 @@
-"""What a measured call is given: logits, targets and class weights of one shape and dtype."""
+"""Inputs of a measured call (logits, targets, class weights), its operation, and its answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Shape = tuple[int, int, int, int]  # B, C, H, W
 
 
 def spelled(shape: Shape) -> str:
-    """The shape as `--shape` takes it."""
+    """Return the shape in the form of `--shape`."""
     return ",".join(map(str, shape))
 
 
@@ -38,17 +38,17 @@ class Inputs:
 
     @property
     def upstream(self) -> float:
-        """The gradient that reaches the loss."""
+        """Return the upstream gradient of the loss."""
         return HALF_SCALE if self.logits.dtype == torch.float16 else 1.0
 
     @property
     def bytes(self) -> int:
-        """Memory of logits and targets."""
+        """Return the memory of logits and targets."""
         return self.logits.nbytes + self.targets.nbytes
 
 
 def make_inputs(shape: Shape, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Inputs:
-    """Inputs drawn on the device; the same seed gives the same there."""
+    """Draw inputs on the device; the same seed gives the same inputs there."""
     batch, classes, height, width = shape
     generator = torch.Generator(device).manual_seed(seed)
     cells = (batch, height, width)
@@ -61,7 +61,7 @@ def make_inputs(shape: Shape, dtype: torch.dtype, device: torch.device, seed: in
 
 
 def make_sets(shape: Shape, dtype: torch.dtype, device: torch.device, beyond: int) -> list[Inputs]:
-    """As many inputs as it takes to hold more than `beyond` bytes, and at least one."""
+    """Make inputs until they hold more than `beyond` bytes, at least one."""
     first = make_inputs(shape, dtype, device)
     more = math.ceil(beyond / first.bytes) - 1
     return [first, *(make_inputs(shape, dtype, device, seed) for seed in range(1, 1 + more))]
@@ -75,7 +75,7 @@ LABEL_BYTES = 8
 
 @dataclass(frozen=True)
 class Answer:
-    """What a call gives; None for what was not asked of it."""
+    """Result of a call; None for the parts that the operation does not name."""
 
     loss: Tensor | None = None
     gradient: Tensor | None = None  # (B, C, H, W)
@@ -83,7 +83,7 @@ class Answer:
 
 
 def bytes_moved(op: Op, inputs: Inputs) -> int:
-    """Bytes where each input is read once and each output written once.
+    """Return the bytes of a pass that reads each input once and writes each output once.
 
     float32 logits with gradient: 8 + 8 / C a logit, and next to nothing for weights, counts and loss.
     """
@@ -102,13 +102,13 @@ GAMMA = 2.0
 
 
 def as_they_are(inputs: Inputs) -> Inputs:
-    """The inputs, of which nothing has to be made."""
+    """Return the inputs unchanged."""
     return inputs
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One implementation.
+    """Implementation that takes part in the benchmark.
 
     `call` computes what `op` names from inputs of any shape; `prepare` makes the inputs that it wants from ours,
     outside the timed region and anew for each call.
@@ -118,20 +118,20 @@ class Contestant:
     call: Callable[[Inputs, Op], Answer]
     ops: tuple[Op, ...] = OPS
     gamma: float = GAMMA
-    """Of its loss, which parity holds against the reference's."""
+    """Gamma of its loss; the reference takes the same."""
     weighted: bool = True
-    """Its loss takes the class weights."""
+    """True where its loss takes the class weights."""
     prepare: Callable[[Inputs], Inputs] = as_they_are
 
 
 def gradient_of(loss: Tensor, inputs: Inputs) -> Tensor:
-    """The gradient of a scalar loss in the logits, for the upstream gradient of the inputs."""
+    """Return the gradient of a scalar loss in the logits, for the upstream gradient of the inputs."""
     scale = None if inputs.upstream == 1 else torch.full_like(loss, inputs.upstream)
     return torch.autograd.grad(loss, inputs.logits, scale)[0]
 
 
 def ours(backend: Backend, name: str = "vaefit") -> Contestant:
-    """The public functions of `vaefit.kernels`, with the mean as reduction: one call whatever is asked."""
+    """Return the public functions of `vaefit.kernels` as a contestant; one call an operation, reduction `mean`."""
 
     def call(inputs: Inputs, op: Op) -> Answer:
         logits, targets, weight = inputs.logits, inputs.targets, inputs.weight

@@ -1,4 +1,4 @@
-"""The most memory that a call holds beside its inputs, its results included."""
+"""Peak memory of a call beside its inputs, its results included."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
-    """Bytes above those held before the call; on the CPU the same every time.
+    """Return the peak bytes above those held before the call; on the CPU the same every time.
 
     On a GPU the caching allocator keeps the tally. On the CPU the profiler reports every allocation of torch's
     allocator, those inside operators and in compiled code too, which a dispatch mode would not see; what C++ code puts
@@ -34,7 +34,7 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
 
 
 def _peak(profiler: Any) -> int:
-    """The highest sum of the allocations and releases in order of time."""
+    """Return the highest sum of the allocations and releases in order of time."""
     records = [event for event in profiler.kineto_results.events() if event.name() == "[memory]"]
     held = peak = 0
     for record in sorted(records, key=lambda record: int(record.start_ns())):
@@ -44,5 +44,5 @@ def _peak(profiler: Any) -> int:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether this is one of torch's three ways to tell of a full memory."""
+    """True for each of the three errors that torch raises when memory is full."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""Whether an answer is right: held against the reference in float64."""
+"""Parity of an answer with the reference in float64."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PEER_CELLS = 0.01
 
 @dataclass(frozen=True)
 class Expected:
-    """The reference's answer; nothing is asked of what is None."""
+    """Answer of the reference."""
 
     loss: Tensor  # float64, scalar
     gradient: Tensor  # float64, shaped as the logits
@@ -34,7 +34,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far an answer is off; 0 for what it need not hold."""
+    """Errors of an answer; 0 for the parts that it need not hold."""
 
     loss: float
     """Relative."""
@@ -45,16 +45,16 @@ class Agreement:
 
     @property
     def error(self) -> float:
-        """The larger one of loss and gradient, NaN where one is."""
+        """Return the larger error of loss and gradient, NaN where one is NaN."""
         # max() would pass over a NaN that comes second
         return math.nan if math.isnan(self.gradient) else max(self.loss, self.gradient)
 
     def passes(self, dtype: torch.dtype) -> bool:
-        """Whether an answer of ours may be off by this; counts may not be off at all."""
+        """True where the errors are small enough for an answer of ours, with equal counts."""
         return self.loss <= LOSS_TOLERANCE and self.gradient <= GRADIENT_TOLERANCE[dtype] and self.cells == 0
 
     def passes_as_peer(self, dtype: torch.dtype) -> bool:
-        """Whether a peer's answer may be off by this."""
+        """True where the errors are small enough for a peer's answer."""
         return self.error <= PEER_TOLERANCE[dtype] and self.cells <= PEER_CELLS
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ class Agreement:
 
 
 def expected(inputs: Inputs, gamma: float, weighted: bool) -> Expected:
-    """The reference's loss (mean), its gradient for the upstream gradient of the inputs, and the counts, in float64."""
+    """Return the reference's loss (mean), its gradient for the inputs' upstream gradient and the counts, in float64."""
     logits, targets = inputs.logits.detach(), inputs.targets
     classes, weight = logits.shape[1], inputs.weight.double() if weighted else None
     scale = inputs.upstream / max(targets.numel(), 1)
@@ -83,7 +83,7 @@ def expected(inputs: Inputs, gamma: float, weighted: bool) -> Expected:
 
 
 def difference(answer: Answer, known: Expected, op: Op) -> Agreement:
-    """How far the answer is from the reference's; ValueError where a part that `op` names is missing or misshapen."""
+    """Return the errors of the answer; ValueError where a part that `op` names is missing or has another shape."""
     loss = gradient = cells = 0.0
     for part, found, right in (
         ("loss", answer.loss, known.loss),
@@ -103,12 +103,12 @@ def difference(answer: Answer, known: Expected, op: Op) -> Agreement:
 
 
 def judge(contestant: Contestant, inputs: Inputs, op: Op, known: Expected) -> Agreement:
-    """Call it once, on inputs that nothing has written to, and hold its answer against what is known."""
+    """Call a contestant once on unchanged inputs and compare its answer with the expected one."""
     return difference(contestant.call(contestant.prepare(inputs), op), known, op)
 
 
 def _relative(off: Tensor, right: Tensor) -> float:
-    """Largest difference over largest value, or norm over norm, whichever is larger; NaN where one is NaN."""
+    """Return the larger of largest difference over largest value and norm over norm; NaN where one is NaN."""
     tiny = torch.finfo(torch.float64).tiny
     peak = off.abs().max() / right.abs().max().clamp(min=tiny)
     norm = off.norm() / right.norm().clamp(min=tiny)

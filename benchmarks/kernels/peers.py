@@ -1,4 +1,4 @@
-"""What people use instead, each with the signature of a contestant: `peer(inputs, op) -> Answer`."""
+"""Peers: other implementations, each with the signature of a contestant, `peer(inputs, op) -> Answer`."""
 
 from __future__ import annotations
 
@@ -70,26 +70,26 @@ def liger(inputs: Inputs, op: Op) -> Answer:
 
 
 def cells_by_classes(inputs: Inputs) -> Inputs:
-    """A copy of the inputs with logits (N, C) and targets (N,)."""
+    """Return a copy of the inputs with logits (N, C) and targets (N,)."""
     logits = inputs.logits.detach().movedim(1, -1).flatten(0, -2).clone(memory_format=torch.contiguous_format)
     return Inputs(logits.requires_grad_(), inputs.targets.flatten(), inputs.weight)
 
 
 def naive_loss(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-    """The loss of `naive`."""
+    """Return the loss of `naive`."""
     p_t = torch.softmax(logits, dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)
     ce = functional.cross_entropy(logits, targets, reduction="none")
     return (weight[targets] * (1 - p_t) ** GAMMA * ce).mean()
 
 
 def cross_entropy_loss(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-    """The loss of `cross_entropy` and `inductor`."""
+    """Return the loss of `cross_entropy` and `inductor`."""
     ce = functional.cross_entropy(logits, targets, reduction="none")
     return (weight[targets] * (1 - torch.exp(-ce)) ** GAMMA * ce).mean()
 
 
 def available(device: torch.device, with_inductor: bool) -> tuple[list[Contestant], list[str]]:
-    """The peers that can run here, the one that ratios are mostly read against first, and why others cannot."""
+    """Return the peers that can run here, the most used one first, and notes on those that cannot."""
     peers, missing = [], []
     counts = find_spec("torchmetrics") is not None
     ops: tuple[Op, ...] = ("loss+gradient+counts", "loss+gradient", "loss+counts") if counts else ("loss+gradient",)
@@ -121,14 +121,14 @@ def available(device: torch.device, with_inductor: bool) -> tuple[list[Contestan
 
 
 def _compiler_missing(device: torch.device) -> str | None:
-    """Why torch.compile cannot work; None where it can."""
+    """Return the reason why torch.compile cannot work; None where it can."""
     if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
         return "there is no C++ compiler"
     return None
 
 
 def _separate(loss_of: LossOf, inputs: Inputs, op: Op) -> Answer:
-    """The loss by autograd, then the counts by torchmetrics."""
+    """Return the loss by autograd, then the counts by torchmetrics."""
     with torch.set_grad_enabled("gradient" in op):
         loss = loss_of(inputs.logits, inputs.targets, inputs.weight)
     gradient = gradient_of(loss, inputs) if "gradient" in op else None

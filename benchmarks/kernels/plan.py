@@ -1,4 +1,4 @@
-"""Which shapes and dtypes are measured, and how often."""
+"""Settings of the benchmark: shapes, dtypes and rounds."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ SHAPES: tuple[Shape, ...] = (
 """From bound by launches to bound by bandwidth, and more classes than a GPU's thread has registers for."""
 CPU_SHAPES: tuple[Shape, ...] = ((32, 10, 16, 16), (1024, 10, 16, 16), (16, 21, 256, 256), (8192, 10, 16, 16))
 QUICK_SHAPES: tuple[Shape, ...] = CPU_SHAPES[:3]
-"""Those that goals are set for."""
+"""The shapes that have goals."""
 DTYPES_MEASURED = ("float32", "bfloat16")
 MOST_SIDE = 1 << 24
 
 
 @dataclass(frozen=True)
 class KernelSettings:
-    """The settings of `vaefit-cli bench kernels`; SettingError for a value that is wrong by itself."""
+    """Settings of `vaefit-cli bench kernels`; SettingError for a value that is wrong by itself."""
 
     shapes: tuple[Shape, ...] | None = None
     dtypes: tuple[str, ...] | None = None
     backend: str = "auto"
     device: str = "auto"
     threads: int = 1
-    """Of the CPU."""
+    """Threads of the CPU."""
     quick: bool = False
     """Fewer rounds; on the CPU no peer that has to be compiled, and only the shapes that goals are set for."""
 
@@ -58,7 +58,7 @@ class KernelSettings:
         known_backend(self.backend)
 
     def cases_on(self, device: torch.device) -> list[tuple[Shape, str]]:
-        """The shapes and dtypes asked for, or those that suit the device."""
+        """Return the requested shapes and dtypes, or those that suit the device."""
         on_cpu = device.type == "cpu"
         usual = SHAPES if not on_cpu else QUICK_SHAPES if self.quick else CPU_SHAPES
         cases = itertools.product(self.shapes or usual, self.dtypes or DTYPES_MEASURED)
@@ -68,7 +68,7 @@ class KernelSettings:
         return [case for case in cases if case != (QUICK_SHAPES[-1], "bfloat16")]
 
     def left_out(self, device: torch.device) -> list[str]:
-        """What is not measured unless asked for, in words."""
+        """Return notes on the shapes that are measured only on request."""
         if device.type != "cpu" or self.shapes is not None:
             return []
         slow = " ".join(spelled(shape) for shape in SHAPES if shape not in CPU_SHAPES)
@@ -79,7 +79,7 @@ class KernelSettings:
         return found
 
     def rounds_on(self, device: torch.device) -> int:
-        """How many samples are taken of each contestant."""
+        """Return the number of samples of each contestant."""
         if device.type != "cpu":
             return 7 if self.quick else 21
         return 3 if self.quick else 9

@@ -1,4 +1,4 @@
-"""One operation, ours and every peer in turns."""
+"""Timing of one operation, ours and every peer in turns."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .memory import peak_bytes
 
 @dataclass(frozen=True)
 class Timing:
-    """What one contestant took for one operation."""
+    """Time and memory of one contestant for one operation."""
 
     median_us: float
     low_us: float
     high_us: float
     """Quartiles of the samples."""
     host_us: float | None
-    """What the host spends on a call; None where the host is the device."""
+    """Time that the host spends on a call; None where the host is the device."""
     peak_bytes: int
     """The most memory held beside the inputs."""
 
@@ -58,7 +58,7 @@ def _call(contestant: Contestant, op: Op) -> Callable[[Inputs], object]:
 
 
 def _once(contestant: Contestant, op: Op, inputs: Inputs, clock: Clock) -> float:
-    """Seconds of one call, roughly."""
+    """Return the rough seconds of one call."""
     return clock.sample(_call(contestant, op), [contestant.prepare(inputs)])
 
 

@@ -1,4 +1,4 @@
-"""One line of the result: a shape, a dtype and an operation."""
+"""Row of the result: a shape, a dtype and an operation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .race import Timing
 
 @dataclass(frozen=True)
 class Place:
-    """Where all rows were measured, and what memory gives there."""
+    """Device of all rows, its clock and its copy bandwidth."""
 
     device: str
     """`cpu` or `cuda`."""
@@ -26,7 +26,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Row:
-    """What was found; without `ours` where the answer was wrong."""
+    """Measurement of one operation; without `ours` where the answer was wrong."""
 
     shape: Shape
     dtype: str
@@ -37,7 +37,7 @@ class Row:
     parity_error: float
     """Largest relative error of loss and gradient."""
     bytes: int
-    """What a single pass has to move."""
+    """Bytes that a single pass has to move."""
     logits_bytes: int
     ours: Timing | None
     peers: dict[str, Timing | None]
@@ -46,7 +46,7 @@ class Row:
 
     @property
     def ratio(self) -> dict[str, float | None]:
-        """How many times longer each peer takes."""
+        """Return the time of each peer over ours."""
         return {
             name: None if self.ours is None or peer is None else peer.median_us / self.ours.median_us
             for name, peer in self.peers.items()
@@ -54,20 +54,20 @@ class Row:
 
     @property
     def extra_memory(self) -> float | None:
-        """Memory held beside the inputs, in sizes of the logits."""
+        """Return the memory held beside the inputs, over the size of the logits."""
         return None if self.ours is None else self.ours.peak_bytes / self.logits_bytes
 
     def speed(self, timing: Timing | None) -> float | None:
-        """The bytes of a single pass over a time, a second; whatever was really moved."""
+        """Return the bytes of a single pass over the time, in bytes a second."""
         return None if timing is None else 1e6 * self.bytes / timing.median_us
 
     def share(self, timing: Timing | None) -> float | None:
-        """The speed over that of a copy; above 1 where the cache holds it all."""
+        """Return the speed over that of a copy; above 1 where the cache holds all."""
         speed = self.speed(timing)
         return None if speed is None else speed / self.place.copy
 
     def json(self) -> dict[str, Any]:
-        """The row as JSON; times are null where there are none."""
+        """Return the row as JSON; missing times are null."""
         speed, ours = self.speed(self.ours), self.ours
         found: dict[str, Any] = plain({
             "shape": list(self.shape), "dtype": self.dtype, "op": self.op, "backend": self.backend,

@@ -1,5 +1,5 @@
 /* How many bytes hold each value: by comparing where none is above 15, which takes a quarter of the time of tables.
-   compiled_count.py has it built. */
+   native_counter.py has it built. */
 #include <stdint.h>
 #include <string.h>
 

@@ -2,35 +2,61 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..options.parameters import AsJson, Backend, Device, Quiet
 
 if TYPE_CHECKING:
-    from vaefit.vae.runs.self_test import Report
+    from vaefit.vae.runs.self_test import BuiltLibrary, Report
 
     from ..output.terminal import Terminal
 
 
-def doctor(device: Device = "auto", backend: Backend = "auto", as_json: AsJson = False, quiet: Quiet = False) -> None:
+Build = Annotated[
+    bool,
+    typer.Option(
+        "--build", help="Build the C and C++ code first and keep it; from then on a CPU run takes it by default."
+    ),
+]
+
+
+def doctor(
+    device: Device = "auto",
+    backend: Backend = "auto",
+    build: Build = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
     """Show versions, device, memory, backend and cache folder, and run a small self-test; exit 1 where it fails."""
     from dataclasses import asdict
 
     from vaefit.vae.environment.device import choose_device, preferred_backend
-    from vaefit.vae.runs.self_test import examine
+    from vaefit.vae.runs.self_test import build_native, examine
 
     from ..output.terminal import Terminal
 
     terminal = Terminal(as_json, quiet)
     place = choose_device(device)
+    built = build_native() if build else ()
+    _print_built(terminal, built)
     chosen, _ = preferred_backend(backend, place)
     report = examine(place, chosen)
     _print(terminal, report)
     found = asdict(report)
-    terminal.json({**found.pop("machine"), **found, "passed": report.passed})
+    extra = {"built": [asdict(library) for library in built]} if build else {}
+    terminal.json({**found.pop("machine"), **found, **extra, "passed": report.passed})
     raise typer.Exit(0 if report.passed else 1)
+
+
+def _print_built(terminal: Terminal, built: Sequence[BuiltLibrary]) -> None:
+    for library in built:
+        how = "built earlier" if library.seconds is None else f"built in {library.seconds:.1f} s"
+        terminal.line(f"{library.name:<22}{how}: {library.file}")
+    if built:
+        terminal.line()
 
 
 def _print(terminal: Terminal, report: Report) -> None:

@@ -1,4 +1,4 @@
-"""The one-pass kernel: loss, gradient and confusion counts from one read of the logits.
+"""Kernels of the loss: loss, gradient and confusion counts from one read of the logits; the scaling of the gradient.
 
 A program takes every n-th block of cells. With few classes a cell's logits stay in registers; with more they are read
 again, from the cache, once for the sum of exponentials and once for the gradient.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .confusion_partials import collect, count, is_last, pair_of, publish
+from .confusion_kernel import collect, count, is_last, larger, pair_of, publish
 from .focal_math import loss_and_slope
 from .indexing import block_of_cells, load_labels, offset_of
 
@@ -142,15 +142,8 @@ def _focal_kernel(
 
 
 @triton.jit
-def larger(top, predicted, z, c):
-    """The largest logit so far and its class: the lowest class wins ties, and the first NaN wins over all."""
-    wins = ~(z <= top) & (top == top)
-    return tl.where(wins, z, top), tl.where(wins, c, predicted)
-
-
-@triton.jit
 def add_class(others, e_t, z_t, z, top, is_target):
-    """Add one class to what `loss_and_slope` needs, and return its exponential as well."""
+    """Add one class to the arguments of `loss_and_slope`; return them and its exponential."""
     e = tl.exp(z - top)
     return others + tl.where(is_target, 0.0, e), tl.where(is_target, e, e_t), tl.where(is_target, z, z_t), e
 
@@ -166,7 +159,7 @@ def finish_loss(
     BY_KEPT: tl.constexpr,
     PROGRAMS: tl.constexpr,
 ):
-    """Add the programs' sums in an order that is the same every time; past the first-level cache."""
+    """Add the programs' sums, always in the same order; read past the first-level cache."""
     lane = tl.arange(0, PROGRAMS)
     there = lane < tl.num_programs(0)
     total = tl.sum(tl.load(losses_ptr + lane, mask=there, other=0.0, cache_modifier=".cg").to(tl.float64))
@@ -179,3 +172,24 @@ def finish_loss(
     # exactly 1 where they are equal, both rounded, which spares the backward pass its multiplication
     rounded = by.to(tl.float32).to(tl.float64)
     tl.store(remainder_ptr, (tl.cast(divided_by, tl.float64) / rounded).to(tl.float32))
+
+
+@triton.jit
+def _scale_kernel(
+    gradient_ptr,  # (numel,)
+    scaled_ptr,  # (numel,): the gradient itself, with IN_PLACE
+    upstream_ptr,  # fp32 scalar
+    remainder_ptr,  # fp32 scalar
+    numel,
+    IN_PLACE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    if WIDE:
+        numel = tl.cast(numel, tl.int64)  # 32 bits may not hold the end of the last block
+    scale = tl.load(upstream_ptr) * tl.load(remainder_ptr)
+    if not IN_PLACE or scale != 1.0:
+        for block in range(tl.program_id(0), tl.cdiv(numel, BLOCK), tl.num_programs(0)):
+            i, there = block_of_cells(block, numel, BLOCK, WIDE)
+            g = tl.load(gradient_ptr + i, mask=there, other=0.0).to(tl.float32)
+            tl.store(scaled_ptr + i, (g * scale).to(scaled_ptr.dtype.element_ty), mask=there)

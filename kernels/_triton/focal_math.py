@@ -22,7 +22,7 @@ SMALLEST = tl.constexpr(1.1754944e-38)
 
 @triton.jit
 def log1p(x):
-    """log(1 + x) for x >= 0; the quotient takes out what rounding 1 + x cost (Goldberg 1991, theorem 4)."""
+    """Return log(1 + x) for x >= 0; the quotient takes out what rounding 1 + x cost (Goldberg 1991, theorem 4)."""
     u = 1.0 + x
     exact = u == 1.0
     return tl.where(exact, x, tl.log(u) * (x / tl.where(exact, 1.0, u - 1.0)))
@@ -30,7 +30,7 @@ def log1p(x):
 
 @triton.jit
 def power(miss, gamma, GAMMA: tl.constexpr):
-    """miss^gamma; GAMMA is gamma where that is 0, 1 or 2, and -1 for any other."""
+    """Return miss^gamma; GAMMA is gamma where that is 0, 1 or 2, and -1 for any other."""
     if GAMMA == 0:
         return tl.where(miss == miss, 1.0, miss)
     elif GAMMA == 1:
@@ -43,7 +43,7 @@ def power(miss, gamma, GAMMA: tl.constexpr):
 
 @triton.jit
 def loss_and_slope(top, z_t, e_t, others, weight, gamma, GAMMA: tl.constexpr):
-    """Loss of each cell, s and q as above, and 1 / (others + e_t)."""
+    """Return the loss of each cell, s and q as above, and 1 / (others + e_t)."""
     inverse = 1.0 / (others + e_t)
     miss = others * inverse
     ce = (top - z_t) + log1p(others + (e_t - 1.0))

@@ -1,4 +1,4 @@
-"""Device functions: where a cell lies in memory, and what its label says."""
+"""Device functions: memory offset and label of each cell."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import triton.language as tl
 
 @triton.jit
 def block_of_cells(block, cells, BLOCK: tl.constexpr, WIDE: tl.constexpr):
-    """Numbers of the cells of a block, and which of them there are. WIDE for tensors of 2**31 cells and more."""
+    """Return the numbers of a block's cells, and a mask of those that exist. WIDE for tensors from 2**31 cells on."""
     if WIDE:
         block = tl.cast(block, tl.int64)
     cell = block * BLOCK + tl.arange(0, BLOCK)
@@ -17,7 +17,7 @@ def block_of_cells(block, cells, BLOCK: tl.constexpr, WIDE: tl.constexpr):
 
 @triton.jit
 def offset_of(cell, sizes, strides):
-    """Offset of each cell in a tensor whose cells have these sizes, outermost first, and these strides."""
+    """Return the offset of each cell in a tensor whose cells have these sizes, outermost first, and these strides."""
     offset = tl.zeros(cell.shape, tl.int64)
     DIMS: tl.constexpr = len(sizes)
     for i in tl.static_range(DIMS - 1):
@@ -29,7 +29,7 @@ def offset_of(cell, sizes, strides):
 
 @triton.jit
 def load_labels(targets_ptr, offset, there, ignore_index, C: tl.constexpr):
-    """Labels as int32, 0 where not usable; which cells are not ignored; which of those hold a label in 0..C-1."""
+    """Return int32 labels, 0 where not usable; masks of the cells not ignored and of those with a label in 0..C-1."""
     raw = tl.load(targets_ptr + offset, mask=there, other=0).to(tl.int64)
     kept = there & (raw != ignore_index)
     usable = kept & (raw >= 0) & (raw < C)

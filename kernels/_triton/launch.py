@@ -1,4 +1,4 @@
-"""What a launch needs beside the tensors of the caller: how many programs, and a workspace."""
+"""Launch of a kernel: its arguments, the dimensions of its cells, its number of programs and its workspace."""
 
 from __future__ import annotations
 
@@ -11,14 +11,61 @@ import torch
 from torch import Tensor
 
 WARPS_PER_PROCESSOR = 16
-"""Of all programs that are started: about what registers let run at once, so that one wave does all."""
+"""Warps of all programs: about as many as the registers let run at once, so that one wave is enough."""
 MOST_PROGRAMS = 2048
 MOST_BINS = 512
+WIDE_FROM = 2**31 - 2**16
+"""Cells from which on their numbers need 64 bits; a block's last number lies below 2**16 past the last cell."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Sizes and strides of the cells of tensors (B, *), or (B, C, *) without their class dimension."""
+
+    count: int
+    sizes: tuple[int, ...]
+    """Sizes of the merged dimensions, outermost first; at least one."""
+    strides: tuple[tuple[int, ...], ...]
+    """Strides of each tensor along the merged dimensions."""
+
+    @classmethod
+    def from_tensors(cls, *tensors: Tensor, by_class: tuple[bool, ...]) -> Cells:
+        """Merge the dimensions of tensors with the same cells; `by_class` says which have a class dimension, 1.
+
+        Channels last or without trailing dimensions, one dimension is left; contiguous, the batch and one more.
+        """
+        kept = [
+            tuple(d for d in range(tensor.dim()) if not (classes and d == 1))
+            for tensor, classes in zip(tensors, by_class, strict=True)
+        ]
+        shape = [tensors[0].shape[d] for d in kept[0]]
+        strides = [[tensor.stride(d) for d in dims] for tensor, dims in zip(tensors, kept, strict=True)]
+        merged: list[tuple[int, list[int]]] = []
+        for i, size in enumerate(shape):
+            steps = [of_tensor[i] for of_tensor in strides]
+            if size == 1 and len(shape) > 1:
+                continue
+            if merged and all(outer == size * inner for outer, inner in zip(merged[-1][1], steps, strict=True)):
+                merged[-1] = (merged[-1][0] * size, steps)
+            else:
+                merged.append((size, steps))
+        if not merged:  # every dimension has size 1
+            merged = [(1, [0] * len(tensors))]
+        count = 1
+        for size, _ in merged:
+            count *= size
+        sizes = tuple(size for size, _ in merged)
+        return cls(count, sizes, tuple(tuple(step[t] for _, step in merged) for t in range(len(tensors))))
+
+    @property
+    def wide(self) -> bool:
+        """True where the numbers of the cells need 64 bits."""
+        return self.count >= WIDE_FROM
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel with everything that it is started with."""
+    """Kernel with all its arguments and options."""
 
     kernel: Any
     programs: int
@@ -26,10 +73,10 @@ class Launch:
     constants: dict[str, Any]
     num_warps: int
     max_registers: int | None = None
-    """Of a thread; for NVIDIA only."""
+    """Limit of a thread; for NVIDIA only."""
 
     def options(self, nvidia: bool) -> dict[str, int]:
-        """What the compiler is told beside the arguments."""
+        """Return the options of the compiler."""
         bound = {"maxnreg": self.max_registers} if nvidia and self.max_registers is not None else {}
         return {"num_warps": self.num_warps, **bound}
 
@@ -43,7 +90,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Workspace:
-    """What the programs of a launch hand to the last of them; ticket and counts are zeros between launches."""
+    """Memory in which programs pass results to the last program; ticket and counts are zeros between launches."""
 
     ticket: Tensor  # int64 scalar
     counts: Tensor  # (MOST_BINS,) int64
@@ -52,7 +99,7 @@ class Workspace:
 
     @classmethod
     def empty(cls, device: torch.device) -> Workspace:
-        """A workspace of zeros."""
+        """Return a workspace of zeros."""
         words = torch.zeros(16 + MOST_BINS, dtype=torch.int64, device=device)  # the ticket on a cache line of its own
         return cls(
             words[0],
@@ -66,7 +113,7 @@ _workspaces: dict[torch.device, Workspace] = {}
 
 
 def workspace(device: torch.device) -> Workspace:
-    """The workspace of the device's default stream, whose launches follow one another; on any other stream a new one.
+    """Return the kept workspace of the device's default stream, whose launches run in order; a new one on others.
 
     Other streams may be captured, or draw their memory from a graph's pool, in which nothing may be kept.
     """
@@ -83,16 +130,16 @@ def _processors(index: int) -> int:
 
 
 def programs_for(blocks: int, warps: int, device: torch.device) -> int:
-    """How many programs of so many warps share the blocks; where there is no GPU three, so that each has several."""
+    """Return the number of programs that share the blocks; without a GPU three, so that each has several blocks."""
     most = WARPS_PER_PROCESSOR // warps * _processors(device.index) if device.type == "cuda" else 3
     return max(1, min(blocks, most, MOST_PROGRAMS))
 
 
 def power_of_two(number: int) -> int:
-    """The smallest power of two that is no less."""
+    """Return the smallest power of two that is at least `number`."""
     return 1 << max(number - 1, 0).bit_length()
 
 
 def on_device(device: torch.device) -> AbstractContextManager[Any]:
-    """A context in which kernels are started on the device."""
+    """Return a context that starts kernels on the device."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

@@ -1,31 +1,30 @@
-"""From tensors to launches: shapes, constants and block sizes of every kernel."""
+"""Launch of each kernel for given tensors: its shapes, constants and block sizes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from ..checks import FocalSetting
 from .confusion_kernel import _confusion_kernel
-from .focal_kernel import _focal_kernel
-from .launch import MOST_BINS, MOST_PROGRAMS, Launch, Workspace, power_of_two, programs_for
-from .layout import Cells
-from .scale_kernel import _scale_kernel
+from .focal_kernel import _focal_kernel, _scale_kernel
+from .launch import MOST_BINS, MOST_PROGRAMS, Cells, Launch, Workspace, power_of_two, programs_for
 
 REGISTER_CLASSES = 32
-"""Up to so many classes a cell's logits are kept in registers; unrolled further, kernels take long to compile."""
+"""Most classes for which a cell's logits stay in registers; unrolled further, kernels take long to compile."""
 FEWEST_BINS = 128
-"""Of a histogram; with fewer bins than threads, its code takes more registers."""
+"""Least bins of a histogram; with fewer bins than threads, its code takes more registers."""
 WARPS = 4
 MOST_REGISTERS = 168
-"""Of a thread: three blocks of 128 threads still share a multiprocessor's 65,536."""
+"""Limit of a thread: three blocks of 128 threads still share a multiprocessor's 65,536."""
 BY_KEPT = -1.0
-"""Divisor that stands for the number of usable cells, which only the device knows."""
+"""Divisor that means the number of usable cells, which only the device knows."""
 
 
-@dataclass(frozen=True)
-class FocalOutputs:
-    """What the loss kernel writes; of those that are not wanted, any tensor may stand there."""
+class FocalOutputs(NamedTuple):
+    """Memory for the outputs of the loss kernel; for an unwanted one, any tensor."""
 
     loss: Tensor
     gradient: Tensor
@@ -33,39 +32,22 @@ class FocalOutputs:
     tally: Tensor
 
 
-@dataclass(frozen=True)
-class FocalSetting:
-    """What the loss kernel is told beside its tensors."""
-
-    gamma: float
-    ignore_index: int
-    divided_by: float
-    """What the kernel divides the gradient by; the remainder makes up for what it should be."""
-    divisor: float
-    """Of the loss; or BY_KEPT."""
-    per_cell: bool
-    want_gradient: bool
-    want_counts: bool
-
-
 def bins_for(classes: int) -> int:
-    """Bins of a program's histogram: pairs, bad labels, ignored cells; 0 where they are too many for registers."""
+    """Return the bins of a program's histogram: pairs, bad labels, ignored cells; 0 if registers cannot hold them."""
     bins = max(FEWEST_BINS, power_of_two(classes * classes + 2))
     return bins if bins <= MOST_BINS else 0
 
 
 def plan_focal(
-    logits: Tensor,
-    targets: Tensor,
-    weight: Tensor | None,
-    setting: FocalSetting,
-    outputs: FocalOutputs,
-    workspace: Workspace,
+    logits: Tensor, targets: Tensor, setting: FocalSetting, outputs: FocalOutputs, workspace: Workspace
 ) -> Launch:
-    """The launch that writes the outputs; see `vaefit::focal_loss` for what they are."""
-    classes = logits.shape[1]
-    gamma = float(setting.gamma)
+    """Return the launch that writes the outputs; see `FocalResult`."""
+    classes, gamma, reduction = logits.shape[1], float(setting.gamma), setting.reduction
     gradient = outputs.gradient if setting.want_gradient else logits
+    divisor = {"none": 1.0, "sum": 1.0, "batch": float(logits.shape[0]), "mean": BY_KEPT}[reduction]
+    divided_by = float(targets.numel()) if reduction == "mean" else divisor
+    if logits.dtype == torch.float16:
+        divided_by = 1.0  # float16 loses small numbers; the backward pass divides, after a loss scale is applied
     cells = Cells.from_tensors(logits, targets, gradient, by_class=(True, False, True))
     block, warps, registers = _focal_shape(classes)
     programs = programs_for(-(-cells.count // block), warps, logits.device)
@@ -75,7 +57,7 @@ def plan_focal(
         {
             "logits_ptr": logits,
             "targets_ptr": targets,
-            "weight_ptr": logits if weight is None else weight,
+            "weight_ptr": logits if setting.weight is None else setting.weight,
             "loss_ptr": outputs.loss,
             "gradient_ptr": gradient,
             "remainder_ptr": outputs.remainder,
@@ -93,17 +75,17 @@ def plan_focal(
             "gradient_class_stride": gradient.stride(1),
             "ignore_index": setting.ignore_index,
             "gamma": gamma,
-            "divided_by": setting.divided_by,
-            "divisor": setting.divisor,
+            "divided_by": divided_by,
+            "divisor": divisor,
         },
         {
             "C": classes,
             "GAMMA": int(gamma) if gamma in (0, 1, 2) else -1,
-            "WEIGHTED": weight is not None,
+            "WEIGHTED": setting.weight is not None,
             "GRADIENT": setting.want_gradient,
             "COUNTS": setting.want_counts,
-            "PER_CELL": setting.per_cell,
-            "BY_KEPT": setting.divisor == BY_KEPT,
+            "PER_CELL": reduction == "none",
+            "BY_KEPT": divisor == BY_KEPT,
             "IN_REGISTERS": classes <= REGISTER_CLASSES,
             "BINS": bins_for(classes) if setting.want_counts else 0,
             "BLOCK": block,
@@ -118,7 +100,7 @@ def plan_focal(
 def plan_confusion(
     values: Tensor, targets: Tensor, ignore_index: int, classes: int, ready: bool, tally: Tensor, workspace: Workspace
 ) -> Launch:
-    """The launch that counts logits, or with `ready` predictions, against the targets."""
+    """Return the launch that counts logits, or with `ready` predictions, against the targets."""
     cells = Cells.from_tensors(values, targets, by_class=(not ready, False))
     block = 1024 if ready else 512
     return Launch(
@@ -150,7 +132,7 @@ def plan_confusion(
 
 
 def plan_scale(gradient: Tensor, upstream: Tensor, remainder: Tensor, scaled: Tensor) -> Launch:
-    """The launch that writes gradient * upstream * remainder; a dense gradient, its cells in any order."""
+    """Return the launch that writes gradient * upstream * remainder; a dense gradient, its cells in any order."""
     block = 2048
     cells = Cells(gradient.numel(), (gradient.numel(),), ((1,),))
     return Launch(
@@ -169,7 +151,7 @@ def plan_scale(gradient: Tensor, upstream: Tensor, remainder: Tensor, scaled: Te
 
 
 def _focal_shape(classes: int) -> tuple[int, int, int | None]:
-    """Cells and warps of a block, and a bound of a thread's registers.
+    """Return cells and warps of a block, and a bound of a thread's registers.
 
     Found by compiling for every target, so that no thread spills or needs more than `MOST_REGISTERS`: four cells a
     thread where their logits fit beside one another, two beside a longer histogram, else one. Where no logits are held,

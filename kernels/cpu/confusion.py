@@ -1,4 +1,4 @@
-"""Predicted classes, and how often each was predicted for each target."""
+"""Predicted classes and confusion counts in torch operators."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from torch import Tensor
 
 
 def predict(logits: Tensor, top: Tensor | None = None, scratch: Tensor | None = None) -> Tensor:
-    """Predicted class (B, *) int64 of logits (B, C, *); the lowest index wins ties, and the first NaN wins over all.
+    """Return the predicted class (B, *) int64; the lowest index wins ties, and the first NaN wins over all.
 
-    Who has them already passes the largest logit of each cell, (B, 1, *), and floats shaped as the logits to write to.
+    Args:
+        logits: (B, C, *).
+        top: the largest logit of each cell, (B, 1, *), where it is known.
+        scratch: floats shaped as the logits, to write to.
     """
     if logits.device.type != "cpu" or logits.numel() == 0:
         return logits.max(1)[1]
@@ -27,7 +30,7 @@ def predict(logits: Tensor, top: Tensor | None = None, scratch: Tensor | None = 
 
 
 def empty_tally(num_classes: int, device: torch.device) -> Tensor:
-    """The tally (C * C + 1,) of no cells."""
+    """Return the tally (C * C + 1,) of no cells."""
     return torch.zeros(num_classes**2 + 1, dtype=torch.int64, device=device)
 
 
@@ -39,9 +42,9 @@ def tally_pairs(
     num_classes: int,
     reuse: bool = False,
 ) -> Tensor:
-    """Confusion counts by rows, then how many cells that are not ignored hold a label outside the classes.
+    """Return the tally: confusion counts by rows, then the number of labels outside the classes that are not ignored.
 
-    With `reuse` the predictions, which nobody else then looks at, may be written over.
+    With `reuse` the predictions may be overwritten.
     """
     pairs = num_classes * num_classes
     index = torch.add(predictions, labels, alpha=num_classes, out=predictions if reuse else None)

@@ -1,4 +1,4 @@
-"""The fused path without a compiler: loss, analytic gradient and counts, one block of logits after another.
+"""Fused implementation in torch operators: loss, analytic gradient and counts, one block of logits after another.
 
 With m the largest logit of a cell, e_c = exp(z_c - m), R the sum of e_c over the classes other than the target t, and
 S = R + e_t: p = e_t / S, and q = R / S is 1 - p without cancellation. Then
@@ -19,26 +19,24 @@ import math
 import torch
 from torch import Tensor
 
-from ..checks import cells_that_count, checked_predictions, compute_dtype, labels_and_mask
-from ..reduction import Reduction, divisor
-from .blocks import Block, blocks
+from ..checks import (
+    FocalResult,
+    FocalSetting,
+    cells_that_count,
+    checked_predictions,
+    compute_dtype,
+    divisor,
+    labels_and_mask,
+)
+from .blocks import Block, blocks, cut, folded
 from .confusion import empty_tally, predict, tally_pairs
-from .layout import cut, folded
 
 _LOG2_E = math.log2(math.e)
 
 
-def focal(
-    logits: Tensor,  # (B, C, *)
-    targets: Tensor,  # (B, *)
-    weight: Tensor | None,  # (C,)
-    gamma: float,
-    ignore_index: int,
-    reduction: Reduction,
-    want_gradient: bool,
-    want_counts: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """Loss, gradient, remainder and tally, as an implementation of `vaefit::focal_loss` gives them."""
+def focal(logits: Tensor, targets: Tensor, setting: FocalSetting) -> FocalResult:
+    """Return loss, gradient, remainder and tally; see `FocalResult`."""
+    weight, gamma, ignore_index, reduction, want_gradient, want_counts = setting
     kept = cells_that_count(targets, logits.shape[1], ignore_index)
     by = divisor(targets, kept, reduction)
     alpha = _one(logits) if weight is None else weight
@@ -55,7 +53,7 @@ def focal(
         if tally is not None:
             tally += _tally(block, top)
         _exponentials(block, top)
-        del top  # what is held for each cell adds up: a float is a tenth of ten logits
+        del top  # memory for each cell adds up: a float is a tenth of ten logits
         cells = _focal_block(block, alpha, gamma)
         if losses is None:
             total = cells.sum() if total is None else total.add_(cells.sum())
@@ -66,7 +64,7 @@ def focal(
         loss = losses.contiguous()
     if late:
         return loss / by, gradient, _one(logits) / by, tally
-    # only the host can be told that nothing remains
+    # None, which stands for 1, is possible only where the host knows the remainder
     return loss, gradient, None if logits.device.type == "cpu" else _one(logits), tally
 
 
@@ -75,7 +73,7 @@ def _one(logits: Tensor) -> Tensor:
 
 
 def confusion(logits: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
-    """Tally (C * C + 1,) of logits (B, C, *) against targets (B, *)."""
+    """Return the tally (C * C + 1,) of logits (B, C, *) against targets (B, *)."""
     kept = cells_that_count(targets, logits.shape[1], ignore_index)
     tally = empty_tally(logits.shape[1], logits.device)
     fold, z, _ = folded(logits, None)
@@ -85,7 +83,7 @@ def confusion(logits: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
 
 
 def confusion_ready(predictions: Tensor, targets: Tensor, ignore_index: int, num_classes: int) -> Tensor:
-    """Tally (C * C + 1,) of predictions (B, *) against targets (B, *)."""
+    """Return the tally (C * C + 1,) of predictions (B, *) against targets (B, *)."""
     labels, kept = labels_and_mask(targets, num_classes, ignore_index)
     ready = checked_predictions(predictions, kept, num_classes)
     valid = ready >= 0
@@ -105,9 +103,9 @@ def _exponentials(block: Block, top: Tensor) -> None:
 
 
 def _focal_block(block: Block, alpha: Tensor, gamma: float) -> Tensor:
-    """Loss (rows * columns,) of the cells of a block, 0 where skipped; writes their gradient where one is wanted.
+    """Return the loss (rows * columns,) of a block's cells, 0 where skipped; write their gradient where it is wanted.
 
-    The exponentials wait in the scratch memory. Beside them four floats a cell are held at most, or two while `at` is.
+    The scratch memory holds the exponentials. Beside them a cell takes four floats at most, or two while `at` is held.
     """
     hit, others = _hit_and_others(block)  # e_t, R
     total = others + hit  # S
@@ -131,7 +129,7 @@ def _focal_block(block: Block, alpha: Tensor, gamma: float) -> Tensor:
 
 
 def _hit_and_others(block: Block) -> tuple[Tensor, Tensor]:
-    """e_t and R of the cells (rows * columns,); leaves -R in the target's place, or 0 where no gradient is wanted."""
+    """Return e_t and R of the cells (rows * columns,); put -R, or 0 without a gradient, in the target's place."""
     at, powers = block.at, block.scratch
     flat = powers.view(-1)
     hit = flat.index_select(0, at)
@@ -144,7 +142,7 @@ def _hit_and_others(block: Block) -> tuple[Tensor, Tensor]:
 
 
 def _surprise(block: Block, hit: Tensor, others: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-    """-log p of the targets (rows * columns,), also where e_t underflows; and the same held off infinity."""
+    """Return -log p of the targets (rows * columns,), also where e_t underflows; and the same held off infinity."""
     surprise, floor = (others / hit).log1p_(), _floor(hit)
     if hit.device.type == "cpu" and hit.min().item() >= floor:
         return surprise, surprise
@@ -173,6 +171,6 @@ def _write_gradient(block: Block, slope: Tensor) -> None:
 
 
 def _floor(like: Tensor) -> float:
-    """Far below what loss or gradient can show, and far enough above 0 to be divided by."""
+    """Return a number far below the resolution of loss and gradient, and far enough above 0 to divide by."""
     limits = torch.finfo(like.dtype)
     return limits.tiny / limits.eps

@@ -1,9 +1,9 @@
 // Loss, gradient and confusion counts in one pass over the logits: the arithmetic of eager.py, a tile of cells at a time,
 // so that all but the first read and the last write stay in the first-level cache.
 //
-// compiled.py has it built by the C++ compiler of the machine, once for each pair of dtypes: LOGIT (float, double or
-// BFloat16), REAL (in which is computed: float or double) and LABEL (any integer). A loop over `j` runs over the cells
-// of a tile without branches or calls, for the compiler to vectorise. NaN and infinity matter, so no -ffast-math.
+// compiled.py has it built by the C++ compiler of the machine, once for each dtype of the logits: LOGIT (float, double or
+// BFloat16) and REAL, the type of the arithmetic (float or double). A loop over `j` runs over the cells of a tile without
+// branches or calls, for the compiler to vectorise. NaN and infinity matter, so no -ffast-math.
 
 #include <cmath>
 #include <cstdint>
@@ -82,13 +82,14 @@ inline float power(float x, float y) { return power_of_two(y * 1.44269504f * log
 // As `_Call` in compiled.py lays it out. Strides count elements; a null pointer is an output that is not wanted.
 struct Call {
   const LOGIT* logits;   // (outer, classes, inner)
-  const LABEL* labels;   // (outer, inner)
+  const void* labels;    // (outer, inner)
   const REAL* weight;    // (classes,); null weighs every class 1
   LOGIT* gradient;       // (outer, classes, inner)
   REAL* losses;          // (outer, inner), contiguous
   REAL* loss;            // the sum of the losses; null where only counts are wanted
   int64_t outer, classes, inner, tile, chunk;
   int64_t logits_strides[3], gradient_strides[3], labels_strides[2];
+  int64_t label_type;    // the place of their dtype in `_LABELS` of compiled.py
   int64_t ignore_index;
   int64_t divisor;       // of the weights; 0 stands for the number of cells that are not ignored
   double gamma;
@@ -98,12 +99,27 @@ struct Call {
   int64_t chunks() const { return (tiles() + chunk - 1) / chunk; }
 };
 
+// Calls `use` with the labels as a pointer to their own type.
+template <typename Use>
+void with_labels(const Call& call, Use use) {
+  switch (call.label_type) {
+    case 0: return use(static_cast<const uint8_t*>(call.labels));
+    case 1: return use(static_cast<const uint16_t*>(call.labels));
+    case 2: return use(static_cast<const uint32_t*>(call.labels));
+    case 3: return use(static_cast<const uint64_t*>(call.labels));
+    case 4: return use(static_cast<const int8_t*>(call.labels));
+    case 5: return use(static_cast<const int16_t*>(call.labels));
+    case 6: return use(static_cast<const int32_t*>(call.labels));
+    default: return use(static_cast<const int64_t*>(call.labels));
+  }
+}
+
 // Adds up how many cells are ignored, and how many are not and yet hold no class.
-template <bool dense>
-void inspect(const Call& call, int64_t& ignored, int64_t& bad) {
+template <bool dense, typename Label>
+void inspect(const Call& call, const Label* labels, int64_t& ignored, int64_t& bad) {
   const int64_t step = dense ? 1 : call.labels_strides[1], classes = call.classes, ignore_index = call.ignore_index;
   for (int64_t o = 0; o < call.outer; ++o) {
-    const LABEL* row = call.labels + o * call.labels_strides[0];
+    const Label* row = labels + o * call.labels_strides[0];
     for (int64_t i = 0; i < call.inner; ++i) {
       int64_t label = int64_t(row[i * step]), skip = label == ignore_index;
       ignored += skip;
@@ -127,8 +143,9 @@ struct Pass {
         hit(width), others(width), own(width), slope(width), label(width), prediction(width), sums(width) {}
 
   // -1 for a cell that is ignored
-  void read_labels(int64_t outer, int64_t first, int64_t n) {
-    const LABEL* from = call.labels + outer * call.labels_strides[0] + first * call.labels_strides[1];
+  template <typename Label>
+  void read_labels(const Label* labels, int64_t outer, int64_t first, int64_t n) {
+    const Label* from = labels + outer * call.labels_strides[0] + first * call.labels_strides[1];
     int32_t least = 0;
     for (int64_t j = 0; j < n; ++j) {
       int64_t found = int64_t(from[j * call.labels_strides[1]]);
@@ -219,7 +236,7 @@ struct Pass {
   }
 
   void run(int64_t outer, int64_t first, int64_t n, int64_t* tally) {
-    read_labels(outer, first, n);
+    with_labels(call, [&](auto* labels) { read_labels(labels, outer, first, n); });
     call.logits_strides[2] == 1 ? read_logits<true>(outer, first, n) : read_logits<false>(outer, first, n);
     if (tally)
       for (int64_t j = 0; j < n; ++j)
@@ -239,7 +256,10 @@ struct Pass {
 // How many cells are not ignored; -1 if one of them holds no class.
 extern "C" int64_t cells_that_count(const Call* call) {
   int64_t ignored = 0, bad = 0;
-  call->labels_strides[1] == 1 ? inspect<true>(*call, ignored, bad) : inspect<false>(*call, ignored, bad);
+  with_labels(*call, [&](auto* labels) {
+    call->labels_strides[1] == 1 ? inspect<true>(*call, labels, ignored, bad)
+                                 : inspect<false>(*call, labels, ignored, bad);
+  });
   return bad ? -1 : call->outer * call->inner - ignored;
 }
 

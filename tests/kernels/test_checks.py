@@ -7,6 +7,7 @@ import torch
 
 from tests.kernels.test_functional import BACKENDS, REDUCTIONS, formula, sample
 from vaefit.kernels import focal_loss_with_counts
+from vaefit.kernels.checks import FocalSetting
 from vaefit.kernels.cpu import eager
 
 
@@ -17,7 +18,8 @@ def test_eager_looks_at_no_value_off_the_cpu(reduction: str) -> None:
     targets = torch.empty(3, 7, dtype=torch.int64, device="meta")
     weight = torch.empty(10, device="meta")
     with torch.no_grad():
-        loss, slope, remainder, tally = eager.focal(logits, targets, weight, 0.5, -100, reduction, True, True)
+        setting = FocalSetting(weight, 0.5, -100, reduction, want_gradient=True, want_counts=True)
+        loss, slope, remainder, tally = eager.focal(logits, targets, setting)
     assert loss.shape == (targets.shape if reduction == "none" else ())
     assert (slope.shape, remainder.shape, tally.shape) == (logits.shape, (), (101,))
     assert eager.confusion(logits.detach(), targets, -100).shape == (101,)

@@ -377,3 +377,18 @@ def test_the_module_is_the_function_and_carries_its_weights(backend: str) -> Non
     torch.testing.assert_close(other(logits, targets), module(logits, targets))
     assert module.to(torch.float16).weight.dtype == torch.float16
     assert "weight" not in FocalLoss().state_dict()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_weights_are_a_tensor_an_array_or_a_list(backend: str) -> None:
+    logits, targets, weight = sample((2, 4, 5))
+    unwritable = weight.numpy().copy()
+    unwritable.flags.writeable = False
+    for dtype in (torch.float32, torch.float64):
+        z = logits.to(dtype)
+        want = focal_loss(z, targets, weight, backend=backend)
+        for given in (weight.tolist(), tuple(weight.tolist()), weight.numpy(), weight.numpy()[::-1][::-1], unwritable):
+            assert torch.equal(focal_loss(z, targets, given, backend=backend), want)
+            assert torch.equal(FocalLoss(given, backend=backend)(z, targets), want)
+    with pytest.raises(ValueError, match=r"weight has shape \(3,\), but the logits have 4 classes"):
+        focal_loss(logits, targets, [1.0, 2.0, 3.0], backend=backend)

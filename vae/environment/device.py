@@ -10,7 +10,8 @@ import torch
 
 from vaefit.cache.errors import SettingError, require
 from vaefit.kernels import Backend, BackendChoice, choose_backend
-from vaefit.kernels.cpu.compiled import BuildError, build
+from vaefit.kernels.cpu.compiled import load
+from vaefit.native_build import BuildError
 
 from ..errors import RunError
 
@@ -34,7 +35,7 @@ def preferred_backend(name: str, device: torch.device) -> tuple[Backend, Backend
     try:
         choice = choose_backend(requested, device)
         if choice.name == "compiled":
-            build()  # a failure must come before the count
+            load(torch.float32)  # a failure must come before the count
     except (ValueError, BuildError) as error:
         what, _, do = str(error).partition(". ")
         raise RunError(what, "--backend", name, do) from error

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from vaefit.cache import class_counts
+from vaefit.cache.scan import native_counter
 from vaefit.kernels import Backend, choose_backend
+from vaefit.kernels.cpu import compiled
+from vaefit.native_build import BuildError, Library
 
 from ..environment.hardware import Machine
+from ..errors import RunError
 from ..objective.objective import Objective
 from ..objective.preflight import Agreement, difference
 
@@ -45,6 +51,39 @@ class Report:
     def passed(self) -> bool:
         """True if every trial passed."""
         return all(trial.passed for trial in self.trials)
+
+
+@dataclass(frozen=True)
+class BuiltLibrary:
+    """A library of native code that `build_native` built, or found built."""
+
+    name: str
+    file: str
+    seconds: float | None
+    """Duration of the build; None where an earlier build is kept."""
+
+
+def build_native() -> tuple[BuiltLibrary, ...]:
+    """Build the CPU's loss kernel for each dtype of logits, and on Linux the byte counter; keep them for later runs.
+
+    `backend="auto"` takes the kernel from then on. Raises RunError where there is no compiler, the build fails or the
+    user's cache folder cannot keep the libraries.
+    """
+    builds: list[tuple[str, Callable[[], Library]]] = [
+        (f"focal loss, {str(dtype).removeprefix('torch.')}", partial(compiled.build, dtype, enable=True))
+        for dtype in compiled.DTYPES
+    ]
+    if sys.platform == "linux":
+        builds.append(("byte counter", partial(native_counter.build, enable=True)))
+    built = []
+    for name, build in builds:
+        try:
+            library = build()
+        except (BuildError, ValueError) as error:
+            what, _, do = str(error).partition(". ")
+            raise RunError(what, name, do=do) from error
+        built.append(BuiltLibrary(name, str(library.file), library.seconds))
+    return tuple(built)
 
 
 def examine(device: torch.device, backend: Backend = "auto") -> Report:

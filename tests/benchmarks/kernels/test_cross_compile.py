@@ -13,7 +13,7 @@ TARGETS = ("sm_80", "sm_90", "sm_100", "sm_120", "gfx90a", "gfx942", "gfx1100")
 
 SCRIPT = """
 import dataclasses, json, sys
-from vaefit.kernels._triton import offline
+from vaefit.benchmarks.kernels import cross_compile
 {change}
 print(json.dumps([dataclasses.asdict(found) for found in cross_compile.compile_all(tuple(sys.argv[1:]))]))
 """

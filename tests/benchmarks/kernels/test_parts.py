@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vaefit.benchmarks.kernels import peers, race
+from vaefit.benchmarks.kernels import peers
 from vaefit.benchmarks.kernels.clock import CpuClock
 from vaefit.benchmarks.kernels.inputs import (
     Answer,
@@ -23,6 +23,7 @@ from vaefit.benchmarks.kernels.inputs import (
 from vaefit.benchmarks.kernels.memory import peak_bytes
 from vaefit.benchmarks.kernels.parity import expected, judge
 from vaefit.benchmarks.kernels.plan import CPU_SHAPES, QUICK_SHAPES, SHAPES, KernelSettings
+from vaefit.benchmarks.kernels.race import race
 
 CPU = torch.device("cpu")
 

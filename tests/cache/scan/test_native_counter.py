@@ -1,8 +1,9 @@
-"""counter.c against np.bincount, when it is built, and that whatever is in the way leaves numpy to count."""
+"""native_counter.c against np.bincount, its build, and that numpy counts where it cannot be built."""
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ WORTH = native_counter.WORTH_BUILDING
 
 @pytest.fixture
 def fresh() -> Iterator[None]:
-    """Nothing was built before, nor is what is built kept."""
+    """This process forgets the counter before and after the test; the cache folder keeps what was built."""
     build_counter.cache_clear()
     yield
     build_counter.cache_clear()
@@ -35,7 +36,7 @@ def counter() -> ByteCounter:
         pytest.skip("there is no C compiler, or it is not asked")
     found = build_counter()
     assert found.count is not None, found.told
-    assert found.build_s is not None
+    assert found.told.startswith("native_counter.c counts, built ")
     return found
 
 
@@ -167,7 +168,7 @@ def test_only_the_cells_that_are_left_count(tmp_path: Path, monkeypatch: pytest.
         ("'", "No closing quotation"),
         (f"{sys.executable} -c 'raise SystemExit(\"too old\")'", "ended with 1: too old"),
         (f"{sys.executable} -c 'import time; time.sleep(9)'", "timed out"),
-        (f"{sys.executable} -c 0", "counter.c was not built: "),
+        (f"{sys.executable} -c 0", "native_counter.c was not built: "),
     ],
 )
 def test_where_it_cannot_be_built_numpy_counts(monkeypatch: pytest.MonkeyPatch, compiler: str, word: str) -> None:
@@ -180,20 +181,42 @@ def test_where_it_cannot_be_built_numpy_counts(monkeypatch: pytest.MonkeyPatch, 
     assert build_counter() is found  # and is not tried again
 
 
+@pytest.fixture
+def no_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A user's cache folder that cannot be made."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="nothing is built elsewhere")
-@pytest.mark.usefixtures("fresh")
+@pytest.mark.usefixtures("fresh", "no_cache_folder")
 def test_where_nothing_can_be_written_numpy_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nosuch"))
-    assert "numpy counts: counter.c was not built: " in build_counter().told
+    assert "numpy counts: native_counter.c was not built: " in build_counter().told
 
 
-@pytest.mark.usefixtures("fresh", "counter")
-def test_what_was_built_stays_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    build_counter.cache_clear()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+@pytest.mark.usefixtures("counter", "fresh", "no_cache_folder")
+def test_without_a_cache_folder_what_was_built_stays_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
     counter = build_counter()
-    assert list(tmp_path.iterdir()) == []
+    assert list(temporary.iterdir()) == []
+    assert counter.build_s is not None
+    assert counter.told.startswith(f"native_counter.c counts, built in {counter.build_s:.2f} s and not kept: ")
+    assert "Not a directory" in counter.told
     assert counted(counter, np.array([7, 7, 255], np.uint8))[7] == 2
+
+
+@pytest.mark.usefixtures("counter", "fresh")
+def test_the_next_process_takes_what_was_built(user_folder: Path) -> None:
+    assert build_counter().build_s is not None
+    (kept,) = (user_folder / "vaefit" / "native").glob("native_counter-*.so")
+    before = kept.stat().st_mtime_ns
+    script = "from vaefit.cache.scan.native_counter import build_counter; print(build_counter().told)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "native_counter.c counts, built earlier"
+    assert kept.stat().st_mtime_ns == before
 
 
 def test_verbose_says_which_counter_ran_and_why(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -9,7 +12,8 @@ import torch
 
 import vaefit.vae.objective.objective
 import vaefit.vae.runs.self_test
-from vaefit.kernels import focal_loss_with_counts
+from vaefit.kernels import choose_backend, focal_loss_with_counts
+from vaefit.kernels.cpu import compiled
 
 
 def test_a_healthy_machine(vaefit_cli, user_cache):
@@ -32,6 +36,75 @@ def test_for_people(vaefit_cli):
     assert "reference (asked for)" in outcome.out
     assert "all is well" in outcome.out
     assert outcome.err == ""
+
+
+@pytest.fixture
+def built_nowhere(user_folder, monkeypatch):
+    """A cache folder without libraries; afterwards this process forgets what `auto` found in it."""
+    if compiled.obstacle() is not None or sys.platform != "linux" or shutil.which("cc") is None:
+        pytest.skip("needs a C and a C++ compiler")
+    compiled.enabled.cache_clear()
+    yield user_folder / "vaefit" / "native"
+    monkeypatch.undo()
+    compiled.enabled.cache_clear()
+
+
+def test_build_lets_auto_take_the_compiled_kernel(vaefit_cli, dataset, built_nowhere, tmp_path):
+    assert vaefit_cli("doctor", "--device", "cpu", "--json").json["backend"] == "eager (tensors are on cpu)"
+    assert not built_nowhere.exists()
+    first = vaefit_cli("doctor", "--device", "cpu", "--build")
+    assert first.code == 0, first.err
+    for name in ("focal loss, float32", "focal loss, float64", "focal loss, bfloat16", "byte counter"):
+        assert re.search(rf"^{name} +built in \d+\.\d s: {re.escape(str(built_nowhere))}/", first.out, re.MULTILINE)
+    assert re.search(
+        r"^focal loss  compiled \(tensors are on cpu; built by vaefit-cli doctor --build\)$", first.out, re.M
+    )
+
+    again = vaefit_cli("doctor", "--device", "cpu", "--build", "--json").json
+    assert again["passed"]
+    assert [library["seconds"] for library in again["built"]] == [None] * 4
+    assert sorted(library["file"] for library in again["built"]) == sorted(map(str, built_nowhere.glob("*.so")))
+
+    out = tmp_path / "run"
+    run = vaefit_cli("overfit", dataset, "--device", "cpu", "--batch-size", "4", "--out", out, "--json")
+    assert run.code == 0, run.err
+    assert run.json["backend"] == "compiled"
+    choice = "compiled (tensors are on cpu; built by vaefit-cli doctor --build)"
+    assert choice in (out / "config.json").read_text(encoding="utf-8")
+    eager = vaefit_cli("overfit", dataset, "--backend", "eager", "--batch-size", "4", "--device", "cpu", "--json")
+    assert eager.json["backend"] == "eager"
+
+    next(built_nowhere.glob("focal-*.so")).parent.chmod(0o777)
+    compiled.enabled.cache_clear()
+    assert vaefit_cli("doctor", "--device", "cpu", "--json").json["backend"] == "eager (tensors are on cpu)"
+
+
+def test_a_build_for_one_run_changes_no_later_one(vaefit_cli, built_nowhere):
+    logits, targets = torch.zeros(2, 3), torch.tensor([0, 1])
+    compiled.load.cache_clear()
+    focal_loss_with_counts(logits, targets, backend="compiled")
+    assert len(list(built_nowhere.glob("*.so"))) == 1
+    assert choose_backend("auto", logits).name == "eager"
+
+
+@pytest.mark.parametrize(
+    ("variable", "wording"),
+    [("CXX", "CXX is 'nosuch', which is no program on the PATH"), ("CC", "'nosuch' is no program on the PATH")],
+)
+def test_build_without_a_compiler_is_one_sentence(vaefit_cli, built_nowhere, monkeypatch, variable, wording):
+    monkeypatch.setenv(variable, "nosuch")
+    outcome = vaefit_cli("doctor", "--build")
+    assert (outcome.code, outcome.err.count("\n")) == (3, 1)
+    assert wording in outcome.err
+
+
+def test_build_without_a_cache_folder_is_refused(vaefit_cli, built_nowhere, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    outcome = vaefit_cli("doctor", "--build")
+    assert (outcome.code, outcome.err.count("\n")) == (3, 1)
+    assert "the built library cannot be kept: " in outcome.err
+    assert "Not a directory" in outcome.err
 
 
 def _wrong_gradient(logits, *arguments, **options):

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 
 from tests.kernels._triton.triton_case import DEVICE, LOSS_TOLERANCE, Case, cases, check, close, inputs, without_a_gpu
 from vaefit.kernels import confusion_counts, focal_loss, focal_loss_reference, focal_loss_with_counts
-from vaefit.kernels._triton import focal_kernel, launch, layout, plan
+from vaefit.kernels._triton import focal_kernel, launch, plan
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +133,7 @@ def test_nan_logits_give_a_nan_loss_and_are_predicted():
 
 
 def test_numbers_of_cells_beyond_32_bits(monkeypatch):
-    monkeypatch.setattr(layout, "WIDE_FROM", 0)
+    monkeypatch.setattr(launch, "WIDE_FROM", 0)
     check(changed(classes=5))
     check(changed(classes=40, layout="channels last"))
 

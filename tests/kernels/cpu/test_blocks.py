@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from vaefit.kernels import confusion_counts, confusion_counts_reference, focal_loss_reference, focal_loss_with_counts
 from vaefit.kernels.cpu import compiled
-from vaefit.kernels.cpu.layout import Fold
+from vaefit.kernels.cpu.blocks import Fold
 
 BACKENDS = (
     "eager",
@@ -49,7 +49,7 @@ def test_blocks_of_every_size_give_the_same(
     monkeypatch: pytest.MonkeyPatch, block: int, layout: str, ignored: bool
 ) -> None:
     """Blocks of a few columns of one sample, of several samples with fewer in the last, and one of all."""
-    monkeypatch.setattr("vaefit.kernels.cpu.layout.BLOCK", block)
+    monkeypatch.setattr("vaefit.kernels.cpu.blocks.BLOCK", block)
     logits, targets, weight = sample((7, 10, 11, 7), ignored)
     logits = LAYOUTS[layout](logits)
     if layout == "expanded" and ignored:

@@ -190,7 +190,7 @@ def test_it_is_one_node_of_a_graph_that_the_caller_compiles() -> None:
 
 def test_a_machine_without_a_compiler_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, targets, _ = sample((2, 3))
-    kernel._build.cache_clear()
+    kernel.load.cache_clear()
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", "")
     assert "no C++ compiler is found" in str(kernel.obstacle())
@@ -200,14 +200,14 @@ def test_a_machine_without_a_compiler_is_told_what_to_do(monkeypatch: pytest.Mon
 
 def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, targets, _ = sample((2, 3))
-    kernel._build.cache_clear()
+    kernel.load.cache_clear()
     monkeypatch.setenv("CXX", f"{sys.executable} -c 'raise SystemExit(\"too old\")'")
     with pytest.raises(RuntimeError, match=r"focal\.cpp did not build:.* ended with 1: too old\. Set CXX"):
         focal_loss(logits, targets, backend="compiled")
 
 
 def test_the_command_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch, vaefit_cli, dataset) -> None:  # type: ignore[no-untyped-def]
-    kernel._build.cache_clear()
+    kernel.load.cache_clear()
     monkeypatch.setenv("CXX", f"{sys.executable} -c 'raise SystemExit(\"too old\")'")
     done = vaefit_cli("overfit", dataset, "--backend", "compiled")
     assert done.code == 3
