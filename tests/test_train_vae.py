@@ -42,6 +42,7 @@ def test_weights_can_be_turned_off_with_a_warning(train_vae: RunScript, dataset:
     assert "class weights are off" in done.stderr
 
 
+@pytest.mark.slow
 def test_cached_weights_are_used_or_missed_aloud(train_vae: RunScript, dataset: Path) -> None:
     arguments = ("--overfit-batch", dataset, "--use-cached-weights", "--json", "--iterations", "1")
     missed = train_vae(*arguments)

@@ -216,6 +216,7 @@ def test_a_shard_that_is_gone_or_no_data_is_named(shards):
         count_shards("part-*.h5", may_scan=False)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     parts=st.lists(st.tuples(st.integers(1, 9), st.sampled_from(["u1", "<i2", ">i4"]), st.booleans()), min_size=1),

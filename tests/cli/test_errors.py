@@ -106,6 +106,7 @@ def test_a_wrong_word_lists_the_right_ones(fails, dataset, option):
     assert [word for word in CHOICES[option].split() if word not in sentence] == []
 
 
+@pytest.mark.slow
 def test_a_wrong_value_is_repeated_with_advice(fails, dataset):
     silent = []
     for option, value in WRONG_VALUES:

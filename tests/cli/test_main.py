@@ -67,6 +67,7 @@ def test_cached_weights_do_not_wait_for_torch(vaefit_cli, dataset, option):
     assert modules.isdisjoint({"torch", "triton", "matplotlib"})
 
 
+@pytest.mark.slow
 def test_a_check_does_not_wait_for_the_compiler(dataset, tmp_path):
     _, code, modules = start("overfit", dataset, "--iterations", "2", "--out", tmp_path / "run")
     assert code == 1

@@ -54,6 +54,7 @@ def test_it_builds_the_same_each_time(run):
         assert one.weights is None or one.weights.shape == (logits.shape[1],)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["8 steps", "transformer, 8 steps"])
 def test_a_case_fails_and_its_fix_memorises(name):
     case = by_name(name)
@@ -61,6 +62,7 @@ def test_a_case_fails_and_its_fix_memorises(name):
     assert plain(case.fixed).passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -117,6 +119,7 @@ def test_twelve_of_fourteen_are_enough_and_no_passing_run_may_have_a_cause():
     assert not good_enough([RIGHT] * 14 + [replace(PASSING_RUN, named="unknown")])
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_row_a_case_and_writes_json(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(command, "diagnose", lambda case: replace(RIGHT, name=case.name, known=case.cause))
     assert command.main(["--only", "rate 0.5", "--json", str(tmp_path / "failing.json")]) == 0

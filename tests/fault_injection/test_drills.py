@@ -21,6 +21,7 @@ from tests.fault_injection.sandbox import Forks
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and namespaces of Linux")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -45,6 +46,7 @@ def test_a_drill_finds_nothing_bad(arguments: list[str], tmp_path: Path) -> None
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_every_whole_layout_is_read_as_h5py_reads_it(tmp_path: Path) -> None:
     with Forks(tmp_path / "home") as forks:
         for name, paths in build(tmp_path / "files").items():

@@ -55,6 +55,7 @@ def test_opcheck(backend, example, reduction, dtype):
     torch.library.opcheck(custom_op.confusion_counts_ready, (targets, targets, -100, 5, backend))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_torch_compile_gives_the_same_numbers(backend, example, reduction):
     logits, targets, weight = example

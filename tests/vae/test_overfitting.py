@@ -126,6 +126,7 @@ def test_cudnn_is_told_to_repeat_itself_and_then_what_it_was_told_before() -> No
     assert (cudnn.benchmark, cudnn.deterministic) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_foreign_model_keeps_its_initialisation_and_is_measured_without_dropout(dropout: float) -> None:
     model = Flat(dropout=dropout)
@@ -199,6 +200,7 @@ def test_weights_must_fit_the_classes() -> None:
         overfit(BetaVAE(10, 16, 16), _batch(), weights=[1.0] * 9 + [-1.0])
 
 
+@pytest.mark.slow
 def test_the_classic_recipe_collapses_under_beta_without_weights() -> None:
     recipe = replace(RECIPES["classic"], weights="none", beta=0.01, iterations=150)
     result = overfit(BetaVAE(10, 16, 16), CORPUS[:32], recipe=recipe)

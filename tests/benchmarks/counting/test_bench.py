@@ -32,6 +32,8 @@ from vaefit.benchmarks.counting.scaling import Hit, Scaling, SizeRow
 from vaefit.benchmarks.counting.worker import Request, Worker, WorkerError
 from vaefit.cache.scan.native_counter import ByteCounter, build_counter
 
+pytestmark = pytest.mark.slow
+
 INSTALLED = [layout for layout in LAYOUTS if layout.installed]
 
 

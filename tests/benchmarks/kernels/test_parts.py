@@ -42,6 +42,7 @@ def test_every_peer_computes_what_it_says(shape, dtype):
     assert inputs.logits.grad is None
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # those of torch's compiler
 def test_the_compiled_peer():
     found, notes = peers.available(CPU, with_inductor=True)
@@ -158,6 +159,7 @@ def test_memory_is_counted_inside_operators_and_is_the_same_each_time():
     assert first == again >= inputs.logits.nbytes
 
 
+@pytest.mark.slow
 def test_measuring_memory_is_silent():
     script = """
 import torch

@@ -8,6 +8,8 @@ import pytest
 from vaefit.benchmarks.loading import bench
 from vaefit.benchmarks.loading.worker import Load, load_here
 
+pytestmark = pytest.mark.slow
+
 WAYS = ["memory", "stream, 1 worker", "stream, 2 workers"]
 
 

@@ -9,6 +9,8 @@ from vaefit.benchmarks.step.whole_check import whole_checks
 from vaefit.cli.output.bench_tables import print_step
 from vaefit.cli.output.terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bench_step(vaefit_cli, dataset):

@@ -81,6 +81,7 @@ print(sorted({os.wait()[1] for _ in range(16)}))
     assert count_dataset(large).source == "cache"
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments(large: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = """
 import sys

@@ -360,6 +360,7 @@ def test_no_scan_needs_cached_counts(vaefit_cli, dataset, tmp_path):
     assert vaefit_cli(*arguments, "--no-scan", "--overwrite").code == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "than"), KNOBS.items())
 def test_a_knob_changes_the_run(trained, arguments, than):
     assert trained(arguments) != trained(than)

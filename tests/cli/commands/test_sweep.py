@@ -131,6 +131,7 @@ def test_the_table_and_show_print_the_same(swept, vaefit_cli, tmp_path):
     assert vaefit_cli("show", folder, "--json").json == json.loads((folder / "sweep.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("vary", "values"),
     [
@@ -204,6 +205,7 @@ def test_a_folder_in_use_is_not_touched(vaefit_cli, dataset, tmp_path):
     assert (tmp_path / "s" / "mine.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_runs_that_ended(dataset, tmp_path):
     folder = tmp_path / "s"
     # a shell in the background makes its children deaf to Ctrl-C

@@ -104,6 +104,7 @@ def test_the_json_has_its_keys(train, place, grids):
     assert found == json.loads((place / "run0" / "result.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "against"), KNOBS.items())
 def test_a_knob_changes_the_outcome(train, options, against):
     assert train(options)[1] != train(against)[1]

@@ -71,6 +71,7 @@ def chosen(test):
     return test
 
 
+@pytest.mark.slow
 @chosen
 @settings(max_examples=250 if DEVICE.type == "cuda" else 60)  # the interpreter takes half a second for each
 @given(cases())
@@ -78,6 +79,7 @@ def test_parity(case):
     check(case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 10, 21, 40])
 @pytest.mark.parametrize("size", [512 * 7 + 1, 512])
 def test_programs_share_blocks(classes, size):
@@ -86,6 +88,7 @@ def test_programs_share_blocks(classes, size):
     check(changed(batch=size, classes=classes, rest=()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [64, 150, 256])
 def test_many_classes(classes):
     check(changed(batch=2, classes=classes, rest=(5, 3), bad=0.1))
@@ -97,6 +100,7 @@ def test_the_same_input_gives_the_same_bits():
     assert len(losses) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [10, 40])
 def test_the_workspace_is_left_as_it_was_found(classes):
     found = inputs(changed(classes=classes, bad=0.1))
@@ -132,6 +136,7 @@ def test_nan_logits_give_a_nan_loss_and_are_predicted():
     assert counts[0].tolist() == [5, 0, 1, 0]
 
 
+@pytest.mark.slow
 def test_numbers_of_cells_beyond_32_bits(monkeypatch):
     monkeypatch.setattr(launch, "WIDE_FROM", 0)
     check(changed(classes=5))

@@ -173,6 +173,7 @@ def test_inputs_are_never_changed_and_a_kept_graph_gives_the_same_again() -> Non
         assert torch.equal(layout.detach(), before)
 
 
+@pytest.mark.slow
 def test_it_is_one_node_of_a_graph_that_the_caller_compiles() -> None:
     logits, targets, weight = sample((3, 10, 7))
     call = torch.compile(
@@ -223,6 +224,7 @@ def test_tensors_elsewhere_are_refused() -> None:
         kernel.confusion(logits, targets, -100)
 
 
+@pytest.mark.slow
 def test_neither_eager_nor_compiled_imports_dynamo() -> None:
     script = (
         "import sys, torch; from vaefit.kernels import focal_loss; z, t = torch.zeros(2, 3), torch.tensor([0, 1]);"

@@ -184,6 +184,7 @@ def test_a_full_disk_leaves_the_old_file(importing, tmp_path, labels, monkeypatc
     assert sorted(file.name for file in tmp_path.iterdir()) == ["in.npy", "out.h5"]
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(tmp_path):
     """192 MB of labels, deflated to next to nothing, within 64 MB of a small import."""
     for name, grids in (("small", 16), ("large", 93_750)):

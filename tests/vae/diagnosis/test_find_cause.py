@@ -98,6 +98,7 @@ def test_the_fix_is_the_next_step_and_fixes_the_run() -> None:
     assert overfit(BetaVAE(4, 8, 8), GRIDS, recipe=Recipe(iterations=100)).passed
 
 
+@pytest.mark.slow
 def test_several_wrong_settings_are_separated_from_the_harmless_ones() -> None:
     """The rate and the clip each suffice to fail; the initialisation does not matter beside them."""
     recipe = replace(RECIPES["adam"], lr=1e-8, clip=1e-12, init="kaiming", iterations=120)
@@ -108,6 +109,7 @@ def test_several_wrong_settings_are_separated_from_the_harmless_ones() -> None:
     assert "--init" not in found.fix
 
 
+@pytest.mark.slow
 def test_controls_keep_to_their_budget() -> None:
     model = nn.Sequential(nn.Conv2d(4, 1, 8), nn.ConvTranspose2d(1, 4, 8))  # one number a grid is too few
     result = overfit(model, GRIDS, recipe=Recipe(init=None, iterations=200), diagnose=True)
@@ -131,6 +133,7 @@ def test_no_numbers_from_the_first_step_on() -> None:
     assert any(f.name == "first output that is not finite" and f.suspicious for f in found.findings)
 
 
+@pytest.mark.slow
 def test_the_assertion_carries_the_cause_and_can_go_without() -> None:
     recipe = Recipe(lr=1e-8, iterations=60)
     with pytest.raises(AssertionError, match=r"^COLLAPSED: .*Cause: learning rate: worst class .*Try --lr 0\.002\.$"):
@@ -305,6 +308,7 @@ def test_the_words_of_a_diagnosis() -> None:
     assert replace(found, fix=None).advice.endswith("try --batch-size 1.")
 
 
+@pytest.mark.slow
 def test_the_command_names_the_cause(vaefit_cli, dataset, tmp_path) -> None:
     arguments = ("overfit", dataset, "--lr", "1e-8", "--iterations", "60", "--out", tmp_path / "run", "--overwrite")
     failed = vaefit_cli(*arguments, "--diagnose", "--json")

@@ -64,6 +64,7 @@ def numbered(tmp_path_factory):
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "more"), [(2, []), (3, MORE)])
 def test_losses_and_weights_are_those_of_one_process_on_the_same_batches(vaefit_cli, numbered, tmp_path, ranks, more):
     command = ["train", numbered, *KNOBS, *more, "--epochs", "2", "--json"]
@@ -83,6 +84,7 @@ def test_losses_and_weights_are_those_of_one_process_on_the_same_batches(vaefit_
     assert json.loads((tmp_path / "more" / "config.json").read_text())["ranks"] == ranks
 
 
+@pytest.mark.slow
 def test_ranks_that_stream_go_on_as_if_they_had_not_been_stopped(numbered, tmp_path):
     command = ["train", numbered, *KNOBS, "--epochs", "2", "--loader", "stream", "--window", "10"]
     for outcome in run_job(2, *command, "--out", tmp_path / "whole"):

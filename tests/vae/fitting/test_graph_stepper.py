@@ -78,6 +78,7 @@ def _assert_same(one: tuple[OverfitResult, dict[str, Tensor]], other: tuple[Over
     torch.testing.assert_close(here, there, rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 10])
 @pytest.mark.parametrize("name", CASES)
 def test_windows_give_what_single_steps_give(windows: Callable[[int], None], name: str, size: int) -> None:

@@ -51,6 +51,7 @@ def proposed(advice):
     return found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "expected"), FAILING.items())
 def test_following_the_advice_memorises(vaefit_cli, place, tmp_path, monkeypatch, options, expected):
     monkeypatch.chdir(place)

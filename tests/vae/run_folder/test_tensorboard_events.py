@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("--batch-size", "4", "--iterations", "3")
 COLUMNS = {
     "loss": "loss", "focal": "focal", "kl": "kl", "lr": "lr", "grad_norm": "grad_norm",

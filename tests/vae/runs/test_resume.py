@@ -80,6 +80,7 @@ def assert_equal(folder, whole):
         assert (folder / name).read_bytes() == whole[name], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
 @pytest.mark.parametrize("updates", [0, 1, 4, 6, 9, 10])
 def test_a_run_cut_off_after_any_update_ends_the_same(data, tmp_path, uninterrupted, updates, seconds):

@@ -249,6 +249,7 @@ def test_the_best_weights_are_those_of_the_best_validation(run, grids):
     assert all(torch.equal(kept[name], tensor) for name, tensor in found[summary.best_step].items())
 
 
+@pytest.mark.slow
 def test_the_same_seeds_give_the_same_bytes(run):
     _, first = run("a", recipe=replace(RECIPES["default"], z="sample"), augment="rotate,colours")
     _, second = run("b", recipe=replace(RECIPES["default"], z="sample"), augment="rotate,colours")
@@ -264,6 +265,7 @@ def test_narrow_arithmetic_trains_and_keeps_float32_weights(run):
     assert {t.dtype for t in load_file(folder / "model.safetensors").values()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_compile_compiles_the_network(run, monkeypatch):
     asked = []
     monkeypatch.setattr(torch, "compile", lambda function, **_: asked.append(function) or function)

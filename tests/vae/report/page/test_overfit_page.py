@@ -97,6 +97,7 @@ def made(request: pytest.FixtureRequest, make: Callable[..., Made]) -> Made:
     return make(request.param)
 
 
+@pytest.mark.slow
 def test_the_cases_are_what_they_are_called(make: Callable[..., Made]) -> None:
     for name, verdict in {"memorised": "MEMORISED", "diverged": "DIVERGED", "collapsed": "COLLAPSED"}.items():
         assert make(name).check.result.verdict == verdict
