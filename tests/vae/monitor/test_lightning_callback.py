@@ -17,7 +17,7 @@ from vaefit.vae import CollapseCallback  # noqa: E402
 from vaefit.vae.errors import RunError  # noqa: E402
 
 # advice about workers, intervals of logging, and what lightning itself imports
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 CLASSES = 3
 
