@@ -16,7 +16,6 @@ from vaefit.cache.shards import Data
 from ..environment.memory import free_memory
 from ..recipe import MAX_BATCH, MAX_SEED
 from .in_memory import InMemory
-from .rank_share import Share
 from .split import Role, Split
 from .split_reader import SplitReader
 from .streamed import Streamed
@@ -115,18 +114,17 @@ def open_loader(
             str(batch_size),
             f"Pass --batch-size {reader.size} or less, or leave more grids to train on.",
         )
-    share = Share.from_communicator(ranks)
-    if role == "train" and batch_size < share.ranks:
-        what, do = "the batch has no grid for each rank", f"Pass --batch-size {share.ranks} or more, or start fewer."
-        raise SettingError(what, "--batch-size", f"{batch_size} over {share.ranks} ranks", do)
+    if role == "train" and ranks is not None and batch_size < ranks.size:
+        what, do = "the batch has no grid for each rank", f"Pass --batch-size {ranks.size} or more, or start fewer."
+        raise SettingError(what, "--batch-size", f"{batch_size} over {ranks.size} ranks", do)
     fits = reader.bytes <= _memory_limit(memory_limit, 1 if ranks is None else ranks.local_size)
     if mode == "auto" and ranks is not None:
         fits = every_rank(ranks, fits)  # all ranks use one mode
     loader: Loader
     if mode == "memory" or (mode == "auto" and fits):
-        loader = InMemory(reader, batch_size, seed, share)
+        loader = InMemory(reader, batch_size, seed, ranks)
     else:
-        loader = Streamed(reader, batch_size, seed, workers, window, share)
+        loader = Streamed(reader, batch_size, seed, workers, window, ranks)
     try:
         yield loader
     finally:
