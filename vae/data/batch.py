@@ -52,14 +52,11 @@ class Batch:
 
         Targets that are not the grids are appended in the same form, without a shape.
         """
-        digest = hashlib.sha256(str(self.grids.shape).encode() + _cell_bytes(self.grids))
-        if self.other_targets is not None:
-            digest.update(_cell_bytes(self.other_targets))
+        digest = hashlib.sha256(str(self.grids.shape).encode())
+        for labels in (self.grids, self.other_targets):
+            if labels is not None:
+                digest.update(labels.astype(np.uint8).tobytes())
         return digest.hexdigest()
-
-
-def _cell_bytes(grids: NDArray[np.int64]) -> bytes:
-    return np.ascontiguousarray(grids.astype(np.uint8)).tobytes()
 
 
 def choose_batch(

@@ -61,9 +61,7 @@ def import_numpy(
 
 
 def _smallest_dtype(smallest: int, largest: int, file: Path) -> np.dtype[Any]:
-    if smallest >= 0 and largest < MAX_CLASSES:
-        return np.dtype(np.uint8)
-    for dtype in ("int8", "int16", "int32", "int64"):
+    for dtype in ("uint8", "int8", "int16", "int32", "int64"):
         if np.iinfo(dtype).min <= smallest and largest <= np.iinfo(dtype).max:
             return np.dtype(dtype)
     raise DataError("a label is beyond 64 bits", str(file), str(largest), "Store smaller labels.")

@@ -138,16 +138,13 @@ class Streamed:
 
     def _read_window(self, window: _Window, keep_reading: KeepReading) -> tuple[_Window, Labels]:
         """Return a window, and its grids (n, H, W) in the order of its blocks; each thread has its own open files."""
-        grids = self._take_files()
+        grids = None
+        with suppress(IndexError):
+            grids = self._free_files.pop()
+        if grids is None:  # not in a handler of the IndexError, whose traceback would keep a whole window in memory
+            grids = Grids(self._reader.data)
         try:
             read = self._reader.read(grids, window.blocks, keep_reading)
             return window, read[window.skip : window.skip + window.stop - window.first]
         finally:
             self._free_files.append(grids)
-
-    def _take_files(self) -> Grids:
-        """Return open files that no other thread uses."""
-        with suppress(IndexError):
-            return self._free_files.pop()
-        # outside the handler of the IndexError: its traceback would keep a whole window in memory
-        return Grids(self._reader.data)
