@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from vaefit.vae.data.default_corpus import embedded_corpus
+from vaefit.vae.data.synthetic import embedded_corpus
 from vaefit.vae.recipe import recipe_with
 from vaefit.vae.runs.overfit_run import run_overfit
 from vaefit.vae.settings import CheckSettings

@@ -39,6 +39,11 @@ def portion(size: int, rank: int, ranks: int) -> slice:
     return slice(size * rank // ranks, size * (rank + 1) // ranks)
 
 
+def own_portion(size: int, ranks: Communicator | None) -> slice:
+    """Return this rank's slice of `size` items; without ranks, all of them."""
+    return slice(0, size) if ranks is None else portion(size, ranks.rank, ranks.size)
+
+
 def every_rank(ranks: Communicator, yes: bool) -> bool:
     """Return True where `yes` is true on all ranks."""
     return int(ranks.add(np.array([yes], np.int64))[0]) == ranks.size

@@ -145,7 +145,7 @@ def step(
     printed and the exit code is 1.
     """
     from vaefit.benchmarks.step.bench import StepSettings, bench_step
-    from vaefit.vae.data.default_corpus import embedded_corpus
+    from vaefit.vae.data.synthetic import embedded_corpus
 
     from ..output.bench_tables import print_step
     from ..output.terminal import Terminal

@@ -72,7 +72,7 @@ def train(
     embedded corpus of 80,000 synthetic grids.
     """
     from vaefit.cache.communicator import from_rank_zero
-    from vaefit.vae.data.default_corpus import embedded_corpus
+    from vaefit.vae.data.synthetic import embedded_corpus
     from vaefit.vae.runs.training_run import TrainWatcher, resume_training, run_training
     from vaefit.vae.training.interrupt import TrainingStopped
 

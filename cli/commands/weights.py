@@ -63,7 +63,7 @@ def weights(
     from vaefit.cache.errors import require_range
     from vaefit.cache.schemes import check_scheme
     from vaefit.cache.shard_counts import stored_shard_counts
-    from vaefit.vae.data.default_corpus import embedded_corpus
+    from vaefit.vae.data.synthetic import embedded_corpus
 
     from ..output import weights_table
     from ..output.terminal import Terminal

@@ -27,7 +27,7 @@ _FIELDS = {"no_scan": "may_scan", "model_arg": "model"}
 
 def overfit_settings(ctx: typer.Context, announce: Callable[[str], None]) -> CheckSettings:
     """Return the settings for the parameters of `overfit`; `announce` gets a note if the corpus has to be made."""
-    from vaefit.vae.data.default_corpus import embedded_corpus
+    from vaefit.vae.data.synthetic import embedded_corpus
     from vaefit.vae.recipe import RECIPES, BetaRamp
     from vaefit.vae.settings import CheckSettings
 

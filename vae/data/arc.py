@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class ArcImport:
     grids: NDArray[np.uint8]
     """(N, S, S), padded at the right and at the bottom; S is the largest allowed side."""
     tasks: int
-    left_out: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str]
     """Number of grids or files by reason."""
 
 
@@ -74,15 +74,11 @@ def _task_grids(file: Path) -> Iterator[Any] | None:
         raise DataError("the task cannot be read", str(file), error.strerror or str(error), do) from error
     if not isinstance(task, dict):
         return None
-    pairs = [pair for part in ("train", "test") for pair in _as_list(task.get(part))]
+    pairs = [pair for part in ("train", "test") if isinstance(task.get(part), list) for pair in task[part]]
     if not pairs or not all(isinstance(pair, dict) for pair in pairs):
         return None
     # a test pair without its solution has no output
     return (pair[side] for pair in pairs for side in ("input", "output") if side in pair)
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _grid_or_reason(raw: Any, max_side: int) -> NDArray[np.uint8] | str:

@@ -52,14 +52,11 @@ class Batch:
 
         Targets that are not the grids are appended in the same form, without a shape.
         """
-        digest = hashlib.sha256(str(self.grids.shape).encode() + _cell_bytes(self.grids))
-        if self.other_targets is not None:
-            digest.update(_cell_bytes(self.other_targets))
+        digest = hashlib.sha256(str(self.grids.shape).encode())
+        for labels in (self.grids, self.other_targets):
+            if labels is not None:
+                digest.update(labels.astype(np.uint8).tobytes())
         return digest.hexdigest()
-
-
-def _cell_bytes(grids: NDArray[np.int64]) -> bytes:
-    return np.ascontiguousarray(grids.astype(np.uint8)).tobytes()
 
 
 def choose_batch(
@@ -93,10 +90,8 @@ def choose_batch(
             indices, grids = _distinct_sample(dataset, size, rng)
         shown = _classes_of(grids, np.arange(dataset_counts.size), ignore_index)
         missing = (dataset_counts > 0) & ~shown.any(axis=0)
-        swaps: dict[int, int] = {}
-        if missing.any():
-            candidates = _candidates(dataset, shown, missing, rng, ignore_index)
-            swaps = _greedy_swaps(shown, candidates)
+        candidates = _candidates(dataset, shown, missing, rng, ignore_index) if missing.any() else {}
+        swaps = _greedy_swaps(shown, candidates)
         for place, index in swaps.items():
             indices[place], grids[place] = index, dataset[index]
     return Batch(grids, tuple(indices), len(swaps))
@@ -140,12 +135,9 @@ def _distinct_sample(dataset: Grids, size: int, rng: np.random.Generator) -> tup
             smallest.setdefault(hashlib.blake2b(grid.tobytes(), key=salt, digest_size=16).digest(), first + offset)
         smallest = dict(sorted(smallest.items())[:size])
     if len(smallest) < size:
-        raise DataError(
-            f"the dataset has {len(smallest)} distinct grids, fewer than the batch",
-            dataset.name,
-            got=f"--batch-size {size}",
-            do=f"Pass --batch-size {len(smallest)}, or --allow-duplicates.",
-        )
+        what = f"the dataset has {len(smallest)} distinct grids, fewer than the batch"
+        do = f"Pass --batch-size {len(smallest)}, or --allow-duplicates."
+        raise DataError(what, dataset.name, f"--batch-size {size}", do)
     indices = list(smallest.values())
     return indices, dataset.at(indices).astype(np.int64)
 
@@ -227,24 +219,17 @@ def as_batch(batch: Batch | ArrayLike | Tensor, targets: ArrayLike | Tensor | No
         return fixed
     labels = _integer_labels(targets, "targets")
     if labels.shape != fixed.grids.shape:
-        raise DataError(
-            "targets have the shape of the batch",
-            "targets",
-            got=f"{labels.shape} for a batch {fixed.grids.shape}",
-            do="Pass one grid of labels for each grid of the batch, of its height and width.",
-        )
+        got = f"{labels.shape} for a batch {fixed.grids.shape}"
+        do = "Pass one grid of labels for each grid of the batch, of its height and width."
+        raise DataError("targets have the shape of the batch", "targets", got, do)
     return replace(fixed, other_targets=labels)
 
 
 def _integer_labels(labels: ArrayLike | Tensor, where: str) -> Labels:
     grids = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
     if grids.ndim != 3 or grids.size == 0 or grids.dtype.kind not in "iu":
-        raise DataError(
-            "a batch is (B, H, W) integer labels, at least one",
-            where,
-            got=f"shape {grids.shape}, dtype {grids.dtype}",
-            do="Pass labels, not logits or one-hot vectors.",
-        )
+        got, do = f"shape {grids.shape}, dtype {grids.dtype}", "Pass labels, not logits or one-hot vectors."
+        raise DataError("a batch is (B, H, W) integer labels, at least one", where, got, do)
     return grids.astype(np.int64)
 
 
@@ -253,16 +238,9 @@ def check_labels(grids: Labels, classes: int, ignore_index: int | None) -> None:
     outside = outside_classes(grids, classes, ignore_index)
     if outside.any():
         where = tuple(map(int, np.argwhere(outside)[0]))
-        raise DataError(
-            f"a label is outside the model's {classes} classes at (grid, row, column) {where}",
-            "batch",
-            got=str(grids[where]),
-            do="Mend the label, name it as ignore_index, or build the model with more classes.",
-        )
+        what = f"a label is outside the model's {classes} classes at (grid, row, column) {where}"
+        do = "Mend the label, name it as ignore_index, or build the model with more classes."
+        raise DataError(what, "batch", str(grids[where]), do)
     if ignore_index is not None and (grids == ignore_index).all():
-        raise DataError(
-            "every cell of the batch is ignored",
-            "batch",
-            got=f"--ignore-index {ignore_index}",
-            do="Choose other grids with --batch-seed or --indices.",
-        )
+        do = "Choose other grids with --batch-seed or --indices."
+        raise DataError("every cell of the batch is ignored", "batch", f"--ignore-index {ignore_index}", do)

@@ -50,10 +50,11 @@ class ClassWeights:
     ) -> ClassWeights:
         """Return the weights of a run: from the file, else from the counts that the recipe names (dataset or batch).
 
-        Raises SettingError where the recipe names the batch and `batch_counts` is None.
+        Weights of a file (see `read_weights`) are not scaled. Raises SettingError where the recipe names the batch and
+        `batch_counts` is None.
         """
         if file is not None:
-            return cls.from_file(file, np.asarray(counts).size)
+            return cls.from_values(read_weights(file), np.asarray(counts).size, str(file))
         if recipe.weights == "batch":
             require(batch_counts is not None, "--weights", "batch", "global or none: training has no fixed batch")
             return cls.from_counts(recipe, np.asarray(batch_counts), "batch")
@@ -67,12 +68,9 @@ class ClassWeights:
         """Return the caller's weights; SettingError unless they are (C,), finite, not negative and not all 0."""
         array = np.asarray(values)
         if array.shape != (num_classes,) or array.dtype.kind not in "iuf":
-            raise SettingError(
-                f"the dataset has {num_classes} classes, so {num_classes} weights are needed",
-                where,
-                got=f"shape {array.shape}" if array.dtype.kind in "iuf" else f"dtype {array.dtype}",
-                do="Pass one number a class, or set --classes.",
-            )
+            what = f"the dataset has {num_classes} classes, so {num_classes} weights are needed"
+            got = f"shape {array.shape}" if array.dtype.kind in "iuf" else f"dtype {array.dtype}"
+            raise SettingError(what, where, got, "Pass one number a class, or set --classes.")
         array = array.astype(np.float64)
         if not np.isfinite(array).all() or (array < 0).any() or not array.any():
             wrong = np.flatnonzero(~np.isfinite(array) | (array < 0))
@@ -80,8 +78,3 @@ class ClassWeights:
             do = "Mend them, or leave them out: they are derived from the counts then."
             raise SettingError("class weights are finite, not negative, and not all 0", where, got, do)
         return cls(array, "file", "file")
-
-    @classmethod
-    def from_file(cls, file: Path, num_classes: int) -> ClassWeights:
-        """Return the weights in a file (see `read_weights`), not scaled."""
-        return cls.from_values(read_weights(file), num_classes, str(file))

@@ -32,9 +32,6 @@ def counted(
         ranks=ranks,
     )
     if dataset.classes < 2:
-        raise DataError(
-            "every counted cell holds one class, so there is nothing to learn",
-            dataset.name,
-            do="Check --ignore-index, or pass --classes.",
-        )
+        what = "every counted cell holds one class, so there is nothing to learn"
+        raise DataError(what, dataset.name, do="Check --ignore-index, or pass --classes.")
     return dataset

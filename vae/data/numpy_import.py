@@ -6,7 +6,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -61,9 +61,7 @@ def import_numpy(
 
 
 def _smallest_dtype(smallest: int, largest: int, file: Path) -> np.dtype[Any]:
-    if smallest >= 0 and largest < MAX_CLASSES:
-        return np.dtype(np.uint8)
-    for dtype in ("int8", "int16", "int32", "int64"):
+    for dtype in ("uint8", "int8", "int16", "int32", "int64"):
         if np.iinfo(dtype).min <= smallest and largest <= np.iinfo(dtype).max:
             return np.dtype(dtype)
     raise DataError("a label is beyond 64 bits", str(file), str(largest), "Store smaller labels.")
@@ -94,23 +92,19 @@ class NumpyGrids:
         if not file.is_file():
             raise DataError("this is not a file", str(file), do="Pass a .npz or .npy file.")
         with _file_errors(file):
-            if not zipfile.is_zipfile(file):
-                if key is not None:
-                    raise SettingError("a .npy file holds one array without a name", "--key", key, "Leave --key out.")
-                with file.open("rb") as stream:
-                    return cls._from_header(file, None, *_read_header(stream))
-            with zipfile.ZipFile(file) as archive:
+            if zipfile.is_zipfile(file):
                 headers = {}
-                for member in archive.namelist():
-                    with archive.open(member) as stream:
-                        headers[member.removesuffix(".npy")] = _read_header(stream)
-        key = _choose_array(file, key, headers)
-        return cls._from_header(file, key, *headers[key])
-
-    @classmethod
-    def _from_header(
-        cls, file: Path, key: str | None, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]
-    ) -> NumpyGrids:
+                with zipfile.ZipFile(file) as archive:
+                    for member in archive.namelist():
+                        with archive.open(member) as stream:
+                            headers[member.removesuffix(".npy")] = _read_header(stream)
+                key = _choose_array(file, key, headers)
+                shape, fortran, dtype = headers[key]
+            elif key is not None:
+                raise SettingError("a .npy file holds one array without a name", "--key", key, "Leave --key out.")
+            else:
+                with file.open("rb") as stream:
+                    shape, fortran, dtype = _read_header(stream)
         where = str(file) if key is None else f"{file}, array {key}"
         if dtype.kind not in "biu":
             do = "Take the argmax over the classes." if len(shape) == 4 else "Store them as an integer dtype."
@@ -131,23 +125,21 @@ class NumpyGrids:
                 for first in range(0, self.shape[0], size):
                     yield np.ascontiguousarray(mapped[first : first + size])
                 return
-            with self._open() as stream:
+            with ExitStack() as stack:
+                if self.key is None:
+                    stream: IO[bytes] = stack.enter_context(self.file.open("rb"))
+                else:
+                    archive = stack.enter_context(zipfile.ZipFile(self.file))
+                    names = {name.removesuffix(".npy"): name for name in archive.namelist()}
+                    stream = stack.enter_context(archive.open(names[self.key]))
                 _read_header(stream)
                 for first in range(0, self.shape[0], size):
                     shape = (min(size, self.shape[0] - first), *self.shape[1:])
-                    data = _read_exactly(stream, math.prod(shape) * self.dtype.itemsize)
+                    wanted = math.prod(shape) * self.dtype.itemsize
+                    data = stream.read(wanted)
+                    if len(data) < wanted:
+                        raise EOFError(f"{wanted - len(data)} bytes are missing at the end")
                     yield np.frombuffer(data, self.dtype).reshape(shape)
-
-    @contextmanager
-    def _open(self) -> Iterator[IO[bytes]]:
-        if self.key is None:
-            with self.file.open("rb") as stream:
-                yield stream
-            return
-        with zipfile.ZipFile(self.file) as archive:
-            names = {name.removesuffix(".npy"): name for name in archive.namelist()}
-            with archive.open(names[self.key]) as member:
-                yield member
 
 
 @contextmanager
@@ -189,14 +181,3 @@ def _choose_array(file: Path, key: str | None, headers: dict[str, tuple[tuple[in
         return next(iter(headers))  # its own error says more than "no array"
     what = f"{len(grids)} arrays could be the grids" if grids else "no array of integers (N, H, W) is in the file"
     raise DataError(what, str(file), got=listing, do="Name one with --key.")
-
-
-def _read_exactly(stream: IO[bytes], size: int) -> bytes:
-    parts = []
-    while size > 0:
-        part = stream.read(size)
-        if not part:
-            raise EOFError(f"{size} bytes are missing at the end")
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)

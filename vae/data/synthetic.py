@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaefit.cache.errors import require_range
 from vaefit.cache.scan.histogram import MAX_CLASSES
+from vaefit.cache.store.counts_file import user_cache_folder
 
 from ..recipe import MAX_SEED
+from .hdf5_writer import write_grids
 
 MAX_CELLS = 15
 MAX_OBJECTS = 4
@@ -18,6 +22,8 @@ MAX_EXTENT = 8
 """Largest height and width of an object, so that each fits into the smallest grid."""
 _LIBRARY = 8192
 _TRIES = 40
+# increase it with every change of the cells that `synthesise` draws, or an old corpus in the cache is used
+_VERSION = 1
 
 # shares of blobs, rectangles, lines and patterns among the objects
 _KINDS = (0.4, 0.2, 0.2, 0.2)
@@ -53,16 +59,6 @@ class SyntheticSpec:
         require_range("--seed", self.seed, 0, MAX_SEED)
 
 
-@dataclass(frozen=True)
-class _Shapes:
-    """S shapes: offsets (S, 15) of their cells from the top left corner, padded with the first cell; sizes (S,)."""
-
-    y: NDArray[np.int64]
-    x: NDArray[np.int64]
-    height: NDArray[np.int64]
-    width: NDArray[np.int64]
-
-
 def synthesise(spec: SyntheticSpec) -> NDArray[np.uint8]:
     """Return grids (N, H, W) uint8: on background 0, one to four objects of 2 to 15 cells that do not overlap.
 
@@ -70,46 +66,52 @@ def synthesise(spec: SyntheticSpec) -> NDArray[np.uint8]:
     small patterns. On 16 x 16 cells and 10 classes about 93 % of the cells are background.
     """
     rng = np.random.default_rng(spec.seed)
-    library, first = _library(rng)
+    shapes, first = _shapes(rng)
+    sides = shapes.max(axis=1) + 1
     cells = np.zeros((spec.grids, spec.height * spec.width), dtype=np.uint8)
     objects = rng.integers(1, MAX_OBJECTS + 1, spec.grids)
     for slot in range(MAX_OBJECTS):
-        _place(cells, np.flatnonzero(objects > slot), spec, library, first, rng)
+        todo = np.flatnonzero(objects > slot)
+        for _ in range(_TRIES):  # a grid without room after so many tries gets no object
+            kind = rng.choice(len(_KINDS), size=todo.size, p=_KINDS)
+            shape = rng.integers(first[kind], first[kind + 1])
+            top = rng.integers(0, spec.height - sides[shape, 0] + 1)
+            left = rng.integers(0, spec.width - sides[shape, 1] + 1)
+            label = rng.integers(1, spec.classes, todo.size).astype(np.uint8)
+            index = (top[:, None] + shapes[shape, :, 0]) * spec.width + left[:, None] + shapes[shape, :, 1]
+            free = ~cells[todo[:, None], index].any(axis=1)
+            cells[todo[free, None], index[free]] = label[free, None]
+            todo = todo[~free]
+            if todo.size == 0:
+                break
     return cells.reshape(spec.grids, spec.height, spec.width)
 
 
-def _place(
-    cells: NDArray[np.uint8],
-    todo: NDArray[np.int64],
-    spec: SyntheticSpec,
-    library: _Shapes,
-    first: NDArray[np.int64],
-    rng: np.random.Generator,
-) -> None:
-    """Add one object to each grid of `todo`; a grid without room after many tries gets none."""
-    for _ in range(_TRIES):
-        kind = rng.choice(len(_KINDS), size=todo.size, p=_KINDS)
-        shape = rng.integers(first[kind], first[kind + 1])
-        top = rng.integers(0, spec.height - library.height[shape] + 1)
-        left = rng.integers(0, spec.width - library.width[shape] + 1)
-        label = rng.integers(1, spec.classes, todo.size).astype(np.uint8)
-        index = (top[:, None] + library.y[shape]) * spec.width + left[:, None] + library.x[shape]
-        free = ~cells[todo[:, None], index].any(axis=1)
-        cells[todo[free, None], index[free]] = label[free, None]
-        todo = todo[~free]
-        if todo.size == 0:
-            return
+def embedded_corpus(announce: Callable[[str], None] = lambda _: None) -> Path:
+    """Return the HDF5 file of 80,000 synthetic grids that a run without DATA uses; write it on first use.
+
+    It lies in the user's cache folder. `announce` is called with a note before it is written. Raises RunError where the
+    folder cannot be written.
+    """
+    file = user_cache_folder() / f"synthetic-v{_VERSION}.h5"
+    if not file.exists():
+        spec = SyntheticSpec()
+        announce(f"making the embedded corpus of {spec.grids:,} grids, once: {file}")
+        origin = f"vaefit synthetic corpus, version {_VERSION}, seed {spec.seed}"
+        write_grids(file, synthesise(spec), spec.classes, origin, overwrite=True)
+    return file
 
 
-def _library(rng: np.random.Generator) -> tuple[_Shapes, NDArray[np.int64]]:
-    """Return all shapes, one kind after another, and the index where each kind starts and the last one ends."""
+def _shapes(rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return S shapes, one kind after another, and the index where each kind starts and the last one ends.
+
+    A shape is (15, 2): row and column of its cells from the top left corner, padded with the first cell.
+    """
     kinds = [_blobs(rng), _rectangles(), _lines(), _patterns()]
     first = np.cumsum([0, *(len(kind) for kind in kinds)])
     padded = [cells + [cells[0]] * (MAX_CELLS - len(cells)) for kind in kinds for cells in kind]
-    array = np.array(padded, dtype=np.int64)
-    array -= array.min(axis=1, keepdims=True)
-    y, x = array[:, :, 0], array[:, :, 1]
-    return _Shapes(y, x, y.max(axis=1) + 1, x.max(axis=1) + 1), first
+    shapes = np.array(padded, dtype=np.int64)
+    return shapes - shapes.min(axis=1, keepdims=True), first
 
 
 def _blobs(rng: np.random.Generator) -> list[list[tuple[int, int]]]:

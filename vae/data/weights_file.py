@@ -40,22 +40,19 @@ def read_weights(file: Path) -> NDArray[Any]:
             return array
         if file.suffix.lower() == ".safetensors":
             return _from_safetensors(data)
-        return _from_json(json.loads(data))
+        found = json.loads(data)
+        values = found.get("weights") if isinstance(found, dict) else found
+        return np.array(values.get("values") if isinstance(values, dict) else values, dtype=np.float64)
     except (ValueError, TypeError, EOFError, OverflowError, RecursionError) as error:
-        raise DataError(
-            "the file holds no class weights",
-            str(file),
-            got=str(error),
-            do="`vaefit-cli weights --export` writes such files; JSON [w0, w1, ...] will do.",
-        ) from error
+        do = "`vaefit-cli weights --export` writes such files; JSON [w0, w1, ...] will do."
+        raise DataError("the file holds no class weights", str(file), str(error), do) from error
 
 
 def check_export(file: Path, overwrite: bool) -> None:
     """Raise SettingError for an unknown ending, and RunError for a file that exists; call it before any computation."""
     if file.suffix.lower() not in KINDS:
-        raise SettingError(
-            "the ending of the file says no kind of weights file", "--export", str(file), f"Use {', '.join(KINDS)}."
-        )
+        what = "the ending of the file says no kind of weights file"
+        raise SettingError(what, "--export", str(file), f"Use {', '.join(KINDS)}.")
     refuse_existing(file, overwrite)
 
 
@@ -94,14 +91,6 @@ def _from_safetensors(data: bytes) -> NDArray[Any]:
         raise ValueError(str(error)) from error
     except KeyError as error:  # a dtype that numpy does not have
         raise ValueError(f"dtype {error.args[0]}") from error
-    if TENSOR in found:
-        return found[TENSOR]
-    if len(found) != 1:
+    if TENSOR not in found and len(found) != 1:
         raise ValueError(f"{len(found)} tensors, none of them named {TENSOR}")
-    return next(iter(found.values()))
-
-
-def _from_json(found: Any) -> NDArray[np.float64]:
-    values = found.get("weights") if isinstance(found, dict) else found
-    values = values.get("values") if isinstance(values, dict) else values
-    return np.array(values, dtype=np.float64)
+    return found[TENSOR] if TENSOR in found else next(iter(found.values()))

@@ -72,7 +72,7 @@ class GlobalObjective:
         by_grid = one if self.reduction == "sum" else grids
 
         focal, share = focal_sum / divisor, own.focal / divisor.to(own.focal.dtype)
-        kl = None if latent is None else divergence.sum() / by_grid
+        kl = None if latent is None else (divergence.sum() / by_grid).to(latent.dtype)
         total = focal
         if latent is not None and minimised:
             floor = self.own.free_bits * grids
@@ -85,7 +85,7 @@ class GlobalObjective:
         return Losses(
             total=_ReplaceValue.apply(share, total.to(dtype)),  # type: ignore[no-untyped-call]
             focal=focal.to(dtype),
-            kl=None if kl is None or latent is None else kl.to(latent.dtype),
+            kl=kl,
             counts=counts.to(torch.int64).reshape(own.counts.shape),
             logits=own.logits,
             mu=None if mu is None else mu.detach(),

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _REQUIRED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_NUMBERS = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "TORCHELASTIC_RESTART_COUNT": 0}
+"""Variable of each field of `Launch`, with its default."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,11 @@ class Launch:
         """
         if any(name not in environment for name in _REQUIRED) or environment["WORLD_SIZE"] == "1":
             return None
-
-        def number(name: str, default: str) -> int:
-            text = environment.get(name, default)
+        texts = {name: environment.get(name, str(default)) for name, default in _NUMBERS.items()}
+        for name, text in texts.items():
             if not text.isdecimal():
                 from vaefit.cache.errors import SettingError  # imports numpy
 
                 do = "Start it by torchrun, or unset it to run one process by itself."
                 raise SettingError("the variable of the environment is no number", name, text, do)
-            return int(text)
-
-        return cls(
-            rank=number("RANK", "0"),
-            size=number("WORLD_SIZE", "1"),
-            local_rank=number("LOCAL_RANK", "0"),
-            local_size=number("LOCAL_WORLD_SIZE", "1"),
-            restarts=number("TORCHELASTIC_RESTART_COUNT", "0"),
-        )
+        return cls(*map(int, texts.values()))

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -86,8 +86,7 @@ class ProcessGroup:
 
     def add(self, numbers: NDArray[Any]) -> NDArray[Any]:
         """Return element-wise sums over all ranks; the array has the same shape on each rank."""
-        sums: NDArray[Any] = self.add_tensor(torch.from_numpy(numbers.copy())).numpy()
-        return sums
+        return self.add_tensor(torch.from_numpy(numbers.copy())).numpy()
 
     def add_tensor(self, numbers: Tensor) -> Tensor:
         """Add a tensor over all ranks, in place and on its device."""
@@ -104,11 +103,10 @@ class ProcessGroup:
 
     def share(self, part: Part) -> Part:
         """Return the part of rank 0 on all ranks."""
-        shared: list[Any] = [part]
+        shared = [part]
         with lost_rank_errors():
             dist.broadcast_object_list(shared)
-        from_rank_zero: Part = shared[0]
-        return from_rank_zero
+        return shared[0]
 
     def check_device(self, device: torch.device) -> None:
         """Raise RunError where this rank has no GPU of its own."""
@@ -143,28 +141,22 @@ class ProcessGroup:
         until = time.monotonic() + wait
         with suppress(RuntimeError):  # the store is lost too
             if own is not None:
-                return _Failure.from_text(self._store.compare_set(_FAILURE, "", own.text()))
-            while True:
-                if self._store.check([_FAILURE]):
-                    return _Failure.from_text(self._store.get(_FAILURE))
+                self._store.compare_set(_FAILURE, "", pickle.dumps(own).hex())
+            while not self._store.check([_FAILURE]):
                 if time.monotonic() >= until:
-                    break
+                    return None
                 time.sleep(0.05)
+            first: _Failure = pickle.loads(bytes.fromhex(self._store.get(_FAILURE).decode()))
+            return first
         return own
 
 
-class _Failure:
-    """Failure of a rank: its number, and the error, or None for an interrupt."""
+class _Failure(NamedTuple):
+    """Failure of a rank."""
 
-    def __init__(self, rank: int, error: VaefitError | None) -> None:
-        self.rank, self.error = rank, error
-
-    def text(self) -> str:
-        return pickle.dumps((self.rank, self.error)).hex()
-
-    @classmethod
-    def from_text(cls, text: str | bytes) -> _Failure:
-        return cls(*pickle.loads(bytes.fromhex(text if isinstance(text, str) else text.decode())))
+    rank: int
+    error: VaefitError | None
+    """None for an interrupt."""
 
     def as_exception(self) -> VaefitError | KeyboardInterrupt:
         """Return the exception that every rank raises."""
@@ -202,7 +194,9 @@ def joined(launch: Launch) -> Iterator[ProcessGroup]:
         raise _with_report(job.first_failure(None, _PATIENCE) or lost) from error
     except Exception as error:
         expected = error if isinstance(error, VaefitError) else _system_error(error)
-        failure = job.first_failure(_Failure(job.rank, expected or _internal_error(error)))
+        got = f"{type(error).__name__}: {_first_line(error)}"
+        unexpected = RunError("a mistake in vaefit ended the job", got=got)  # the other ranks raise it
+        failure = job.first_failure(_Failure(job.rank, expected or unexpected))
         if expected is None and failure is not None and failure.rank == job.rank:
             _with_report(failure)
             raise
@@ -218,11 +212,6 @@ def _system_error(error: Exception) -> VaefitError | None:
     return None
 
 
-def _internal_error(error: Exception) -> VaefitError:
-    """Return the error that the other ranks raise for an unexpected exception."""
-    return RunError("a mistake in vaefit ended the job", got=f"{type(error).__name__}: {_first_line(error)}")
-
-
 def _with_report(failure: _Failure | LostRankError | None) -> VaefitError | KeyboardInterrupt:
     """Return the exception to raise, and write it to the report file of torchrun where there is one."""
     error = failure.as_exception() if isinstance(failure, _Failure) else failure or KeyboardInterrupt()
@@ -234,18 +223,14 @@ def _with_report(failure: _Failure | LostRankError | None) -> VaefitError | Keyb
     return error
 
 
-def _is_network_error(error: RuntimeError) -> bool:
-    """Return whether the network reports the loss of another rank; torch uses several classes of errors for it."""
-    return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "by peer"))
-
-
 @contextmanager
 def lost_rank_errors() -> Iterator[None]:
     """Context manager: raise LostRankError for an error of torch.distributed about a lost rank."""
     try:
         yield
     except RuntimeError as error:
-        if _is_network_error(error):
+        # torch uses several classes of errors
+        if isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "by peer")):
             raise LostRankError.from_text(_first_line(error)) from error
         raise
 

@@ -74,10 +74,6 @@ class Augmentation:
         names = np.tile(np.arange(self.classes, dtype=grids.dtype), (size, 1))
         names[:, free] = rng.permuted(np.tile(free, (size, 1)), axis=1)
         names, cells = names[rows], grids.reshape(len(grids), grids.shape[1] * grids.shape[2])
-        if self.ignore_index is None or 0 <= self.ignore_index < self.classes:
-            found = np.take_along_axis(names, cells.astype(np.int64), axis=1)
-        else:
-            ignored = cells == self.ignore_index
-            named = np.take_along_axis(names, np.where(ignored, self.background, cells).astype(np.int64), axis=1)
-            found = np.where(ignored, cells, named)
-        return found.reshape(grids.shape)
+        ignored = cells == self.ignore_index  # nowhere, if it is None
+        named = np.take_along_axis(names, np.where(ignored, self.background, cells).astype(np.int64), axis=1)
+        return np.where(ignored, cells, named).reshape(grids.shape)

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vaefit.cache.communicator import Communicator, own_portion
 from vaefit.cache.hdf5.grids import opened
 
-from .rank_share import ALONE, Share
 from .split_reader import SplitReader
 
 _STREAM = 0x3E30
@@ -20,7 +20,7 @@ _STREAM = 0x3E30
 class InMemory:
     """A `Loader` that reads the grids once; every order of them is equally likely."""
 
-    def __init__(self, reader: SplitReader, batch_size: int, seed: int, share: Share = ALONE) -> None:
+    def __init__(self, reader: SplitReader, batch_size: int, seed: int, ranks: Communicator | None) -> None:
         """Read the grids; errors as `SplitReader.read`.
 
         Every rank holds all of them, so that the batches are those of one process.
@@ -30,8 +30,8 @@ class InMemory:
         self._seed = seed
         self.mode: Literal["memory", "stream"] = "memory"
         self.size, self.batch_size = reader.size, batch_size
-        self.steps, self.rows = self.size // batch_size, share.of(batch_size)
-        self._own = share.of(self.size)
+        self.steps, self.rows = self.size // batch_size, own_portion(batch_size, ranks)
+        self._own = own_portion(self.size, ranks)
         self.how = f"in memory, {_bytes(reader.bytes)} of {reader.dtype}, shuffled fully"
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[NDArray[np.integer]]:

@@ -16,7 +16,6 @@ from vaefit.cache.shards import Data
 from ..environment.hardware import free_memory
 from ..recipe import MAX_BATCH, MAX_SEED
 from .in_memory import InMemory
-from .rank_share import Share
 from .split import Role, Split
 from .split_reader import SplitReader
 from .streamed import Streamed
@@ -26,7 +25,7 @@ Mode = Literal["auto", "memory", "stream"]
 MOST_MEMORY = 4 << 30
 """Most bytes of grids that `auto` keeps in memory, however much memory is free."""
 FREE_SHARE = 4
-"""`auto` takes at most the free memory divided by this number."""
+"""The processes on a machine together take at most the free memory divided by this number in `auto` mode."""
 MAX_WORKERS = 64
 MAX_WINDOW = 1 << 30
 
@@ -109,33 +108,24 @@ def open_loader(
     require(mode in get_args(Mode), "--loader", mode, f"one of {', '.join(get_args(Mode))}")
     reader = SplitReader.from_split(data, split, role, classes, ignore_index)
     if role == "train" and batch_size > reader.size:
-        raise SettingError(
-            f"the batch is larger than the split, which has {reader.size:,} grids to train on",
-            "--batch-size",
-            str(batch_size),
-            f"Pass --batch-size {reader.size} or less, or leave more grids to train on.",
-        )
-    share = Share.from_communicator(ranks)
-    if role == "train" and batch_size < share.ranks:
-        what, do = "the batch has no grid for each rank", f"Pass --batch-size {share.ranks} or more, or start fewer."
-        raise SettingError(what, "--batch-size", f"{batch_size} over {share.ranks} ranks", do)
-    fits = reader.bytes <= _memory_limit(memory_limit, 1 if ranks is None else ranks.local_size)
+        what = f"the batch is larger than the split, which has {reader.size:,} grids to train on"
+        do = f"Pass --batch-size {reader.size} or less, or leave more grids to train on."
+        raise SettingError(what, "--batch-size", str(batch_size), do)
+    if role == "train" and ranks is not None and batch_size < ranks.size:
+        what, do = "the batch has no grid for each rank", f"Pass --batch-size {ranks.size} or more, or start fewer."
+        raise SettingError(what, "--batch-size", f"{batch_size} over {ranks.size} ranks", do)
+    if memory_limit is None:
+        free, processes = free_memory(), 1 if ranks is None else ranks.local_size
+        memory_limit = MOST_MEMORY if free is None else min(MOST_MEMORY, free // FREE_SHARE // processes)
+    fits = reader.bytes <= memory_limit
     if mode == "auto" and ranks is not None:
         fits = every_rank(ranks, fits)  # all ranks use one mode
     loader: Loader
     if mode == "memory" or (mode == "auto" and fits):
-        loader = InMemory(reader, batch_size, seed, share)
+        loader = InMemory(reader, batch_size, seed, ranks)
     else:
-        loader = Streamed(reader, batch_size, seed, workers, window, share)
+        loader = Streamed(reader, batch_size, seed, workers, window, ranks)
     try:
         yield loader
     finally:
         loader.close()
-
-
-def _memory_limit(limit: int | None, processes: int) -> int:
-    """Return the most bytes of grids that each of `processes` on this machine may keep in memory."""
-    if limit is not None:
-        return limit
-    free = free_memory()
-    return MOST_MEMORY if free is None else min(MOST_MEMORY, free // FREE_SHARE // processes)

@@ -6,6 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key")
@@ -28,15 +30,12 @@ class ReadAhead(Generic[Key, Item]):
 
     def next(self) -> Item | None:
         """Return the result of the next key, or None after the last key; RuntimeError once this is closed."""
-        if self._stopped.is_set():
-            raise RuntimeError("the loader is closed")
-        self._submit()
-        if not self._ahead:
-            return None
-        try:
-            found = self._ahead.popleft().result()
-        except CancelledError:
-            raise RuntimeError("the loader is closed") from None
+        if not self._stopped.is_set():
+            self._submit()
+            if not self._ahead:
+                return None
+            with suppress(CancelledError):
+                found = self._ahead.popleft().result()
         if self._stopped.is_set():  # by another thread, so the result may be incomplete
             raise RuntimeError("the loader is closed")
         self._submit()
@@ -50,12 +49,5 @@ class ReadAhead(Generic[Key, Item]):
 
     def _submit(self) -> None:
         """Keep `workers` keys in the pool."""
-        while len(self._ahead) < self._workers:
-            try:
-                key = next(self._keys)
-            except StopIteration:
-                return
-            self._ahead.append(self._pool.submit(self._read, key, self._keep_reading))
-
-    def _keep_reading(self) -> bool:
-        return not self._stopped.is_set()
+        for key in islice(self._keys, self._workers - len(self._ahead)):
+            self._ahead.append(self._pool.submit(self._read, key, lambda: not self._stopped.is_set()))

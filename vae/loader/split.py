@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -151,20 +150,13 @@ class NamedSplit:
     def roles(self, first: int, stop: int) -> NDArray[np.uint8]:
         """Return the roles (stop - first,) as `Split.roles`; DataError for grids that are in no shard."""
         _check_range(first, stop, self.ends[-1])
-        found = np.empty(stop - first, np.uint8)
-        at = first
-        while at < stop:
-            number = bisect_right(self.ends, at)
-            end = min(stop, self.ends[number])
-            found[at - first : end - first] = ROLES.index(self.shards[number])
-            at = end
-        return found
+        roles = np.array([ROLES.index(role) for role in self.shards], np.uint8)
+        return roles[np.searchsorted(self.ends, np.arange(first, stop), "right")]
 
     def size(self, role: Role) -> int:
         """Return the number of grids with the role."""
-        begins = (0, *self.ends[:-1])
-        parts = zip(begins, self.ends, self.shards, strict=True)
-        return sum(end - begin for begin, end, found in parts if found == role)
+        shards = zip(np.diff(self.ends, prepend=0).tolist(), self.shards, strict=True)
+        return sum(grids for grids, found in shards if found == role)
 
 
 def find_named_splits(data: Data) -> tuple[Location, ...] | None:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefit.cache.errors import DataError
-from vaefit.cache.hdf5.blocks import Labels, Origin
+from vaefit.cache.hdf5.blocks import Labels
 from vaefit.cache.hdf5.grids import Grids, opened
 from vaefit.cache.scan.histogram import outside_classes, wrong_label
-from vaefit.cache.shards import Data, describe, find_shards
+from vaefit.cache.shards import Data
 
 from .split import ROLES, Role, Split
 
@@ -46,14 +46,14 @@ class SplitReader:
         Raises DataError as `Grids`, where the split is of another dataset, and where no grid has the role.
         """
         with opened(data) as grids:
-            cuts, shape, stored = grids.cuts(), grids.shape, grids.dtype
+            cuts, shape, stored, name = grids.cuts(), grids.shape, grids.dtype, grids.name
         number = ROLES.index(role)
         sizes = [np.count_nonzero(split.roles(*pair) == number) for pair in pairwise(cuts.tolist())]
         if sum(sizes) != split.size(role):
             got = f"{shape[0]:,} grids, of which {sum(sizes):,} are for {role}, not {split.size(role):,}"
-            raise DataError("the dataset is not the one that was split", _name(data), got, "Split it anew.")
+            raise DataError("the dataset is not the one that was split", name, got, "Split it anew.")
         if not any(sizes):
-            raise DataError(f"the split has no grid for {role}", _name(data), do="Use another role, or another split.")
+            raise DataError(f"the split has no grid for {role}", name, do="Use another role, or another split.")
         fits = ignore_index is None or 0 <= ignore_index <= 255 or stored == np.uint8
         dtype = np.uint8 if fits else np.int16 if -(2**15) <= (ignore_index or 0) < 2**15 else np.int64
         return cls(data, split, role, classes, ignore_index, shape[1:], np.dtype(dtype), cuts, np.array(sizes))
@@ -84,18 +84,10 @@ class SplitReader:
             for origin, piece in grids.pieces(first, stop):
                 if not keep_reading():
                     return found
-                self._check(grids, first, origin, piece)
+                in_range = int(piece.min()) >= 0 and int(piece.max()) < self.classes  # fast, and enough for most data
+                if not in_range and outside_classes(piece, self.classes, self.ignore_index).any():
+                    raise wrong_label(grids.shard_of(first), origin, piece, self.classes, self.ignore_index)
                 (_, height, width), (_, y, x) = piece.shape, origin
                 out[:, y : y + height, x : x + width] = piece.take(own, axis=0)
             filled += len(out)
         return found
-
-    def _check(self, grids: Grids, first: int, origin: Origin, piece: Labels) -> None:
-        within = int(piece.min()) >= 0 and int(piece.max()) < self.classes
-        if within or not outside_classes(piece, self.classes, self.ignore_index).any():
-            return
-        raise wrong_label(grids.shard_of(first), origin, piece, self.classes, self.ignore_index)
-
-
-def _name(data: Data) -> str:
-    return describe(find_shards(data))

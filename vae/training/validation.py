@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vaefit.cache.communicator import Communicator
+from vaefit.cache.communicator import Communicator, own_portion
 from vaefit.cache.errors import DataError
 
-from ..loader.rank_share import Share
 from ..metrics.accuracy import Accuracies, BaselineShares, Labels
 from ..model.state import evaluating
 from ..objective.objective import Losses, Objective, divisors, kl_per_dimension
@@ -83,7 +82,7 @@ class Validator:
             ranks: ranks that measure together, each at least one grid; every rank returns the same result.
         """
         self._step, self._split, self._size, self._ignore_index = step, split, size, ignore_index
-        self._batches, self._ranks, self._mine = batches, ranks, Share.from_communicator(ranks).of(size)
+        self._batches, self._ranks, self._mine = batches, ranks, own_portion(size, ranks)
         self._shares: BaselineShares | None = None
 
     def measure(self, beta: float) -> Validation:
