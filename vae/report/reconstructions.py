@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..data.batch import Batch
 from ..fitting.result import OverfitResult
-from ..metrics.accuracy import Labels
+from ..metrics.accuracy import Labels, kept_cells
 from ..metrics.verdict import three_decimals
 from .palette import Colour, palette
 
@@ -33,7 +33,7 @@ HEAD = 92
 GAP = 6
 PAPER, INK, FAINT = (255, 255, 255), (32, 32, 32), (110, 110, 110)
 RULE, _FAINT_RULE = (70, 70, 70), (205, 205, 205)
-_RIGHT, _WRONG, _IGNORED = (235, 235, 235), (214, 39, 40), (190, 200, 215)
+_RIGHT_WRONG, _IGNORED = np.array([(235, 235, 235), (214, 39, 40)], dtype=np.uint8), (190, 200, 215)
 
 Pixels = NDArray[np.uint8]
 
@@ -96,7 +96,7 @@ def grid_names(batch: Batch) -> tuple[str, ...]:
 def draw_panels(panels: Panels, out: Path) -> None:
     """Write the panels as PNG to `out`."""
     targets, predictions = panels.targets, panels.predictions
-    kept = np.ones(targets.shape, dtype=bool) if panels.ignore_index is None else targets != panels.ignore_index
+    kept = kept_cells(targets, panels.ignore_index)
     errors = ((targets != predictions) & kept).sum(axis=(1, 2))
     shown = np.arange(len(targets))
     if len(targets) > MOST_GRIDS:
@@ -126,7 +126,7 @@ def draw_panels(panels: Panels, out: Path) -> None:
         pictures = (
             coloured(targets[i], kept[i], colours),
             coloured(predictions[i], kept[i], colours),
-            _error(targets[i], predictions[i], kept[i]),
+            coloured(targets[i] != predictions[i], kept[i], _RIGHT_WRONG),
         )
         for number, panel in enumerate(pictures):
             picture = Image.fromarray(enlarged(panel, scale, _FAINT_RULE if number == 2 else RULE))
@@ -160,16 +160,9 @@ def draw_header(draw: ImageDraw.ImageDraw, lines: tuple[str, str, str], colours:
         draw.text((width - 2 * GAP, y + 18), f"class 0 to {len(colours) - 1}", fill=FAINT, anchor="ra")
 
 
-def coloured(grid: Labels, kept: NDArray[np.bool_], colours: Pixels) -> Pixels:
+def coloured(grid: Labels | NDArray[np.bool_], kept: NDArray[np.bool_], colours: Pixels) -> Pixels:
     """Return the grid (H, W) in the colours (C, 3) of its classes, as (H, W, 3); cells that are not kept are grey."""
     picture = colours[np.where(kept, grid, 0)]
-    picture[~kept] = _IGNORED
-    return picture
-
-
-def _error(target: Labels, prediction: Labels, kept: NDArray[np.bool_]) -> Pixels:
-    picture = np.full((*target.shape, 3), _RIGHT, dtype=np.uint8)
-    picture[target != prediction] = _WRONG
     picture[~kept] = _IGNORED
     return picture
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...fitting.result import OverfitResult, Record
+from ...metrics.accuracy import kept_cells
 from ...results.json_values import plain
 from ...results.overfit_summary import RunSummary
 
@@ -37,16 +38,17 @@ def animation_data(
     """
     steps, frames = result.film.steps, result.film.frames
     targets = result.batch.targets[: frames.shape[1]]
-    ignored = None if result.ignore_index is None else targets == result.ignore_index
-    held = targets.astype(np.uint8) if ignored is None else np.where(ignored, 0, targets).astype(np.uint8)
+    ignored = ~kept_cells(targets, result.ignore_index)
+    still = [np.where(ignored, 0, targets), *([ignored] if result.ignore_index is not None else [])]
     places, grids = list(range(len(steps))), frames.shape[1]
     while True:
-        mask = None if ignored is None else ignored[:grids].astype(np.uint8)
-        packed = _packed(held[:grids], mask, [frames[place, :grids] for place in places])
+        pictures = [picture[:grids].astype(np.uint8) for picture in still]
+        packed = _packed(pictures, [frames[place, :grids] for place in places])
         if packed is not None:
             break
         if len(places) > FEW_FRAMES or (grids <= FEW_GRIDS and len(places) > 2):
-            places = _halved(places)
+            # every second place and the last; of three places, the first and the last
+            places = [*(places[:-1:2] if len(places) > 3 else places[:1]), places[-1]]
         elif grids > 1:
             grids = -(-grids // 2)
         else:
@@ -59,19 +61,16 @@ def animation_data(
             "names": names[:grids],
             "colours": colours,
             "frames": _frames([steps[place] for place in places], result.history, run),
-            "ignoring": ignored is not None,
+            "ignoring": result.ignore_index is not None,
             "packed": packed,
         }
     )
     return data
 
 
-def _packed(
-    targets: NDArray[np.uint8], ignored: NDArray[np.uint8] | None, frames: Sequence[NDArray[np.uint8]]
-) -> str | None:
-    """Return the frames as text; None as soon as the text is too long."""
+def _packed(still: Sequence[NDArray[np.uint8]], frames: Sequence[NDArray[np.uint8]]) -> str | None:
+    """Return the pictures and the frames as text; None as soon as the text is too long."""
     packer, found, length = zlib.compressobj(6), [], 0
-    still = [targets] if ignored is None else [targets, ignored]
     moved = (after ^ before for before, after in pairwise(frames))
     for picture in chain(still, frames[:1], moved):
         found.append(packer.compress(picture.tobytes()))
@@ -80,12 +79,6 @@ def _packed(
             return None
     text = base64.b64encode(b"".join([*found, packer.flush()])).decode("ascii")
     return text if len(text) <= LIMIT else None
-
-
-def _halved(places: list[int]) -> list[int]:
-    """Return every second place and the last; of three places, the first and the last."""
-    kept = places[:-1:2] if len(places) > 3 else places[:1]
-    return [*kept, places[-1]]
 
 
 def _frames(steps: list[int], history: Sequence[Record], run: RunSummary) -> tuple[Frame, ...]:

@@ -79,10 +79,9 @@ def _configuration(config: dict[str, Any]) -> tuple[SettingsTable, ...]:
 
 
 def _dataset(dataset: DatasetSummary) -> Pairs:
-    shards: Pairs = [("shards", f"{len(dataset.shards):,}")] if dataset.shards else []
     return [
         ("dataset", dataset.path),
-        *shards,
+        *([("shards", f"{len(dataset.shards):,}")] if dataset.shards else []),
         ("grids", f"{dataset.grids:,} of {dataset.height} x {dataset.width}, {dataset.classes} classes"),
         ("counts from", dataset.source),
         ("digest of the data", dataset.digest),
