@@ -67,11 +67,8 @@ def deviations(failed: FailedRun) -> Iterator[Change]:
         yield Change(f"gamma {gamma:g}", f"--gamma {gamma:g}", "loss or weights wrong", {"gamma": gamma})
     if _is_far(recipe) and not _tested(failed):
         yield _rate(recipe, DEFAULT_LR)
-    schedule = _schedule(recipe)
-    if schedule is not None:
-        default = RECIPES["default"] if recipe.optimizer == "muon" else RECIPES["adam"]
-        settings = {name: getattr(default, name) for name in SCHEDULE}
-        yield Change("the recipe's schedule", schedule, "learning rate", settings)
+    if (schedule := _schedule(recipe)) is not None:
+        yield schedule
     if recipe.init not in ("rescaled", None) or (recipe.init is None and failed.adapter.ours):
         yield _rescaled(failed)
     if recipe.resample:
@@ -179,8 +176,8 @@ def _retested(failed: FailedRun) -> dict[str, Any]:
     return {"lr": "auto"} if _tested(failed) else {}
 
 
-def _schedule(recipe: Recipe) -> str | None:
-    """Return the options for the default warm-up, clip, betas and decay; None if none is far from the recipe's."""
+def _schedule(recipe: Recipe) -> Change | None:
+    """Return a change to the default warm-up, clip, betas and decay; None if none is far from the recipe's."""
     default = RECIPES["default"] if recipe.optimizer == "muon" else RECIPES["adam"]
     options = []
     if recipe.warmup > max(4 * default.warmup, recipe.iterations // 4):
@@ -191,4 +188,5 @@ def _schedule(recipe: Recipe) -> str | None:
         options.append(f"--betas {default.betas[0]:g},{default.betas[1]:g}")
     if recipe.lr_decay == "isqrt" and recipe.decay_steps < default.decay_steps / 10:
         options.append(f"--decay-steps {default.decay_steps}")
-    return " ".join(options) or None
+    settings = {name: getattr(default, name) for name in SCHEDULE}
+    return Change("the recipe's schedule", " ".join(options), "learning rate", settings) if options else None

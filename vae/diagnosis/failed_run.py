@@ -11,6 +11,7 @@ from vaefit.kernels import Backend
 
 from ..data.batch import Batch
 from ..data.class_weights import ClassWeights
+from ..environment.determinism import seeded
 from ..fitting.result import OverfitResult
 from ..model.adapter import Adapter
 from ..model.initialisation import initialise
@@ -54,6 +55,5 @@ class FailedRun:
         if init is None:
             return
         inputs = self.inputs()
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed, self.device):
             initialise(self.model, init, lambda: self.model(inputs))

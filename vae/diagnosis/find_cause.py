@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..metrics.advice import STILL_FALLING
 from ..metrics.diagnosis import Cause, Control, Diagnosis, Finding
@@ -11,7 +11,7 @@ from ..model.state import Snapshot
 from . import gradient_flow, input_target_pairs, model_probes
 from .changes import Change, deviations, faster, longer, one_grid, variations, whole_recipe
 from .failed_run import FailedRun
-from .model_probes import SAME, Spread
+from .model_probes import SAME
 from .reruns import SHORT, OnControl, Overfit, Reruns
 
 GOOD_PART = 0.05
@@ -35,38 +35,16 @@ def find_cause(failed: FailedRun, overfit: Overfit, on_control: OnControl | None
     """
     final = Snapshot.from_model(failed.model)
     try:
-        return _Search.begin(failed, overfit, on_control).diagnosis()
+        return _Search(failed, overfit, on_control).diagnosis()
     finally:
         final.restore(failed.model)
 
 
-@dataclass
 class _Search:
-    """State of one diagnosis."""
+    """State of one diagnosis, after all probes, which need no training."""
 
-    failed: FailedRun
-    reruns: Reruns
-    wrong: tuple[Change, ...]
-    """The defaults of the settings that differ from the default recipe."""
-    findings: tuple[Finding, ...]
-    blocked: tuple[str, ...]
-    """Parameters without a gradient under both initialisations."""
-    cut: bool
-    """True if one of them should have a gradient: it is not frozen, and its layer is called."""
-    starts: tuple[Spread, Spread]
-    """Variation over the grids at the start, and after another initialisation."""
-    broken: str | None
-    """The first layer whose output is not finite under both initialisations."""
-    decoder_reads: bool | None
-    """True if different z give different logits; None if z cannot be set."""
-    samples: bool
-    """True if the model draws random numbers in training."""
-    always: tuple[Change, ...] = ()
-    """Changes of every rerun: a run that was too short is rerun for longer."""
-
-    @classmethod
-    def begin(cls, failed: FailedRun, overfit: Overfit, on_control: OnControl | None) -> _Search:
-        """Return the search after all probes, which need no training."""
+    def __init__(self, failed: FailedRun, overfit: Overfit, on_control: OnControl | None) -> None:
+        self.failed = failed
         found = [
             model_probes.latent_finding(failed),
             model_probes.dead_units_finding(failed),
@@ -79,38 +57,37 @@ class _Search:
             input_target_pairs.alignment_finding(failed.batch, failed.ignore_index),
         ]
         failed.start(failed.recipe.init)
-        first, samples = model_probes.spread(failed), model_probes.samples_in_training(failed)
-        reads = model_probes.decoder_reads(failed)
+        first = model_probes.spread(failed)
+        self.samples = model_probes.samples_in_training(failed)
+        """True if the model draws random numbers in training."""
+        self.decoder_reads = model_probes.decoder_reads(failed)
+        """True if different z give different logits; None if z cannot be set."""
         broken = model_probes.first_not_finite(failed)
-        blocked = gradient_flow.blocked_parameters(failed)
-        cut = bool(blocked) and bool(gradient_flow.cut_off(failed, blocked))
+        self.blocked = gradient_flow.blocked_parameters(failed)
+        """Parameters without a gradient under both initialisations."""
+        self.cut = bool(self.blocked and gradient_flow.cut_off(failed, self.blocked))
+        """True if one of them should have a gradient: it is not frozen, and its layer is called."""
         failed.start("rescaled")
-        second = model_probes.spread(failed)
-        broken = broken and model_probes.first_not_finite(failed)
-        if broken is not None:
-            words = f"{broken}, before the first update and under two initialisations"
+        self.starts = first, model_probes.spread(failed)
+        """Variation over the grids at the start, and after another initialisation."""
+        self.broken = broken and model_probes.first_not_finite(failed)
+        """The first layer whose output is not finite under both initialisations."""
+        if self.broken is not None:
+            words = f"{self.broken}, before the first update and under two initialisations"
             found.insert(0, Finding("first output that is not finite", words, suspicious=True))
-        if blocked:
-            layers = gradient_flow.layers_of(blocked, failed.model)
+        words = "it reaches every parameter"
+        if self.blocked:
+            layers = gradient_flow.layers_of(self.blocked, failed.model)
             total = sum(1 for _ in failed.model.parameters())
-            words = f"none in {layers} ({len(blocked)} of {total} parameters), under two initialisations"
-            found.insert(0, Finding("gradient", words, suspicious=True))
-        else:
-            found.insert(0, Finding("gradient", "it reaches every parameter", suspicious=False))
-        wrong = tuple(deviations(failed))
-        planned = len(wrong) + len(list(variations(failed, samples)))
-        return cls(
-            failed=failed,
-            reruns=Reruns(failed, overfit, planned, on_control),
-            wrong=wrong,
-            findings=tuple(f for f in found if f is not None),
-            blocked=blocked,
-            cut=cut,
-            starts=(first, second),
-            broken=broken,
-            decoder_reads=reads,
-            samples=samples,
-        )
+            words = f"none in {layers} ({len(self.blocked)} of {total} parameters), under two initialisations"
+        found.insert(0, Finding("gradient", words, suspicious=bool(self.blocked)))
+        self.findings = tuple(f for f in found if f is not None)
+        self.wrong = tuple(deviations(failed))
+        """The defaults of the settings that differ from the default recipe."""
+        planned = len(self.wrong) + len(list(variations(failed, self.samples)))
+        self.reruns = Reruns(failed, overfit, planned, on_control)
+        self.always: tuple[Change, ...] = ()
+        """Changes of every rerun: a run that was too short is rerun for longer."""
 
     def diagnosis(self) -> Diagnosis:
         """Return the diagnosis, in the order that `find_cause` documents."""
@@ -119,8 +96,7 @@ class _Search:
                 return self._named("data problem", finding.found, "Remove the pairs that contradict one another.")
         more = longer(self.failed)
         if more is not None:
-            control = self.reruns.run(more, share=SHORT)
-            if control is not None and control.mended:
+            if (control := _if_mended(self.reruns.run(more, share=SHORT))) is not None:
                 return self._fixed((more,), control)
             self.always = (more,)  # no other change could fix it in a few steps either
         return (
@@ -141,8 +117,7 @@ class _Search:
         for change in changes:
             if change.cause == "initialisation" and self.blocked:
                 continue  # a random encoder without a gradient may fit 32 grids, and hides that it cannot learn
-            control = self._run(change)
-            if control is not None and control.mended:
+            if (control := _if_mended(self._run(change))) is not None:
                 return self._fixed((change,), control)
         return None
 
@@ -151,8 +126,8 @@ class _Search:
         helped = max(tried, key=self._gain, default=None)
         if helped is None or self._gain(helped) < WORTH_MORE or self.always:
             return None
-        control = self.reruns.run_on(helped)
-        return self._fixed((helped,), control) if control is not None and control.mended else None
+        control = _if_mended(self.reruns.run_on(helped))
+        return None if control is None else self._fixed((helped,), control)
 
     def _varied(self) -> Diagnosis | None:
         """Rerun with settings beside the default recipe's, one by one, then the best of them with all the defaults."""
@@ -162,8 +137,8 @@ class _Search:
             return found
         best = max(tried, key=self._gain, default=None)
         if best is not None and self.wrong and self._gain(best) >= WORTH_MORE:
-            control = self._run(*self.wrong, best)
-            if control is not None and control.mended:
+            control = _if_mended(self._run(*self.wrong, best))
+            if control is not None:
                 return self._fixed((best, *self.wrong), control)
         return self._most_helpful(tried)
 
@@ -218,11 +193,11 @@ class _Search:
         the verdict is worst.
         """
         wrong = list(self.wrong)
-        control = self._run(*wrong) if len(wrong) > 1 else None
-        if control is None or not control.mended:
+        control = _if_mended(self._run(*wrong)) if len(wrong) > 1 else None
+        if control is None:
             recipe = whole_recipe(self.failed)
-            control = self._run(recipe) if wrong else None
-            if control is None or not control.mended:
+            control = _if_mended(self._run(recipe)) if wrong else None
+            if control is None:
                 return None
             # the recipe as a whole fixes it, its settings alone do not: the cause is the most helpful one
             helped = max(wrong, key=self._gain)
@@ -301,3 +276,7 @@ class _Search:
         return Diagnosis(
             cause, where, evidence, fix, self.findings, tuple(self.reruns.controls), tuple(self.reruns.skipped)
         )
+
+
+def _if_mended(control: Control | None) -> Control | None:
+    return control if control is not None and control.mended else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..environment.determinism import seeded
 from ..model.beta_vae import BetaVAE
 from ..objective.objective import NO_LABEL, Objective
 from .failed_run import FailedRun
@@ -71,8 +72,7 @@ def _without_gradient(failed: FailedRun) -> set[str]:
         assert isinstance(model, BetaVAE)  # the only model of our own
         noise = torch.randn(len(targets), model.latent_dim, generator=generator).to(failed.device)
     model.train()
-    with torch.random.fork_rng(devices=[failed.device] if failed.device.type == "cuda" else []), torch.enable_grad():
-        torch.manual_seed(failed.seed)
+    with seeded(failed.seed, failed.device), torch.enable_grad():
         logits, mu, logvar = adapter.outputs(model, inputs, noise)
         reached = _reached(model, objective(logits, targets, None, None, 0.0).total)
         if mu is not None and logvar is not None:

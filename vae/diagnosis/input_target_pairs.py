@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..data.batch import Batch
-from ..metrics.accuracy import Accuracies, BaselineShares, Labels, retrieval
+from ..metrics.accuracy import Accuracies, BaselineShares, Labels, kept_cells, retrieval
 from ..metrics.diagnosis import Finding
 from ..metrics.verdict import Evidence, memorised
 
@@ -33,10 +33,9 @@ def contradiction_finding(batch: Batch, classes: int, ignore_index: int | None, 
     The best answer to equal inputs is, for each cell, the most frequent class of their targets. The finding is
     suspicious if this answer does not memorise the batch.
     """
-    flat = batch.grids.reshape(len(batch.grids), -1)
-    _, group = np.unique(flat, axis=0, return_inverse=True)
+    _, group = np.unique(batch.grids.reshape(len(batch.grids), -1), axis=0, return_inverse=True)
     group = group.reshape(-1)
-    best = batch.targets.copy()
+    best, kept = batch.targets.copy(), kept_cells(batch.targets, ignore_index)
     contradicted = 0
     for g in range(int(group.max()) + 1):
         rows = np.flatnonzero(group == g)
@@ -44,12 +43,10 @@ def contradiction_finding(batch: Batch, classes: int, ignore_index: int | None, 
         if (wanted == wanted[:1]).all():
             continue
         contradicted += len(rows)
-        kept = np.ones(wanted.shape, dtype=bool) if ignore_index is None else wanted != ignore_index
-        held = np.stack([((wanted == c) & kept).sum(axis=0) for c in range(classes)])
+        held = np.stack([((wanted == c) & kept[rows]).sum(axis=0) for c in range(classes)])
         best[rows] = held.argmax(axis=0)
     if not contradicted:
         return None
-    kept = np.ones(best.shape, dtype=bool) if ignore_index is None else batch.targets != ignore_index
     pairs = batch.targets[kept] * classes + best[kept]
     accuracies = Accuracies.from_confusion(np.bincount(pairs, minlength=classes * classes).reshape(classes, classes))
     skill = BaselineShares.from_targets(batch.targets, classes, ignore_index).skill(accuracies.pixel)
@@ -69,21 +66,20 @@ def alignment_finding(batch: Batch, ignore_index: int | None) -> Finding | None:
     if batch.other_targets is None:
         return None
     inputs, targets = batch.grids, batch.targets
-    cells = len(inputs[0].reshape(-1))
-    kept = np.ones(targets.shape, dtype=bool) if ignore_index is None else targets != ignore_index
-    own = float((inputs == targets)[kept].mean())
+    kept = kept_cells(targets, ignore_index)
     flat = [grid.tobytes() for grid in inputs]
     elsewhere = [t.tobytes() != flat[i] and t.tobytes() in flat for i, t in enumerate(targets)]
     if np.mean(elsewhere) >= MOST:
         words = f"{sum(elsewhere)} of {len(targets)} targets are the input of another grid"
         return Finding("inputs and targets", words, suspicious=True)
-    square = inputs.shape[1] == inputs.shape[2]
+    different = (inputs != targets).any(axis=(1, 2))
     for name, move in _MOVES.items():
-        if name == "transposed" and not square:
-            continue
-        whole = ((move(inputs) == targets) | ~kept).reshape(len(inputs), cells).all(axis=1)
-        different = (inputs != targets).reshape(len(inputs), cells).any(axis=1)
-        if (whole & different).mean() >= MOST:
-            words = f"{int((whole & different).sum())} of {len(targets)} targets are their input {name}"
+        moved = move(inputs)
+        if moved.shape != targets.shape:
+            continue  # only square grids can be transposed
+        found = ((moved == targets) | ~kept).all(axis=(1, 2)) & different
+        if found.mean() >= MOST:
+            words = f"{int(found.sum())} of {len(targets)} targets are their input {name}"
             return Finding("inputs and targets", words, suspicious=True)
+    own = float((inputs == targets)[kept].mean())
     return Finding("inputs and targets", f"they agree in {100 * own:.1f} % of the cells", suspicious=False)

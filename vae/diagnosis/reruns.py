@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -57,21 +57,18 @@ class _AsEvaluated(nn.Module):
         return self.model(inputs)
 
 
-@dataclass
 class Reruns:
-    """Reruns with changes: their results, and the changes that the budget did not allow."""
+    """Reruns with changes: their results, and the changes that the budget did not allow.
 
-    failed: FailedRun
-    overfit: Overfit
-    planned: int
-    """Largest number of changes. Each has an equal share of the budget."""
-    on_control: OnControl | None = None
-    controls: list[Control] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
+    `planned` is the largest number of changes. Each has an equal share of the budget.
+    """
 
-    def __post_init__(self) -> None:
-        left = int(TIMES * max(self.failed.recipe.iterations, SHORT))
-        self._share = max(LEAST, left // (max(self.planned, 1) + RESERVED))
+    def __init__(self, failed: FailedRun, overfit: Overfit, planned: int, on_control: OnControl | None) -> None:
+        self.failed, self.overfit, self.on_control = failed, overfit, on_control
+        self.controls: list[Control] = []
+        self.skipped: list[str] = []
+        left = int(TIMES * max(failed.recipe.iterations, SHORT))
+        self._share = max(LEAST, left // (max(planned, 1) + RESERVED))
         self._reserved = RESERVED * self._share
         self._left = left - self._reserved
         self._known: dict[tuple[str, ...], Control] = {}
@@ -106,7 +103,7 @@ class Reruns:
         return self._known[key]
 
     def _run(self, changes: tuple[Change, ...], share: int) -> Control | None:
-        failed, name = self.failed, ", ".join(change.name for change in changes)
+        failed, name = self.failed, ", ".join(_key(changes))
         settings = {name: value for change in changes for name, value in change.settings.items()}
         recipe = replace(failed.recipe, **settings)
         overhead = OVERHEAD + (len(RATES) * STEPS if recipe.lr == "auto" else 0)

@@ -61,7 +61,7 @@ class BaselineShares:
     @classmethod
     def from_targets(cls, targets: Labels, num_classes: int, ignore_index: int | None) -> BaselineShares:
         """Return the shares of targets with at least one cell that is not ignored."""
-        kept = _kept(targets, ignore_index)
+        kept = kept_cells(targets, ignore_index)
         return cls.from_position_counts(np.stack([((targets == c) & kept).sum(axis=0) for c in range(num_classes)]))
 
     @classmethod
@@ -88,7 +88,7 @@ def retrieval(predictions: Labels, targets: Labels, ignore_index: int | None) ->
     size = targets.shape[0]
     if size < 2:
         return None
-    kept = _kept(targets, ignore_index).reshape(size, -1)
+    kept = kept_cells(targets, ignore_index).reshape(size, -1)
     flat, guesses = targets.reshape(size, -1), predictions.reshape(size, -1)
     hits = 0
     for i in range(size):
@@ -104,5 +104,6 @@ def distinct(pictures: Labels) -> int:
     return len(np.unique(pictures.reshape(pictures.shape[0], -1), axis=0))
 
 
-def _kept(targets: Labels, ignore_index: int | None) -> NDArray[np.bool_]:
+def kept_cells(targets: Labels, ignore_index: int | None) -> NDArray[np.bool_]:
+    """Return True for each cell that is not ignored; None ignores no cell."""
     return np.ones(targets.shape, dtype=bool) if ignore_index is None else targets != ignore_index

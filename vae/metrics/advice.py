@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..recipe import DEFAULT_LR, Recipe
@@ -57,50 +56,44 @@ def after_divergence(recipe: Recipe) -> str:
 
 def after_failure(recipe: Recipe, context: AdviceContext) -> str:
     """Return the advice after COLLAPSED or LEARNING: of the rules that apply, the one with the largest effect."""
-    return next(_rules(recipe, context))
-
-
-def _rules(recipe: Recipe, context: AdviceContext) -> Iterator[str]:
-    """Yield the advice of each rule that applies; rules with a larger measured effect come first."""
     per_cell = recipe.reduction == "mean"
     beta = recipe.largest_beta
     if context.unweighted is not None:
         instead = " instead of --weights-file" if context.weights_file else ""
-        yield f"The loss ignores class {context.unweighted}, whose weight is 0: try --weights global{instead}."
+        return f"The loss ignores class {context.unweighted}, whose weight is 0: try --weights global{instead}."
     if beta * (context.cells if per_cell else 1) >= STRONG_BETA:
         scale = f", {context.cells} times stronger on a per-cell mean" if per_cell else ""
-        yield f"The KL term (beta {beta:g}{scale}) works against memorising: try {_no_beta(recipe)}."
+        return f"The KL term (beta {beta:g}{scale}) works against memorising: try {_no_beta(recipe)}."
     if recipe.gamma > LARGE_GAMMA:
-        yield _lower_gamma(recipe)
+        return _lower_gamma(recipe)
     if recipe.optimizer == "adam" and 0 < recipe.clip < SMALL_CLIP:
-        yield f"The gradients are clipped to {recipe.clip:g}, which stops learning: try --clip {Recipe.clip:g}."
+        return f"The gradients are clipped to {recipe.clip:g}, which stops learning: try --clip {Recipe.clip:g}."
     if recipe.rate > HIGH_RATE * DEFAULT_LR:
-        yield f"A rate of {recipe.rate:g} makes units die or overshoots: try --lr {DEFAULT_LR:g}."
+        return f"A rate of {recipe.rate:g} makes units die or overshoots: try --lr {DEFAULT_LR:g}."
     if recipe.rate < LOW_RATE * DEFAULT_LR:
-        yield f"A rate of {recipe.rate:g} hardly changes the model: try --lr {DEFAULT_LR:g}."
+        return f"A rate of {recipe.rate:g} hardly changes the model: try --lr {DEFAULT_LR:g}."
     if recipe.warmup > max(recipe.iterations, ENOUGH_STEPS) // 2:
-        yield f"The warm-up of the rate takes {recipe.warmup} steps, too many: try --warmup {Recipe.warmup}."
+        return f"The warm-up of the rate takes {recipe.warmup} steps, too many: try --warmup {Recipe.warmup}."
     if recipe.init == "default":
-        yield "torch's own initialisation starts with hardly any signal from the input: try --init rescaled."
+        return "torch's own initialisation starts with hardly any signal from the input: try --init rescaled."
     if recipe.resample:
-        yield "The batch is resampled, so a step misses a third of the grids: try --no-resample."
+        return "The batch is resampled, so a step misses a third of the grids: try --no-resample."
     if recipe.z == "sample":
-        yield "z is sampled, so the decoder also fits noise: try --z mu."
-    if context.behind is not None and context.weight_ratio < EVEN_RATIO:
-        option = _other_weights(recipe, context)
-        if option is not None:
-            yield f"Class {context.behind} is behind, and every class has the same weight: try {option}."
+        return "z is sampled, so the decoder also fits noise: try --z mu."
+    option = _other_weights(recipe, context)
+    if context.behind is not None and context.weight_ratio < EVEN_RATIO and option is not None:
+        return f"Class {context.behind} is behind, and every class has the same weight: try {option}."
     if recipe.iterations < ENOUGH_STEPS:
-        yield f"{recipe.iterations} steps are few: try --iterations {Recipe.iterations}."
+        return f"{recipe.iterations} steps are few: try --iterations {Recipe.iterations}."
     if context.latent_dim is not None and context.latent_dim < SMALL_LATENT:
         few = f"{context.latent_dim} latent dimensions can hardly distinguish {context.batch_size} grids"
-        yield f"{few}: try --latent-dim 32."
+        return f"{few}: try --latent-dim 32."
     if context.tail is not None and context.tail < STILL_FALLING:
         fell = f"The loss fell by {100 * (1 - context.tail):.0f} % in the last quarter, so the run is not finished"
-        yield f"{fell}: try --iterations {4 * recipe.iterations}."
+        return f"{fell}: try --iterations {4 * recipe.iterations}."
     if context.batch_size > LARGE_BATCH:
-        yield f"{context.batch_size} grids may be more than the network can hold: try --batch-size 32."
-    yield f"The loss no longer falls, perhaps because units died early: try --lr {recipe.rate / 2:g}."
+        return f"{context.batch_size} grids may be more than the network can hold: try --batch-size 32."
+    return f"The loss no longer falls, perhaps because units died early: try --lr {recipe.rate / 2:g}."
 
 
 def _no_beta(recipe: Recipe) -> str:

@@ -58,15 +58,15 @@ def judge(evidence: Evidence, recipe: Recipe) -> Judgement:
     if evidence.diverged is not None:
         return Judgement("DIVERGED", evidence.diverged, after_divergence(recipe))
     missing = _missing(evidence, recipe.target)
+    numbers = f"skill {three_decimals(evidence.skill)}, retrieval {three_decimals(evidence.retrieval)}"
     if not missing:
         a = evidence.accuracies
         found = "every cell is right" if a.exact else f"worst class {a.worst:.3f}, pixel accuracy {a.pixel:.3f}"
-        return Judgement("MEMORISED", f"{found}; {_numbers(evidence)}", "")
+        return Judgement("MEMORISED", f"{found}; {numbers}", "")
     if _collapsed(evidence):
         one = _one_class(evidence.accuracies)
         what = "one picture for all inputs, or as good as one" if one is None else f"class {one} for nearly every cell"
-        reason = f"{what}: {_numbers(evidence)}"
-        return Judgement("COLLAPSED", reason, after_failure(recipe, evidence.context), one)
+        return Judgement("COLLAPSED", f"{what}: {numbers}", after_failure(recipe, evidence.context), one)
     return Judgement("LEARNING", "not there yet: " + "; ".join(missing), after_failure(recipe, evidence.context))
 
 
@@ -109,7 +109,3 @@ def _one_class(accuracies: Accuracies) -> int | None:
     predicted = accuracies.predicted
     top = int(np.argmax(predicted))
     return top if predicted[top] >= ONE_CLASS * predicted.sum() else None
-
-
-def _numbers(evidence: Evidence) -> str:
-    return f"skill {three_decimals(evidence.skill)}, retrieval {three_decimals(evidence.retrieval)}"

@@ -89,13 +89,13 @@ class ClassRecall:
 
     def _died(self, step: int) -> list[TrainingWarning]:
         found: list[TrainingWarning] = []
-        sums = _Sums(self.rows)
+        sums = ClassRows(*(np.pad(values.cumsum(axis=0), ((1, 0), (0, 0))) for values in self.rows))
         dispersion = _dispersion(self.rows)
         for span in self._spans:
             if len(self.rows.held) < span * (1 + STEADY):
                 break
-            held, right = sums.newest(span)
-            before, lowest = sums.steady_recall(span)
+            held, right = (values[-1] - values[-1 - span] for values in sums[:2])
+            before, lowest = _steady_recall(sums, span)
             # over long spans a recall drifts, so its latest value is not known
             certain = before if span < 2 * self._spans[0] else lowest
             enough = certain * held >= EXPECTED * dispersion
@@ -120,36 +120,23 @@ class ClassRecall:
         ]
 
 
-class _Sums:
-    """Sums over ranges of steps, by class; the last step is the newest."""
+def _steady_recall(sums: ClassRows, span: int) -> tuple[Numbers, Numbers]:
+    """Return the recall over the steps before the newest `span`, and the lowest recall over any `span` of them.
 
-    def __init__(self, rows: ClassRows) -> None:
-        # row k is the sum over the oldest k steps
-        self.rows = ClassRows(*(np.pad(values.cumsum(axis=0), ((1, 0), (0, 0))) for values in rows))
-
-    def newest(self, span: int) -> tuple[Counts, Counts]:
-        """Return the cells of each class in the targets, and the correct ones, over the newest `span` steps."""
-        held, right, _, _ = self.rows
-        return held[-1] - held[-1 - span], right[-1] - right[-1 - span]
-
-    def steady_recall(self, span: int) -> tuple[Numbers, Numbers]:
-        """Return the recall over the steps before the newest `span`, and the lowest recall over any `span` of them.
-
-        Both are 0 for a class without a steady recall in these steps.
-        """
-        sums = self.rows.held, self.rows.right, self.rows.predicted, self.rows.wrong
-        before = slice(len(sums[0]) - 1 - span * (1 + STEADY), len(sums[0]) - span)
-        held, right, predicted, wrong = (values[before][-1] - values[before][0] for values in sums)
-        recall: Numbers = right / np.maximum(held, 1)
-        others = held.sum() - held
-        most = np.arange(len(held)) == held.argmax()
-        rarer = np.where(most, others, others - held.max())
-        chance = np.maximum((predicted - right) / np.maximum(others, 1), wrong / np.maximum(rarer, 1))
-        rolled_held, rolled_right = (values[before][span:] - values[before][:-span] for values in sums[:2])
-        # a span without a cell of the class is no evidence
-        lowest = np.where(rolled_held > 0, rolled_right / np.maximum(rolled_held, 1), 1.0).min(axis=0)
-        steady = (recall - chance >= LEARNED) & (lowest >= np.maximum(LOWEST, LOWEST_SHARE * recall))
-        return np.where(steady, recall, 0.0), np.where(steady, lowest, 0.0)
+    Both are 0 for a class without a steady recall in these steps. Row k of `sums` is the sum over the oldest k steps.
+    """
+    before = slice(len(sums.held) - 1 - span * (1 + STEADY), len(sums.held) - span)
+    held, right, predicted, wrong = (values[before][-1] - values[before][0] for values in sums)
+    recall: Numbers = right / np.maximum(held, 1)
+    others = held.sum() - held
+    most = np.arange(len(held)) == held.argmax()
+    rarer = np.where(most, others, others - held.max())
+    chance = np.maximum((predicted - right) / np.maximum(others, 1), wrong / np.maximum(rarer, 1))
+    rolled_held, rolled_right = (values[before][span:] - values[before][:-span] for values in sums[:2])
+    # a span without a cell of the class is no evidence
+    lowest = np.where(rolled_held > 0, rolled_right / np.maximum(rolled_held, 1), 1.0).min(axis=0)
+    steady = (recall - chance >= LEARNED) & (lowest >= np.maximum(LOWEST, LOWEST_SHARE * recall))
+    return np.where(steady, recall, 0.0), np.where(steady, lowest, 0.0)
 
 
 def _dispersion(rows: ClassRows) -> Numbers:

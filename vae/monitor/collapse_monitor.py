@@ -26,6 +26,7 @@ MOST_GRIDS = 32
 LEAST_GRIDS, MOST_CELLS = 8, 1 << 17
 """Fewer large grids are checked, down to 8, because every pair of grids is compared."""
 MOST_STEPS = 1 << 20
+_OF_CLASSES = ("dead", "shortest", "missing", "last_alive", "missed")
 
 
 class CollapseMonitor:
@@ -121,7 +122,11 @@ class CollapseMonitor:
         self._counts = self._counts.to(counts.device)
         self._counts[place].copy_(counts)  # a CUDA graph overwrites them at the next step
         if loss is not None:
-            self._store_loss(place, loss, counts.device)
+            if isinstance(loss, Tensor):
+                require(loss.numel() == 1, "loss", f"shape {tuple(loss.shape)}", "one number")
+                loss = loss.reshape(())
+            self._losses = self._losses.to(counts.device)
+            self._losses[place] = loss
         self.step += 1
         if place + 1 < self.every:
             return ()
@@ -132,14 +137,6 @@ class CollapseMonitor:
             else:
                 self._on_warning(warning)
         return found
-
-    def _store_loss(self, place: int, loss: Tensor | float, device: torch.device) -> None:
-        self._losses = self._losses.to(device)
-        if isinstance(loss, Tensor):
-            require(loss.numel() == 1, "loss", f"shape {tuple(loss.shape)}", "one number")
-            self._losses[place].copy_(loss.reshape(()))
-        else:
-            self._losses[place] = loss
 
     def _check_shapes(self, output: Tensor | None, targets: Tensor | None) -> None:
         """Raise SettingError unless the shapes are those of logits or predictions and their targets."""
@@ -175,11 +172,6 @@ class CollapseMonitor:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the monitor as numbers and CPU tensors; waits for the device."""
-        classes, collapse = self._classes, self._collapse
-        arrays = {
-            "rows": classes.rows, "dead": classes.dead, "shortest": classes.shortest, "missing": classes.missing,
-            "last_alive": classes.last_alive, "missed": classes.missed,
-        }  # fmt: skip
         return {
             "num_classes": self.num_classes,
             "every": self.every,
@@ -187,9 +179,10 @@ class CollapseMonitor:
             "counts": self._counts.cpu().clone(),
             "losses": self._losses.cpu().clone(),
             "not_finite": self._not_finite,
-            "blind": collapse.collapsed_checks,
-            "collapsed": collapse.collapsed,
-            **{name: torch.tensor(np.asarray(values)) for name, values in arrays.items()},
+            "blind": self._collapse.collapsed_checks,
+            "collapsed": self._collapse.collapsed,
+            "rows": torch.tensor(np.asarray(self._classes.rows)),
+            **{name: torch.tensor(getattr(self._classes, name)) for name in _OF_CLASSES},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -204,7 +197,7 @@ class CollapseMonitor:
         self.step, self._not_finite = state["step"], state["not_finite"]
         collapse.collapsed_checks, collapse.collapsed = state["blind"], state["collapsed"]
         classes.rows = ClassRows(*state["rows"].cpu().numpy().copy())
-        for name in ("dead", "shortest", "missing", "last_alive", "missed"):
+        for name in _OF_CLASSES:
             setattr(classes, name, state[name].cpu().numpy().copy())
         self._counts, self._losses = state["counts"].clone(), state["losses"].clone()
 

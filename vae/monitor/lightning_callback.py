@@ -97,7 +97,13 @@ class CollapseCallback(Callback):
             ignored = NO_LABEL if self._ignore_index is None else self._ignore_index
             counts = confusion_counts(output.detach(), targets, ignored, num_classes=self.monitor.num_classes)
         if counts is None or self.monitor is None:
-            raise self._nothing_to_monitor(pl_module, found)
+            raise RunError(
+                "training_step returned nothing that CollapseCallback can monitor",
+                f"{type(pl_module).__name__}.training_step",
+                got=", ".join(f"{name}: {type(value).__name__}" for name, value in found.items()),
+                do=f"Return a dict with `{self._counts}`, or with `{self._logits}` or `{self._predictions}` and "
+                f"`{self._targets}`, beside `loss`; or name its keys, as in CollapseCallback(counts='confusion').",
+            )
         if self.monitor.update(counts, output, targets, loss=found.get("loss")) and self.stop:
             trainer.should_stop = True
 
@@ -116,15 +122,6 @@ class CollapseCallback(Callback):
         if self._saved is not None:
             monitor.load_state_dict(self._saved)
         return monitor
-
-    def _nothing_to_monitor(self, pl_module: Any, found: Mapping[str, Any]) -> RunError:
-        return RunError(
-            "training_step returned nothing that CollapseCallback can monitor",
-            f"{type(pl_module).__name__}.training_step",
-            got=", ".join(f"{name}: {type(value).__name__}" for name, value in found.items()),
-            do=f"Return a dict with `{self._counts}`, or with `{self._logits}` or `{self._predictions}` and "
-            f"`{self._targets}`, beside `loss`; or name its keys, as in CollapseCallback(counts='confusion').",
-        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the monitor for a checkpoint; empty before the first batch."""

@@ -9,21 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from ..fitting.result import OverfitResult
 from ..results.training_summary import TrainSummary
-from .figure import (
-    Line,
-    add_legend,
-    default_style,
-    limit_steps,
-    save_png,
-    scale_losses,
-    scale_shares,
-    stacked_axes,
-    thinned,
-)
+from .figure import Line, add_legend, default_style, limit_steps, save_png, scale_losses, stacked_axes, thinned
 from .palette import ACCENT, AREA, FAINT, GOOD, INK, MOST_CLASSES, SECOND, WRONG, palette
 
 DIMENSIONS = 128
@@ -152,7 +142,9 @@ def _draw_rows(
         rows[1].yaxis.set_major_locator(MaxNLocator(3))
     for line in accuracies:
         line.draw(rows[-1], steps)
-    scale_shares(rows[-1], name)
+    rows[-1].set_ylim(-0.03, 1.03)
+    rows[-1].yaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
+    rows[-1].set_ylabel(name)
     for axes in (rows[0], rows[-1]):
         add_legend(axes)
 

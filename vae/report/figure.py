@@ -18,7 +18,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
 from .palette import ACCENT, AREA, FAINT, GOOD, INK, SECOND, WRONG
 
@@ -125,13 +125,6 @@ def scale_losses(axes: Axes, losses: Sequence[float]) -> None:
     # plain numbers: setting powers as formulas takes longer than the rest of the drawing
     axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.yaxis.set_minor_locator(NullLocator())
-
-
-def scale_shares(axes: Axes, name: str) -> None:
-    """Label an axis of shares, from 0 to 1."""
-    axes.set_ylim(-0.03, 1.03)
-    axes.yaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
-    axes.set_ylabel(name)
 
 
 def limit_steps(axes: Axes, steps: Sequence[int]) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ..data.batch import Batch
 from ..fitting.result import OverfitResult
-from ..metrics.accuracy import Labels
+from ..metrics.accuracy import Labels, kept_cells
 from ..metrics.verdict import three_decimals
 from .palette import Colour, palette
 
@@ -32,7 +33,7 @@ HEAD = 92
 GAP = 6
 PAPER, INK, FAINT = (255, 255, 255), (32, 32, 32), (110, 110, 110)
 RULE, _FAINT_RULE = (70, 70, 70), (205, 205, 205)
-_RIGHT, _WRONG, _IGNORED = (235, 235, 235), (214, 39, 40), (190, 200, 215)
+_RIGHT_WRONG, _IGNORED = np.array([(235, 235, 235), (214, 39, 40)], dtype=np.uint8), (190, 200, 215)
 
 Pixels = NDArray[np.uint8]
 
@@ -57,7 +58,6 @@ class Panels:
     def from_result(cls, result: OverfitResult) -> Panels:
         """Return the panels of the fixed batch."""
         accuracies, shares, batch = result.accuracies, result.shares, result.batch
-        names = [f"grid {i}" for i in batch.indices] or [f"number {i}" for i in range(len(batch.grids))]
         line = (
             f"after {result.iterations} updates: pixel {accuracies.pixel:.4f}"
             f" (without looking at the input: {shares.background:.4f}),"
@@ -66,7 +66,7 @@ class Panels:
         return cls(
             batch.targets,
             result.predictions,
-            tuple(names),
+            grid_names(batch),
             len(result.class_accuracy),
             result.ignore_index,
             result.verdict,
@@ -88,10 +88,15 @@ class Panels:
         return cls(found.targets, found.predictions, names, classes, ignore_index, title, line, drawn)
 
 
+def grid_names(batch: Batch) -> tuple[str, ...]:
+    """Return a name for each grid: its index in the dataset, else its number in the batch."""
+    return tuple(f"grid {i}" for i in batch.indices) or tuple(f"number {i}" for i in range(len(batch.grids)))
+
+
 def draw_panels(panels: Panels, out: Path) -> None:
     """Write the panels as PNG to `out`."""
     targets, predictions = panels.targets, panels.predictions
-    kept = np.ones(targets.shape, dtype=bool) if panels.ignore_index is None else targets != panels.ignore_index
+    kept = kept_cells(targets, panels.ignore_index)
     errors = ((targets != predictions) & kept).sum(axis=(1, 2))
     shown = np.arange(len(targets))
     if len(targets) > MOST_GRIDS:
@@ -106,8 +111,8 @@ def draw_panels(panels: Panels, out: Path) -> None:
     page_w = max(columns * cell_w + 2 * GAP, 640)
     image = Image.new("RGB", (page_w, HEAD + rows * cell_h + GAP), PAPER)
     draw = ImageDraw.Draw(image)
-    total = len(panels.targets)
-    which = panels.all_drawn if len(shown) == total else f"{len(shown)} of {total} grids, most errors first chosen"
+    all_drawn, total = len(shown) == len(targets), len(targets)
+    which = panels.all_drawn if all_drawn else f"{len(shown)} of {total} grids, most errors first chosen"
     small_line = f"{which}: target | reconstruction | error (red: wrong cell)"
     draw_header(draw, (panels.title, panels.line, small_line), palette(panels.classes), page_w)
 
@@ -116,11 +121,12 @@ def draw_panels(panels: Panels, out: Path) -> None:
     for place, i in enumerate(shown.tolist()):
         x = 2 * GAP + (place % columns) * cell_w
         y = HEAD + (place // columns) * cell_h
-        draw.text((x, y), _caption(panels.names[i], int(errors[i])), fill=FAINT, font=small)
+        caption = f"{panels.names[i]}: {f'{errors[i]} wrong' if errors[i] else 'exact'}"
+        draw.text((x, y), caption, fill=FAINT, font=small)
         pictures = (
             coloured(targets[i], kept[i], colours),
             coloured(predictions[i], kept[i], colours),
-            _error(targets[i], predictions[i], kept[i]),
+            coloured(targets[i] != predictions[i], kept[i], _RIGHT_WRONG),
         )
         for number, panel in enumerate(pictures):
             picture = Image.fromarray(enlarged(panel, scale, _FAINT_RULE if number == 2 else RULE))
@@ -135,14 +141,9 @@ def scale_of(height: int, width: int) -> int:
 
 
 def draw_header(draw: ImageDraw.ImageDraw, lines: tuple[str, str, str], colours: list[Colour], width: int) -> None:
-    """Write title, line and small line, and draw the legend of the classes."""
+    """Write title, line and small line, and draw the classes from left to right, with numbers if there is room."""
     for text, y, size, ink in zip(lines, (8, 38, 60), (22, 14, 12), (INK, INK, FAINT), strict=True):
         draw.text((2 * GAP, y), text, fill=ink, font=ImageFont.load_default(size))
-    _draw_legend(draw, colours, width)
-
-
-def _draw_legend(draw: ImageDraw.ImageDraw, colours: list[Colour], width: int) -> None:
-    """Draw the classes from left to right, with their numbers if there is room."""
     pitch = max(1, min(26, (width - 4 * GAP) // len(colours)))
     numbered = pitch >= 20
     x = width - 2 * GAP - pitch * len(colours)
@@ -159,20 +160,9 @@ def _draw_legend(draw: ImageDraw.ImageDraw, colours: list[Colour], width: int) -
         draw.text((width - 2 * GAP, y + 18), f"class 0 to {len(colours) - 1}", fill=FAINT, anchor="ra")
 
 
-def _caption(name: str, errors: int) -> str:
-    return f"{name}: {'exact' if errors == 0 else f'{errors} wrong'}"
-
-
-def coloured(grid: Labels, kept: NDArray[np.bool_], colours: Pixels) -> Pixels:
+def coloured(grid: Labels | NDArray[np.bool_], kept: NDArray[np.bool_], colours: Pixels) -> Pixels:
     """Return the grid (H, W) in the colours (C, 3) of its classes, as (H, W, 3); cells that are not kept are grey."""
     picture = colours[np.where(kept, grid, 0)]
-    picture[~kept] = _IGNORED
-    return picture
-
-
-def _error(target: Labels, prediction: Labels, kept: NDArray[np.bool_]) -> Pixels:
-    picture = np.full((*target.shape, 3), _RIGHT, dtype=np.uint8)
-    picture[target != prediction] = _WRONG
     picture[~kept] = _IGNORED
     return picture
 

@@ -56,7 +56,7 @@ class OverfitFolder(RunFolder):
     def write_result(self, run: OverfitRun, model: nn.Module) -> None:
         """Write the weights, the pictures, the page and, last, `result.json`: it marks a whole folder."""
         from ..report.curves import draw_curves
-        from ..report.page.overfit_page import OverfitPage
+        from ..report.page.overfit_page import overfit_page
         from ..report.reconstructions import Panels, draw_panels
 
         self.write("model.safetensors", weights_file(model))
@@ -65,7 +65,7 @@ class OverfitFolder(RunFolder):
         if run.settings.tensorboard:
             with self.failing(FOLDER):
                 append_result(self.path, run.result, (self.path / "reconstructions.png").read_bytes())
-        self.write("report.html", OverfitPage.from_run(run, read_json(self.path, "config.json")).page())
+        self.write("report.html", overfit_page(run, read_json(self.path, "config.json")))
         self.write("result.json", json_file(RunSummary.from_run(run).json()))
 
 

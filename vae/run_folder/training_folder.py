@@ -79,7 +79,7 @@ class TrainFolder(RunFolder):
     def finish(self, run: TrainedRun, ignore_index: int | None) -> TrainSummary:
         """Write the pictures, the page and, last, `result.json`: it marks a whole folder."""
         from ..report.curves import draw_training_curves
-        from ..report.page.training_page import TrainingPage
+        from ..report.page.training_page import training_page
         from ..report.reconstructions import Panels, draw_panels
 
         summary = run.summary(self.path)
@@ -88,8 +88,8 @@ class TrainFolder(RunFolder):
         panels = Panels.from_validation(run.validation, len(summary.class_accuracy), ignore_index, title)
         self.draw("reconstructions.png", partial(draw_panels, panels))
         picture = (self.path / "reconstructions.png").read_bytes()
-        content = TrainingPage.from_run(summary, run.validation, read_json(self.path, "config.json"), picture)
-        self.write("report.html", content.page())
+        content = training_page(summary, run.validation, read_json(self.path, "config.json"), picture)
+        self.write("report.html", content)
         self.write("result.json", json_file(summary.json()))
         return summary
 

@@ -219,16 +219,14 @@ def _note(beta: float, recipe: Recipe, kl: float | None, active: int | None, lat
 
 
 def _write(settings: SampleSettings, summary: SampleSummary, grids: Labels, classes: int) -> None:
-    from ..report.contact_sheet import ContactSheet, draw_contact_sheet
+    from ..report.contact_sheet import draw_contact_sheet
 
     after = "" if summary.step is None else f", weights of update {summary.step:,}"
     spread = "1" if settings.temperature == 1 else f"{settings.temperature:g}^2"
-    sheet = ContactSheet(
-        grids,
-        classes,
+    lines = (
         "samples",
         f"z ~ N(0, {spread}) in {summary.latent_dim} dimensions, seed {settings.seed}{after}",
         f"{summary.distinct} of {summary.count} are different; largest beta of the run {summary.beta:g}",
     )
     file = Path(summary.file)
-    RunFolder(file.parent).draw(file.name, partial(draw_contact_sheet, sheet))
+    RunFolder(file.parent).draw(file.name, partial(draw_contact_sheet, grids, classes, lines))

@@ -297,7 +297,7 @@ def test_logits_without_any_gradient_are_reported_before_the_first_step() -> Non
 
 def test_a_batch_of_one_class_gives_a_warning(said: Callable[[], str]) -> None:
     overfit(BetaVAE(4, 8, 8), np.zeros((3, 8, 8), dtype=int), recipe=SHORT)
-    assert "every cell that counts holds class 0: whatever the verdict, it shows nothing" in said()
+    assert "every cell of the batch that counts holds class 0: the verdict of this run is meaningless" in said()
 
 
 def test_the_words_of_a_diagnosis() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vaefit.vae.report.contact_sheet import ContactSheet, draw_contact_sheet
+from vaefit.vae.report.contact_sheet import draw_contact_sheet
 from vaefit.vae.report.palette import palette
 
 OWN_MODELS = """
@@ -189,7 +189,7 @@ def test_models_of_ones_own(
 @pytest.mark.parametrize(("count", "shape", "classes"), [(1, (1, 1), 2), (30, (5, 40), 200), (3, (300, 20), 10)])
 def test_any_shape_can_be_drawn(tmp_path: Path, count: int, shape: tuple[int, int], classes: int) -> None:
     grids = np.random.default_rng(0).integers(0, classes, (count, *shape))
-    draw_contact_sheet(ContactSheet(grids, classes, "title", "line", "small"), tmp_path / "any.png")
+    draw_contact_sheet(grids, classes, ("title", "line", "small"), tmp_path / "any.png")
     with Image.open(tmp_path / "any.png") as picture:
         colours = {colour for _, colour in picture.getcolors(1 << 24)}
     assert {palette(classes)[c] for c in np.unique(grids)} <= colours

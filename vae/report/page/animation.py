@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any
 
@@ -13,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...fitting.result import OverfitResult, Record
+from ...metrics.accuracy import kept_cells
+from ...results.json_values import plain
 from ...results.overfit_summary import RunSummary
 
 LIMIT = 1_100_000
@@ -23,63 +24,53 @@ Frame = tuple[int, float | None, float | None, int | None]
 """Step, pixel accuracy, accuracy and label of the worst class; None for a step without a record."""
 
 
-@dataclass(frozen=True)
-class Animation:
-    """Targets and frames of a run.
+def animation_data(
+    result: OverfitResult, run: RunSummary, names: Sequence[str], colours: Sequence[str]
+) -> dict[str, Any] | None:
+    """Return the data of the page's script, with as many frames and grids as fit; None if one grid does not fit twice.
 
     `packed` is base64 of zlib of bytes: the targets (G, H, W); if `ignoring`, 1 for each ignored cell; the frames
     (F, G, H, W), each but the first XOR the frame before, so that unchanged cells are 0.
+
+    Args:
+        names: names of the batch's grids, in their order.
+        colours: of the classes, as `#rrggbb`.
     """
-
-    frames: tuple[Frame, ...]
-    grids: int
-    height: int
-    width: int
-    ignoring: bool
-    packed: str
-
-    @classmethod
-    def from_result(cls, result: OverfitResult, run: RunSummary) -> Animation | None:
-        """Return the animation with as many frames and grids as fit; None if one grid at two steps does not fit."""
-        steps, frames = result.film.steps, result.film.frames
-        targets = result.batch.targets[: frames.shape[1]]
-        ignored = None if result.ignore_index is None else targets == result.ignore_index
-        held = targets.astype(np.uint8) if ignored is None else np.where(ignored, 0, targets).astype(np.uint8)
-        places, grids = list(range(len(steps))), frames.shape[1]
-        while True:
-            mask = None if ignored is None else ignored[:grids].astype(np.uint8)
-            packed = _packed(held[:grids], mask, [frames[place, :grids] for place in places])
-            if packed is not None:
-                break
-            if len(places) > FEW_FRAMES or (grids <= FEW_GRIDS and len(places) > 2):
-                places = _halved(places)
-            elif grids > 1:
-                grids = -(-grids // 2)
-            else:
-                return None
-        shown = _frames([steps[place] for place in places], result.history, run)
-        height, width = frames.shape[2:]
-        return cls(shown, grids, height, width, ignored is not None, packed)
-
-    def json(self, names: Sequence[str], colours: Sequence[str]) -> dict[str, Any]:
-        """Return the data of the page's script; `names` are those of the grids."""
-        return {
-            "height": self.height,
-            "width": self.width,
-            "names": list(names[: self.grids]),
-            "colours": list(colours),
-            "frames": list(map(list, self.frames)),
-            "ignoring": self.ignoring,
-            "packed": self.packed,
+    steps, frames = result.film.steps, result.film.frames
+    targets = result.batch.targets[: frames.shape[1]]
+    ignored = ~kept_cells(targets, result.ignore_index)
+    still = [np.where(ignored, 0, targets), *([ignored] if result.ignore_index is not None else [])]
+    places, grids = list(range(len(steps))), frames.shape[1]
+    while True:
+        pictures = [picture[:grids].astype(np.uint8) for picture in still]
+        packed = _packed(pictures, [frames[place, :grids] for place in places])
+        if packed is not None:
+            break
+        if len(places) > FEW_FRAMES or (grids <= FEW_GRIDS and len(places) > 2):
+            # every second place and the last; of three places, the first and the last
+            places = [*(places[:-1:2] if len(places) > 3 else places[:1]), places[-1]]
+        elif grids > 1:
+            grids = -(-grids // 2)
+        else:
+            return None
+    height, width = frames.shape[2:]
+    data: dict[str, Any] = plain(
+        {
+            "height": height,
+            "width": width,
+            "names": names[:grids],
+            "colours": colours,
+            "frames": _frames([steps[place] for place in places], result.history, run),
+            "ignoring": result.ignore_index is not None,
+            "packed": packed,
         }
+    )
+    return data
 
 
-def _packed(
-    targets: NDArray[np.uint8], ignored: NDArray[np.uint8] | None, frames: Sequence[NDArray[np.uint8]]
-) -> str | None:
-    """Return the frames as text; None as soon as the text is too long."""
+def _packed(still: Sequence[NDArray[np.uint8]], frames: Sequence[NDArray[np.uint8]]) -> str | None:
+    """Return the pictures and the frames as text; None as soon as the text is too long."""
     packer, found, length = zlib.compressobj(6), [], 0
-    still = [targets] if ignored is None else [targets, ignored]
     moved = (after ^ before for before, after in pairwise(frames))
     for picture in chain(still, frames[:1], moved):
         found.append(packer.compress(picture.tobytes()))
@@ -88,12 +79,6 @@ def _packed(
             return None
     text = base64.b64encode(b"".join([*found, packer.flush()])).decode("ascii")
     return text if len(text) <= LIMIT else None
-
-
-def _halved(places: list[int]) -> list[int]:
-    """Return every second place and the last; of three places, the first and the last."""
-    kept = places[:-1:2] if len(places) > 3 else places[:1]
-    return [*kept, places[-1]]
 
 
 def _frames(steps: list[int], history: Sequence[Record], run: RunSummary) -> tuple[Frame, ...]:

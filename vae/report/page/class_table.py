@@ -12,29 +12,18 @@ from ..palette import hex_colours
 
 
 @dataclass(frozen=True)
-class Amount:
-    """Cells of one class."""
-
-    cells: int
-    share: float
-    """Share of all cells that count, in 0..1."""
-
-    @property
-    def bar(self) -> float:
-        """Length of the logarithmic bar in percent."""
-        return log_bar(self.share)
-
-
-@dataclass(frozen=True)
 class ClassRow:
     """Row of one class that occurs in the dataset, in the measured grids or among the predictions."""
 
     label: int
     colour: str
     """As `#rrggbb`."""
-    dataset: Amount
-    measured: Amount
-    """Cells of the batch, or of the validation grids."""
+    dataset: int
+    """Cells in the dataset; the next is their share of its cells that count, in 0..1."""
+    dataset_share: float
+    measured: int
+    """Cells in the batch or in the validation grids; the next is their share."""
+    measured_share: float
     weight: float
     weight_bar: float
     """Length in percent of the largest weight."""
@@ -61,8 +50,10 @@ def class_rows(run: RunSummary | TrainSummary) -> tuple[ClassRow, ...]:
         ClassRow(
             label=c,
             colour=colours[c],
-            dataset=_amount(counts, c),
-            measured=_amount(measured, c),
+            dataset=counts[c],
+            dataset_share=counts[c] / (sum(counts) or 1),
+            measured=measured[c],
+            measured_share=measured[c] / (sum(measured) or 1),
             weight=weights[c],
             weight_bar=100 * weights[c] / largest,
             accuracy=accuracy,
@@ -73,12 +64,3 @@ def class_rows(run: RunSummary | TrainSummary) -> tuple[ClassRow, ...]:
         for c, accuracy in enumerate(run.class_accuracy)
         if counts[c] or measured[c] or predicted[c]
     )
-
-
-def log_bar(share: float) -> float:
-    """Return the length of a bar in percent: four decades up to a share of 1, so that rare classes are visible."""
-    return 100 * max(0.02, 1 + math.log10(share) / 4) if share > 0 else 0.0
-
-
-def _amount(counts: Sequence[int], label: int) -> Amount:
-    return Amount(counts[label], counts[label] / (sum(counts) or 1))

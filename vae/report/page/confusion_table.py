@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..palette import MOST_CLASSES
 
@@ -13,24 +12,15 @@ SHADES = 10
 
 
 @dataclass(frozen=True)
-class ConfusionCell:
-    """Number of cells of one class that were predicted as one class."""
-
-    count: int
-    share: float
-    """Share of the row's cells."""
-    shade: int
-    """0 for none, else 1..`SHADES`, in proportion to the share."""
-    right: bool
-
-
-@dataclass(frozen=True)
 class ConfusionRow:
-    """Cells of one target class."""
+    """Cells of one target class, by predicted class."""
 
     label: int
     total: int
-    cells: tuple[ConfusionCell, ...]
+    counts: list[int]
+    """One for each column."""
+    shades: list[int]
+    """0 for no cell, else 1..`SHADES`, in proportion to the share of the row's cells."""
     others: int
     """Cells predicted as a class without a column."""
 
@@ -39,11 +29,11 @@ class ConfusionRow:
 class ConfusionTable:
     """Table of confusion counts: row = target, column = prediction."""
 
-    labels: tuple[int, ...]
+    labels: list[int]
     """Classes of the rows and the columns."""
     used: int
     """Number of classes that occur in the targets or were predicted."""
-    rows: tuple[ConfusionRow, ...]
+    rows: list[ConfusionRow]
 
     @classmethod
     def from_counts(cls, confusion: tuple[tuple[int, ...], ...]) -> ConfusionTable:
@@ -53,21 +43,14 @@ class ConfusionTable:
         used = np.flatnonzero(held + predicted)
         wrong = held + predicted - 2 * counts.diagonal()
         # stable: of classes with as many wrong cells the lower labels stay
-        worst = used[np.argsort(-wrong[used], kind="stable")[:MOST_CLASSES]]
-        labels = np.sort(worst).tolist()
-        return cls(tuple(labels), used.size, tuple(_row(counts[label], label, labels) for label in labels))
+        labels = np.sort(used[np.argsort(-wrong[used], kind="stable")[:MOST_CLASSES]])
+        shown, totals = counts[np.ix_(labels, labels)], held[labels]
+        shades = -(-shown * SHADES // np.maximum(totals, 1)[:, None])
+        columns = labels, totals, shown, shades, totals - shown.sum(axis=1)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return cls(labels.tolist(), used.size, [ConfusionRow(*row) for row in rows])
 
     @property
     def thinned(self) -> bool:
         """True if some classes have no row."""
         return len(self.labels) < self.used
-
-
-def _row(counts: NDArray[np.int64], label: int, labels: list[int]) -> ConfusionRow:
-    total = int(counts.sum())
-    cells = []
-    for column in labels:
-        count = int(counts[column])
-        share = count / total if total else 0.0
-        cells.append(ConfusionCell(count, share, -(-count * SHADES // total) if count else 0, column == label))
-    return ConfusionRow(label, total, tuple(cells), total - sum(cell.count for cell in cells))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def document(template: str, script: str | None = None, pictures: bool = False, *
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(optional=optional, code=_code)
+    environment.filters.update(optional=optional, code=_code, log_bar=_log_bar)
     style = _text("report.css")
     rules = ["default-src 'none'", f"style-src {_hash(style)}"]
     if script is not None:
@@ -52,6 +53,11 @@ def _text(name: str) -> Markup:
 def _hash(text: str) -> str:
     """Return the name of an inline style or script in a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
+
+
+def _log_bar(share: float) -> float:
+    """Return the length of a bar in percent: four decades up to a share of 1, so that rare classes are visible."""
+    return 100 * max(0.02, 1 + math.log10(share) / 4) if share > 0 else 0.0
 
 
 def _code(text: str) -> Markup:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from ...results.overfit_summary import DatasetSummary, RunSummary, SetupSummary
@@ -11,19 +10,8 @@ from ...results.training_summary import UNUSED, TrainingSetup, TrainSummary
 LONGEST = 400
 """Characters of one text. Longer ones, such as a million indices, are whole in `config.json` and `result.json`."""
 Pairs = list[tuple[str, Any]]
-
-
-@dataclass(frozen=True)
-class SettingsTable:
-    """Pairs of a name and a text under one heading."""
-
-    title: str
-    pairs: tuple[tuple[str, str], ...]
-
-    @classmethod
-    def from_values(cls, title: str, pairs: Pairs) -> SettingsTable:
-        """Return the table with every value as text."""
-        return cls(title, tuple((name, text_of(value)) for name, value in pairs))
+SettingsTable = tuple[str, list[tuple[str, str]]]
+"""Heading, and pairs of a name and a text."""
 
 
 def overfit_settings(run: RunSummary, config: dict[str, Any]) -> tuple[SettingsTable, ...]:
@@ -39,7 +27,7 @@ def overfit_settings(run: RunSummary, config: dict[str, Any]) -> tuple[SettingsT
     ]
     if setup.steps is not None:
         pairs.append(("steps", f"{setup.steps} ({setup.steps_reason})"))
-    return (SettingsTable.from_values("Data, batch and loss", pairs), *_configuration(config))
+    return (_table("Data, batch and loss", pairs), *_configuration(config))
 
 
 def training_settings(run: TrainSummary, config: dict[str, Any]) -> tuple[SettingsTable, ...]:
@@ -60,7 +48,7 @@ def training_settings(run: TrainSummary, config: dict[str, Any]) -> tuple[Settin
         ("rate", f"{setup.lr:g}" if setup.lr_reason is None else f"{setup.lr:g}: {setup.lr_reason}"),
         *_loss(setup),
     ]
-    return (SettingsTable.from_values("Data, split and loss", pairs), *_configuration(others))
+    return (_table("Data, split and loss", pairs), *_configuration(others))
 
 
 def text_of(value: Any) -> str:
@@ -76,21 +64,24 @@ def text_of(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... (shortened)"
 
 
+def _table(title: str, pairs: Pairs) -> SettingsTable:
+    return title, [(name, text_of(value)) for name, value in pairs]
+
+
 def _configuration(config: dict[str, Any]) -> tuple[SettingsTable, ...]:
     """Return a table for each object in `config.json`, and one for its other values."""
     objects = {key: value for key, value in config.items() if isinstance(value, dict)}
     others = {key: value for key, value in config.items() if key not in objects}
     return tuple(
-        SettingsTable.from_values(title.capitalize(), [(key.replace("_", " "), v) for key, v in values.items()])
+        _table(title.capitalize(), [(key.replace("_", " "), v) for key, v in values.items()])
         for title, values in (*objects.items(), ("machine", others))
     )
 
 
 def _dataset(dataset: DatasetSummary) -> Pairs:
-    shards: Pairs = [("shards", f"{len(dataset.shards):,}")] if dataset.shards else []
     return [
         ("dataset", dataset.path),
-        *shards,
+        *([("shards", f"{len(dataset.shards):,}")] if dataset.shards else []),
         ("grids", f"{dataset.grids:,} of {dataset.height} x {dataset.width}, {dataset.classes} classes"),
         ("counts from", dataset.source),
         ("digest of the data", dataset.digest),

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 
 from tests.vae.report.page.parsed_page import Page, look_up
+from vaefit.cache.location import Location
 from vaefit.vae.errors import RunError
 from vaefit.vae.fitting.frames import Frames
 from vaefit.vae.fitting.result import OverfitRun
 from vaefit.vae.metrics.diagnosis import Control, Diagnosis, Finding
 from vaefit.vae.recipe import recipe_with
-from vaefit.vae.report.page.animation import Animation
+from vaefit.vae.report.page.animation import animation_data
 from vaefit.vae.report.page.confusion_table import ConfusionTable
-from vaefit.vae.report.page.overfit_page import OverfitPage
+from vaefit.vae.report.page.overfit_page import overfit_page
 from vaefit.vae.results.overfit_summary import RunSummary
 from vaefit.vae.run_folder.overfit_folder import OverfitFolder
 from vaefit.vae.run_folder.reader import read_json
@@ -165,13 +166,16 @@ def test_hostile_names_are_text(make: Callable[..., Made]) -> None:
 
 
 def test_a_name_of_other_bytes_is_shown_by_its_escapes(make: Callable[..., Made]) -> None:
-    content = content_of(make("learning").check)
-    text = replace(content, name=os.fsdecode(b"caf\xe9.h5")).page().decode("utf-8")
+    check = make("learning").check
+    dataset = check.prepared.dataset
+    shard = replace(dataset.shards[0], location=Location(Path(os.fsdecode(b"caf\xe9.h5"))))
+    named = replace(check, prepared=replace(check.prepared, dataset=replace(dataset, shards=(shard,))))
+    text = page_of(named).decode("utf-8")
     assert "caf\\udce9.h5" in text
 
 
-def content_of(check: OverfitRun) -> OverfitPage:
-    return OverfitPage.from_run(check, read_json(check.run_dir, "config.json"))
+def page_of(check: OverfitRun) -> bytes:
+    return overfit_page(check, read_json(check.run_dir, "config.json"))
 
 
 def test_what_others_wrote_into_a_diagnosis_is_text(make: Callable[..., Made], tmp_path: Path) -> None:
@@ -185,7 +189,7 @@ def test_what_others_wrote_into_a_diagnosis_is_text(make: Callable[..., Made], t
     )
     check = make("learning").check
     file = tmp_path / "report.html"
-    file.write_bytes(content_of(replace(check, result=replace(check.result, diagnosis=diagnosis))).page())
+    file.write_bytes(page_of(replace(check, result=replace(check.result, diagnosis=diagnosis))))
     page = Page(file)
     shown = page.texts["diagnosis"]
     for part in ("learning rate in decoder<br>", "0.5 & 0.98", "--lr 2e-4", "lr <tenth>", "MEMORISED", "none",
@@ -216,10 +220,10 @@ def test_the_same_seeds_give_the_same_page(make: Callable[..., Made], tmp_path: 
 
 def test_a_style_of_the_users_changes_nothing(make: Callable[..., Made]) -> None:
     check = make("learning").check
-    plain = content_of(check).page()
+    plain = page_of(check)
     mine = {"text.usetex": True, "lines.linewidth": 9, "font.size": 30, "axes.facecolor": "red", "axes.grid": True}
     with matplotlib.rc_context(mine):
-        assert content_of(check).page() == plain
+        assert page_of(check) == plain
         assert matplotlib.rcParams["font.size"] == 30
 
 
@@ -242,7 +246,7 @@ def test_the_largest_animation_is_thinned_until_it_fits(make: Callable[..., Made
         predictions=rng.integers(0, 256, grids.shape),
     )
     file = tmp_path / "report.html"
-    file.write_bytes(content_of(replace(check, result=result)).page())
+    file.write_bytes(page_of(replace(check, result=result)))
     assert file.stat().st_size < MOST_BYTES
     page = Page(file)
     targets, _, shown = page.pictures()
@@ -261,9 +265,9 @@ def test_a_grid_too_large_for_the_page_is_said_to_be(make: Callable[..., Made], 
     frames = rng.integers(0, 256, (2, 1, 1000, 1000), dtype=np.uint8)
     grids = frames[1].astype(np.int64)
     result = replace(check.result, film=Frames((0, 3), frames), batch=replace(check.result.batch, grids=grids))
-    assert Animation.from_result(result, RunSummary.from_run(check)) is None
+    assert animation_data(result, RunSummary.from_run(check), ["grid 3"], []) is None
     file = tmp_path / "report.html"
-    file.write_bytes(content_of(replace(check, result=result)).page())
+    file.write_bytes(page_of(replace(check, result=result)))
     page = Page(file)
     assert "too large" in page.texts["animation"]
     assert page.all("script") == []
@@ -278,9 +282,9 @@ def test_a_matrix_shows_the_classes_at_fault() -> None:
     assert {3, 70, 98, 99} <= set(matrix.labels)
     for row in matrix.rows:
         assert row.total == counts[row.label].sum()
-        assert [cell.count for cell in row.cells] == counts[row.label, list(matrix.labels)].tolist()
-        assert sum(cell.count for cell in row.cells) + row.others == row.total
-        assert all((cell.shade > 0) == (cell.count > 0) for cell in row.cells)
+        assert row.counts == counts[row.label, matrix.labels].tolist()
+        assert sum(row.counts) + row.others == row.total
+        assert all((shade > 0) == (count > 0) for shade, count in zip(row.shades, row.counts, strict=True))
 
 
 def test_it_is_written_before_the_result_and_a_full_disk_names_it(

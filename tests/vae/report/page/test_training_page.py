@@ -14,7 +14,7 @@ import pytest
 from tests.vae.report.page.parsed_page import Page, look_up
 from vaefit.vae.errors import RunError
 from vaefit.vae.report.curves import DIMENSIONS
-from vaefit.vae.report.page.training_page import LARGEST_PICTURE, TrainingPage, latent_chart
+from vaefit.vae.report.page.training_page import LARGEST_PICTURE, latent_chart, training_page
 from vaefit.vae.results import training_signals
 from vaefit.vae.results.training_signals import pixel_meaning, recall_trade
 from vaefit.vae.results.training_summary import TrainSummary
@@ -170,9 +170,9 @@ def test_warnings_are_in_it(make: Callable[..., Trained]) -> None:
     assert "warnings" not in trained.page.texts
     run = replace(trained.summary, warnings=("class 3 <was> lost",))
     found: Any = type("Found", (), {"shown": (0,), "kl_dimensions": None, "active": None})
-    content = TrainingPage.from_run(run, found, read_json(trained.folder, "config.json"), b"x" * (LARGEST_PICTURE + 1))
     file = trained.folder.parent / "warned.html"
-    file.write_bytes(content.page())
+    picture = b"x" * (LARGEST_PICTURE + 1)
+    file.write_bytes(training_page(run, found, read_json(trained.folder, "config.json"), picture))
     page = Page(file)
     assert "class 3 <was> lost" in page.texts["warnings"]
     assert "latent" not in page.texts
@@ -191,8 +191,11 @@ def test_the_dimensions_with_most_divergence_are_drawn(make: Callable[..., Train
         assert latent_chart([0.5], state).count("active</text>") == 1
     trained = make("trained")
     found: Any = type("Found", (), {"shown": (0,), "kl_dimensions": tuple(divergence), "active": active})
-    page = TrainingPage.from_run(trained.summary, found, read_json(trained.folder, "config.json"), b"")
-    assert (page.dimensions, page.bars) == (200, DIMENSIONS)
+    file = trained.folder.parent / "latent.html"
+    file.write_bytes(training_page(trained.summary, found, read_json(trained.folder, "config.json"), b""))
+    words = Page(file).texts["latent"]
+    assert "of 200 are active" in words
+    assert f"The {DIMENSIONS} with most KL." in words
 
 
 def test_it_is_written_before_the_result(
