@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ..options.parameters import AsJson, Backend, Device, Quiet
+from ..options.parameters import Backend, Device, OutputOptions
 
 if TYPE_CHECKING:
     from vaefit.vae.runs.self_test import Report
@@ -14,16 +14,14 @@ if TYPE_CHECKING:
     from ..output.terminal import Terminal
 
 
-def doctor(device: Device = "auto", backend: Backend = "auto", as_json: AsJson = False, quiet: Quiet = False) -> None:
+def doctor(device: Device = "auto", backend: Backend = "auto", output: OutputOptions = OutputOptions()) -> None:
     """Show versions, device, memory, backend and cache folder, and run a small self-test; exit 1 where it fails."""
     from dataclasses import asdict
 
     from vaefit.vae.environment.device import choose_device, preferred_backend
     from vaefit.vae.runs.self_test import examine
 
-    from ..output.terminal import Terminal
-
-    terminal = Terminal(as_json, quiet)
+    terminal = output.terminal()
     place = choose_device(device)
     chosen, _ = preferred_backend(backend, place)
     report = examine(place, chosen)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -18,33 +17,26 @@ from ..options.parameters import (
     IgnoreIndex,
     Quiet,
     option,
-    path_option,
 )
 
 
 def weights(
     data: DataOrShards = None,
-    rebuild: Annotated[bool, option("Scan again and replace the cached counts.", "--rebuild")] = False,
-    verify: Annotated[
-        bool, option("Recount and compare with the cached counts; exit 1 if they differ.", "--verify")
-    ] = False,
-    scheme: Annotated[str, option("Formula that turns counts into weights.", metavar=SCHEME_NAMES)] = "sqrt_inverse",
-    all_schemes: Annotated[bool, option("Show every scheme side by side.", "--all-schemes")] = False,
-    smooth: Annotated[float, option("Number added to each count.")] = 1.0,
+    rebuild: bool = option(False, "Scan again and replace the cached counts.", "--rebuild"),
+    verify: bool = option(False, "Recount and compare with the cached counts; exit 1 if they differ.", "--verify"),
+    scheme: str = option("sqrt_inverse", "Formula that turns counts into weights.", metavar=SCHEME_NAMES),
+    all_schemes: bool = option(False, "Show every scheme side by side.", "--all-schemes"),
+    smooth: float = option(1.0, "Number added to each count."),
     effective_b: EffectiveB = None,
-    export: Annotated[
-        Path | None, path_option("Write the weights to FILE.json, .npy or .safetensors.", metavar="FILE")
-    ] = None,
-    overwrite: Annotated[bool, option("Replace the file of --export if it exists.", "--overwrite")] = False,
+    export: Path | None = option(None, "Write the weights to FILE.json, .npy or .safetensors.", metavar="FILE"),
+    overwrite: bool = option(False, "Replace the file of --export if it exists.", "--overwrite"),
     classes: Classes = None,
     ignore_index: IgnoreIndex = None,
     cache_dir: CacheDir = None,
-    threads: Annotated[int | None, option("Threads of a scan (one per processor, at most 4).")] = None,
-    as_csv: Annotated[
-        bool, option("Print class,count,share,weight, then all schemes if shown; nothing else.", "--csv")
-    ] = False,
+    threads: int | None = option(None, "Threads of a scan (one per processor, at most 4)."),
+    as_csv: bool = option(False, "Print class,count,share,weight, then all schemes if shown; nothing else.", "--csv"),
     as_json: AsJson = False,
-    verbose: Annotated[bool, option("Show how each file was read, and why.", "--verbose", "-v")] = False,
+    verbose: bool = option(False, "Show how each file was read, and why.", "--verbose", "-v"),
     quiet: Quiet = False,
 ) -> None:
     """Show, build or rebuild the cached class counts and weights of a dataset.
