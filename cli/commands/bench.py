@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..options.parameters import (
-    DATA_FORMS,
-    Backend,
-    Data,
-    Device,
-    OutputOptions,
-    Quiet,
-    numbers,
-    option,
-    with_option_groups,
-)
+from ..options.parameters import DATA_FORMS, Backend, Data, Device, OutputOptions, Quiet, numbers, option, with_groups
 
 if TYPE_CHECKING:
     from ..output.terminal import Terminal
@@ -92,7 +82,7 @@ def kernels(
 
 
 @bench.command()
-@with_option_groups
+@with_groups
 def histogram(
     layout: list[str] | None = option(
         None, "Layout of the stored data; may be repeated.", metavar="NAME", default_text="all"
@@ -127,7 +117,7 @@ def histogram(
 
 
 @bench.command()
-@with_option_groups
+@with_groups
 def step(
     data: Data = None,
     rounds: int = option(8, "Rounds of every loop."),
@@ -163,7 +153,7 @@ def step(
 
 
 @bench.command()
-@with_option_groups
+@with_groups
 def loader(
     data: Annotated[str | None, typer.Argument(help=f"{DATA_FORMS}.", show_default="grids in three layouts")] = None,
     grids: int | None = option(None, "16 x 16 grids of each layout.", default_text="1048576, with --quick 131072"),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..options.parameters import OutputOptions, option, with_option_groups
+from ..options.parameters import OutputOptions, option, with_groups
 
 data = typer.Typer(help="Make or import datasets of grids.", no_args_is_help=True, rich_markup_mode=None)
 importing = typer.Typer(help="Import grids from other formats.", no_args_is_help=True, rich_markup_mode=None)
@@ -18,7 +18,7 @@ Overwrite = Annotated[bool, option(..., "Replace the file if it exists.", "--ove
 
 
 @data.command()
-@with_option_groups
+@with_groups
 def synth(
     out: Out,
     grids: int = option(80_000, "Number of grids."),
@@ -42,7 +42,7 @@ def synth(
 
 
 @importing.command()
-@with_option_groups
+@with_groups
 def arc(
     folder: Annotated[Path, typer.Argument(readable=False, help="A folder of ARC tasks (JSON), read recursively.")],
     out: Out,
@@ -71,7 +71,7 @@ def arc(
 
 
 @importing.command()
-@with_option_groups
+@with_groups
 def npz(
     file: Annotated[Path, typer.Argument(readable=False, help="A .npz or .npy file with integers (N, H, W).")],
     out: Out,

@@ -23,8 +23,7 @@ def doctor(device: Device = "auto", backend: Backend = "auto", output: OutputOpt
 
     terminal = output.terminal()
     place = choose_device(device)
-    chosen, _ = preferred_backend(backend, place)
-    report = examine(place, chosen)
+    report = examine(place, preferred_backend(backend, place)[0])
     _print(terminal, report)
     found = asdict(report)
     terminal.json({**found.pop("machine"), **found, "passed": report.passed})

@@ -39,7 +39,7 @@ def evaluate(
         threads=threads, out=out, overwrite=overwrite,
     )  # fmt: skip
     terminal = output.terminal()
-    with terminal.progress() as progress, terminal.user_output():
+    with terminal.progress() as progress:
         summary = measure(settings, progress.counting, lambda on: print_evaluation_setup(terminal, on))
     print_evaluation(terminal, summary)
     terminal.json(summary.json())

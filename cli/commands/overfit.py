@@ -57,7 +57,7 @@ def overfit(
 
     from ..output.run_tables import print_overfit, print_overfit_setup
 
-    with terminal.progress() as progress, terminal.user_output():
+    with terminal.progress() as progress:
         watcher = Watcher(
             counting=progress.counting,
             started=lambda prepared, start: print_overfit_setup(

@@ -23,7 +23,7 @@ def sample(
     from ..output.terminal import new_table
 
     terminal = output.terminal()
-    with terminal.user_output():
+    with terminal.progress():
         summary = draw_samples(SampleSettings(run, count, seed, temperature, out, device))
     terminal.note(summary.note)
     table = new_table("share of cells", right=("class", "samples", "dataset"))

@@ -63,7 +63,7 @@ def train(
     settings = train_settings({**ctx.params, "data": data or "."})
     try:
         with joined_ranks() as job:
-            with terminal.progress() as progress, terminal.user_output():
+            with terminal.progress() as progress:
                 watcher = TrainWatcher(
                     counting=progress.counting,
                     started=lambda setup: print_training_setup(terminal, setup),

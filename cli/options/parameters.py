@@ -35,8 +35,9 @@ Run = Annotated[Path, typer.Argument(readable=False, help="The folder of a run o
 Classes = Annotated[int | None, option(..., "Number of classes, if the dataset does not store it.")]
 IgnoreIndex = Annotated[int | None, option(..., "Label of the cells that are ignored.")]
 CacheDir = Annotated[Path | None, option(..., "Folder that is searched first for the cached weights file.")]
-SCHEME_NAMES = "sqrt_inverse|inverse|balanced|effective|none"
-Scheme = Annotated[str | None, option(..., "Formula that turns counts into weights.", metavar=SCHEME_NAMES)]
+_SCHEMES = "sqrt_inverse|inverse|balanced|effective|none"
+_SCHEME = option(..., "Formula that turns counts into weights.", metavar=_SCHEMES)
+Scheme = Annotated[str, _SCHEME]
 EffectiveB = Annotated[float | None, option(..., "b of the effective scheme (1 - 1/N).")]
 Device = Annotated[str, option(..., "Device to compute on.", metavar="auto|cpu|cuda")]
 Backend = Annotated[str, option(..., "Implementation of the loss.", metavar="auto|triton|compiled|eager|reference")]
@@ -64,7 +65,7 @@ class OutputOptions:
 class ObjectiveOptions:
     """Options of the class weights and of the loss."""
 
-    scheme: Scheme = None
+    scheme: Annotated[str | None, _SCHEME] = None
     smooth: float | None = option(None, "Number added to each count (1).")
     effective_b: EffectiveB = None
     weights_power: float | None = option(
@@ -114,7 +115,7 @@ class RunOptions:
     threads: Threads = None
 
 
-def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     """Replace each parameter of a command whose type is a group by one parameter for each field, in its place.
 
     typer reads the parameters from the signature; the command is called with the groups as the function declares them.
