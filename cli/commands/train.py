@@ -64,11 +64,8 @@ def train(
     try:
         with joined_ranks() as job:
             with terminal.progress() as progress:
-                watcher = TrainWatcher(
-                    counting=progress.counting,
-                    started=lambda setup: print_training_setup(terminal, setup),
-                    update=progress.training,
-                )
+                started = partial(print_training_setup, terminal)
+                watcher = TrainWatcher(counting=progress.counting, started=started, update=progress.training)
                 begun = from_rank_zero(job, lambda: restarted(out)) if resume is None else resume
                 if begun is not None:
                     summary = resume_training(begun, partial(resumed_settings, ctx), watcher, job)
