@@ -18,6 +18,7 @@ from .commands.show import compare, show
 from .commands.sweep import PASS_ON, sweep
 from .commands.train import train
 from .commands.weights import weights
+from .options.parameters import with_groups
 from .torchrun import COMMANDS
 
 app = typer.Typer(
@@ -50,6 +51,6 @@ def _options(
 
 
 for command in (overfit, weights, train, evaluate, sample, sweep, show, compare, doctor):
-    app.command(context_settings=PASS_ON if command is sweep else None)(command)
+    app.command(context_settings=PASS_ON if command is sweep else None)(with_groups(command))
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -29,12 +29,13 @@ class Failure:
     got: str = ""
     do: str = ""
     code: int = COULD_NOT_RUN
-    unexpected: bool = False
-    """A mistake in vaefit; its traceback is printed."""
 
     @classmethod
     def from_error(cls, error: Exception) -> Failure:
-        """Return the failure for an error; an error that is neither ours nor the system's is a mistake in vaefit."""
+        """Return the failure for an error; one that is neither ours nor the system's is a mistake in vaefit.
+
+        The traceback of such a mistake is printed.
+        """
         from vaefit.cache.errors import SettingError, VaefitError
 
         if isinstance(error, VaefitError):
@@ -44,12 +45,9 @@ class Failure:
             return cls("this does not fit into memory")
         if isinstance(error, OSError):
             return cls(error.strerror or str(error), str(error.filename or ""))
-        return cls(
-            "this is a mistake in vaefit",
-            got=f"{type(error).__name__}: {error}",
-            do="Please report it, with the lines above.",
-            unexpected=True,
-        )
+        traceback.print_exception(error)
+        got = f"{type(error).__name__}: {error}"
+        return cls("this is a mistake in vaefit", got=got, do="Please report it, with the lines above.")
 
     @classmethod
     def from_usage_error(cls, error: Any, arguments: Sequence[str]) -> Failure:
@@ -74,7 +72,7 @@ class Failure:
         from vaefit.cache.errors import printable, sentence  # with numpy, for which no help text waits
 
         parts = asdict(self)
-        del parts["code"], parts["unexpected"]
+        del parts["code"]
         if as_json:
             try:
                 print_json({"error": parts, "exit": self.code})
@@ -91,5 +89,4 @@ def _command(error: Any, arguments: Sequence[str]) -> str:
     """Return the command that the error is about, as it was typed."""
     if error.ctx is not None:
         return str(error.ctx.command_path)
-    words = itertools.takewhile(lambda word: not word.startswith("-"), arguments)
-    return " ".join(["vaefit-cli", *itertools.islice(words, 1)])
+    return " ".join(["vaefit-cli", *(word for word in arguments[:1] if not word.startswith("-"))])

@@ -26,8 +26,6 @@ def run(arguments: Sequence[str]) -> int:
         outcome = _run(arguments or ["--help"])
     except KeyboardInterrupt:
         outcome = INTERRUPTED
-    except StoppedError as stopped:
-        outcome = Failure.interrupted(str(stopped))
     if outcome == INTERRUPTED:
         outcome = Failure.interrupted()
     return outcome.report(as_json) if isinstance(outcome, Failure) else outcome
@@ -46,13 +44,8 @@ def _run(arguments: Sequence[str]) -> int | Failure:
         return Failure.from_usage_error(error, arguments)
     except typer.Abort:  # Ctrl-C in older versions of typer; newer ones return the code
         return INTERRUPTED
-    except StoppedError:
-        raise
+    except StoppedError as stopped:
+        return Failure.interrupted(str(stopped))
     except Exception as error:  # exit code 1 would read as "the check failed"
-        failure = Failure.from_error(error)
-        if failure.unexpected:
-            import traceback
-
-            traceback.print_exc()
-        return failure
+        return Failure.from_error(error)
     return code if isinstance(code, int) else 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..options.parameters import DATA_FORMS, AsJson, Backend, Data, Device, Quiet, numbers, option, path_option
+from ..options.parameters import DATA_FORMS, Backend, Data, Device, OutputOptions, Quiet, numbers, option, with_groups
 
 if TYPE_CHECKING:
     from ..output.terminal import Terminal
@@ -21,30 +21,25 @@ bench = typer.Typer(
 
 @bench.command()
 def kernels(
-    shape: Annotated[
-        list[str] | None,
-        option("Shape of the logits; may be repeated.", metavar="B,C,H,W", default="by the device"),
-    ] = None,
-    dtype: Annotated[
-        list[str] | None,
-        option("Type of the logits; may be repeated.", metavar="float32|bfloat16|float16", default="float32, bfloat16"),
-    ] = None,
+    shape: list[str] | None = option(
+        None, "Shape of the logits; may be repeated.", metavar="B,C,H,W", default_text="by the device"
+    ),
+    dtype: list[str] | None = option(
+        None,
+        "Type of the logits; may be repeated.",
+        metavar="float32|bfloat16|float16",
+        default_text="float32, bfloat16",
+    ),
     backend: Backend = "auto",
     device: Device = "auto",
-    threads: Annotated[
-        int, option("CPU threads; times are CPU times of the process with one, wall times with more.")
-    ] = 1,
-    quick: Annotated[
-        bool, option("Under a minute on a CPU: fewer rounds and shapes, no compiled peer.", "--quick")
-    ] = False,
-    chart: Annotated[
-        Path | None, path_option("Draw the share of bandwidth; replaces the file.", metavar="FILE.png")
-    ] = None,
-    compile_only: Annotated[
-        bool, option("Compile each Triton kernel for several GPUs, present or not; nothing runs.", "--compile-only")
-    ] = False,
-    require: Annotated[bool, option("Exit 1 if a goal is missed.", "--require")] = False,
-    as_json: Annotated[bool, option("Print one JSON list, an object a row.", "--json")] = False,
+    threads: int = option(1, "CPU threads; times are CPU times of the process with one, wall times with more."),
+    quick: bool = option(False, "Under a minute on a CPU: fewer rounds and shapes, no compiled peer.", "--quick"),
+    chart: Path | None = option(None, "Draw the share of bandwidth; replaces the file.", metavar="FILE.png"),
+    compile_only: bool = option(
+        False, "Compile each Triton kernel for several GPUs, present or not; nothing runs.", "--compile-only"
+    ),
+    require: bool = option(False, "Exit 1 if a goal is missed.", "--require"),
+    as_json: bool = option(False, "Print one JSON list, an object a row.", "--json"),
     quiet: Quiet = False,
 ) -> None:
     """Measure loss, gradient and confusion counts of each shape and dtype.
@@ -87,17 +82,15 @@ def kernels(
 
 
 @bench.command()
+@with_groups
 def histogram(
-    layout: Annotated[
-        list[str] | None, option("Layout of the stored data; may be repeated.", metavar="NAME", default="all")
-    ] = None,
-    grids: Annotated[int | None, option("16 x 16 grids of each layout.", default="262144, with --quick 131072")] = None,
-    quick: Annotated[
-        bool, option("Fewer rounds and layouts, no dataset of 4 GB, memory of our scan alone.", "--quick")
-    ] = False,
-    require: Annotated[bool, option("Exit 1 if a goal is missed.", "--require")] = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    layout: list[str] | None = option(
+        None, "Layout of the stored data; may be repeated.", metavar="NAME", default_text="all"
+    ),
+    grids: int | None = option(None, "16 x 16 grids of each layout.", default_text="262144, with --quick 131072"),
+    quick: bool = option(False, "Fewer rounds and layouts, no dataset of 4 GB, memory of our scan alone.", "--quick"),
+    require: bool = option(False, "Exit 1 if a goal is missed.", "--require"),
+    output: OutputOptions = OutputOptions(),
 ) -> None:
     """Measure the counting of a whole dataset, layout by layout.
 
@@ -110,9 +103,8 @@ def histogram(
     from vaefit.benchmarks.counting.goals import judge_counting
 
     from ..output.bench_tables import print_count_goals, print_histogram
-    from ..output.terminal import Terminal
 
-    terminal = Terminal(as_json, quiet)
+    terminal = output.terminal()
     settings = HistogramSettings(tuple(layout) if layout else None, grids, quick)
     with terminal.progress() as progress:
         found = bench_histogram(settings, progress.timing)
@@ -125,17 +117,15 @@ def histogram(
 
 
 @bench.command()
+@with_groups
 def step(
     data: Data = None,
-    rounds: Annotated[int, option("Rounds of every loop.")] = 8,
-    steps: Annotated[int, option("Steps of a round, at least 3.")] = 40,
-    no_peers: Annotated[bool, option("Leave Lightning out.", "--no-peers")] = False,
+    rounds: int = option(8, "Rounds of every loop."),
+    steps: int = option(40, "Steps of a round, at least 3."),
+    no_peers: bool = option(False, "Leave Lightning out.", "--no-peers"),
     device: Device = "cpu",
-    require: Annotated[
-        float, option("Exit 1 unless the plain loop costs this many times ours with Adam.", metavar="TIMES")
-    ] = 0.0,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    require: float = option(0.0, "Exit 1 unless the plain loop costs this many times ours with Adam.", metavar="TIMES"),
+    output: OutputOptions = OutputOptions(),
 ) -> None:
     """Measure the cost of a step of the check, against a plain PyTorch loop and PyTorch Lightning.
 
@@ -148,9 +138,8 @@ def step(
     from vaefit.vae.data.synthetic import embedded_corpus
 
     from ..output.bench_tables import print_step
-    from ..output.terminal import Terminal
 
-    terminal = Terminal(as_json, quiet)
+    terminal = output.terminal()
     settings = StepSettings(rounds=rounds, steps=steps, with_peers=not no_peers, device=device)
     with terminal.progress() as progress:
         found = bench_step(data or embedded_corpus(terminal.note), settings, progress.timing)
@@ -164,16 +153,14 @@ def step(
 
 
 @bench.command()
+@with_groups
 def loader(
     data: Annotated[str | None, typer.Argument(help=f"{DATA_FORMS}.", show_default="grids in three layouts")] = None,
-    grids: Annotated[
-        int | None, option("16 x 16 grids of each layout.", default="1048576, with --quick 131072")
-    ] = None,
-    batch_size: Annotated[int, option("Grids in a batch, and in a step.")] = 128,
+    grids: int | None = option(None, "16 x 16 grids of each layout.", default_text="1048576, with --quick 131072"),
+    batch_size: int = option(128, "Grids in a batch, and in a step."),
     device: Device = "cpu",
-    quick: Annotated[bool, option("One short round of each loader.", "--quick")] = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    quick: bool = option(False, "One short round of each loader.", "--quick"),
+    output: OutputOptions = OutputOptions(),
 ) -> None:
     """Measure the speed of the loaders, from memory and streamed from HDF5, against the speed of the training step.
 
@@ -184,9 +171,8 @@ def loader(
     from vaefit.benchmarks.loading.bench import LoaderSettings, bench_loader
 
     from ..output.bench_tables import print_loader
-    from ..output.terminal import Terminal
 
-    terminal = Terminal(as_json, quiet)
+    terminal = output.terminal()
     settings = LoaderSettings(grids, batch_size, device, quick)
     with terminal.progress() as progress:
         found = bench_loader(data, settings, progress.timing)

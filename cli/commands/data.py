@@ -7,35 +7,33 @@ from typing import Annotated
 
 import typer
 
-from ..options.parameters import AsJson, Quiet, option
+from ..options.parameters import OutputOptions, option, with_groups
 
 data = typer.Typer(help="Make or import datasets of grids.", no_args_is_help=True, rich_markup_mode=None)
 importing = typer.Typer(help="Import grids from other formats.", no_args_is_help=True, rich_markup_mode=None)
 data.add_typer(importing, name="import")
 
 Out = Annotated[Path, typer.Argument(readable=False, help="The HDF5 file to write.")]
-Overwrite = Annotated[bool, option("Replace the file if it exists.", "--overwrite")]
+Overwrite = Annotated[bool, option(..., "Replace the file if it exists.", "--overwrite")]
 
 
 @data.command()
+@with_groups
 def synth(
     out: Out,
-    grids: Annotated[int, option("Number of grids.")] = 80_000,
-    height: Annotated[int, option("Rows of a grid.")] = 16,
-    width: Annotated[int, option("Columns of a grid.")] = 16,
-    classes: Annotated[int, option("Classes, with the background.")] = 10,
-    seed: Annotated[int, option("Seed of the cells; the same seed gives the same cells.")] = 0,
+    grids: int = option(80_000, "Number of grids."),
+    height: int = option(16, "Rows of a grid."),
+    width: int = option(16, "Columns of a grid."),
+    classes: int = option(10, "Classes, with the background."),
+    seed: int = option(0, "Seed of the cells; the same seed gives the same cells."),
     overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    output: OutputOptions = OutputOptions(),
 ) -> None:
     """Make a synthetic dataset: small objects on a background of about 93 %."""
     from vaefit.vae.data.hdf5_writer import refuse_existing, write_grids
     from vaefit.vae.data.synthetic import SyntheticSpec, synthesise
 
-    from ..output.terminal import Terminal
-
-    terminal = Terminal(as_json, quiet)
+    terminal = output.terminal()
     refuse_existing(out, overwrite)
     spec = SyntheticSpec(grids, height, width, classes, seed)
     write_grids(out, synthesise(spec), classes, f"vaefit synthetic, seed {seed}", overwrite)
@@ -44,22 +42,20 @@ def synth(
 
 
 @importing.command()
+@with_groups
 def arc(
     folder: Annotated[Path, typer.Argument(readable=False, help="A folder of ARC tasks (JSON), read recursively.")],
     out: Out,
-    max_side: Annotated[int, option("Leave out larger grids; pad smaller ones to this.")] = 16,
-    pad_class: Annotated[int, option("Class of the padding.")] = 0,
+    max_side: int = option(16, "Leave out larger grids; pad smaller ones to this."),
+    pad_class: int = option(0, "Class of the padding."),
     overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    output: OutputOptions = OutputOptions(),
 ) -> None:
     """Import every train and test grid of a folder of ARC tasks."""
     from vaefit.vae.data.arc import CLASSES, import_arc
     from vaefit.vae.data.hdf5_writer import refuse_existing, write_grids
 
-    from ..output.terminal import Terminal
-
-    terminal = Terminal(as_json, quiet)
+    terminal = output.terminal()
     refuse_existing(out, overwrite)
     read = import_arc(folder, max_side, pad_class)
     write_grids(
@@ -75,22 +71,20 @@ def arc(
 
 
 @importing.command()
+@with_groups
 def npz(
     file: Annotated[Path, typer.Argument(readable=False, help="A .npz or .npy file with integers (N, H, W).")],
     out: Out,
-    key: Annotated[str | None, option("Name of the array, if the .npz holds several.")] = None,
-    classes: Annotated[int | None, option("Number of classes to store (the largest label + 1).")] = None,
+    key: str | None = option(None, "Name of the array, if the .npz holds several."),
+    classes: int | None = option(None, "Number of classes to store (the largest label + 1)."),
     overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    output: OutputOptions = OutputOptions(),
 ) -> None:
     """Import a numpy array, in bounded memory."""
     from vaefit.cache.scan.histogram import MAX_CLASSES
     from vaefit.vae.data.numpy_import import import_numpy
 
-    from ..output.terminal import Terminal
-
-    terminal = Terminal(as_json, quiet)
+    terminal = output.terminal()
     read = import_numpy(file, out, key, classes, overwrite)
     n, height, width = read.shape
     labels = f"labels {read.smallest} to {read.largest}"

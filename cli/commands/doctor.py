@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..options.parameters import AsJson, Backend, Device, Quiet
+from ..options.parameters import Backend, Device, OutputOptions
 
 if TYPE_CHECKING:
     from vaefit.vae.runs.self_test import BuiltLibrary, Report
@@ -16,19 +16,12 @@ if TYPE_CHECKING:
 
 
 Build = Annotated[
-    bool,
-    typer.Option(
-        "--build", help="Build the C and C++ code first and keep it; from then on a CPU run takes it by default."
-    ),
+    bool, typer.Option("--build", help="Build the C and C++ code and keep it; later CPU runs with auto use it.")
 ]
 
 
 def doctor(
-    device: Device = "auto",
-    backend: Backend = "auto",
-    build: Build = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    device: Device = "auto", backend: Backend = "auto", build: Build = False, output: OutputOptions = OutputOptions()
 ) -> None:
     """Show versions, device, memory, backend and cache folder, and run a small self-test; exit 1 where it fails."""
     from dataclasses import asdict
@@ -36,14 +29,11 @@ def doctor(
     from vaefit.vae.environment.device import choose_device, preferred_backend
     from vaefit.vae.runs.self_test import build_native, examine
 
-    from ..output.terminal import Terminal
-
-    terminal = Terminal(as_json, quiet)
+    terminal = output.terminal()
     place = choose_device(device)
     built = build_native() if build else ()
     _print_built(terminal, built)
-    chosen, _ = preferred_backend(backend, place)
-    report = examine(place, chosen)
+    report = examine(place, preferred_backend(backend, place)[0])
     _print(terminal, report)
     found = asdict(report)
     extra = {"built": [asdict(library) for library in built]} if build else {}

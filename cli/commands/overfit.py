@@ -3,76 +3,53 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from ..options.parameters import (
-    AsJson,
-    Data,
-    FitOptions,
-    ObjectiveOptions,
-    Overwrite,
-    Quiet,
-    RunOptions,
-    option,
-    path_option,
-    with_option_groups,
-)
+from ..options.parameters import Data, FitOptions, ObjectiveOptions, OutputOptions, Overwrite, RunOptions, option
 from ..options.settings import overfit_settings
 
 
-@with_option_groups
 def overfit(
     ctx: typer.Context,
     *,
     data: Data = None,
-    recipe: Annotated[
-        str, option("Recipe that every setting starts from.", metavar="default|adam|classic")
-    ] = "default",
-    from_run: Annotated[
-        Path | None,
-        path_option("Start from a run of `train` or `overfit`, not from a recipe.", "--from", metavar="RUN"),
-    ] = None,
-    batch_size: Annotated[int, option("Grids in the fixed batch.")] = 32,
-    batch_seed: Annotated[int, option("Seed of the choice of the grids.")] = 0,
-    indices: Annotated[str | None, option("Indices of your own grids.", metavar="3,17,...")] = None,
-    allow_duplicates: Annotated[bool, option("Allow equal grids in the batch.", "--allow-duplicates")] = False,
-    resample: Annotated[
-        bool | None, option("Draw each step's grids from shuffled copies of the batch.", "--resample/--no-resample")
-    ] = None,
-    seed: Annotated[int, option("Seed of initialisation, sampled z and resampling.")] = 0,
-    iterations: Annotated[int | None, option("Largest number of updates (500).")] = None,
-    target: Annotated[float | None, option("Accuracy that every class needs (0.95).")] = None,
-    stop_when: Annotated[str | None, option("Condition for an early stop.", metavar="exact|target|never")] = None,
-    weights: Annotated[
-        str | None, option("Counts that the class weights come from.", metavar="global|batch|none")
-    ] = None,
+    recipe: str = option("default", "Recipe that every setting starts from.", metavar="default|adam|classic"),
+    from_run: Path | None = option(
+        None, "Start from a run of `train` or `overfit`, not from a recipe.", "--from", metavar="RUN"
+    ),
+    batch_size: int = option(32, "Grids in the fixed batch."),
+    batch_seed: int = option(0, "Seed of the choice of the grids."),
+    indices: str | None = option(None, "Indices of your own grids.", metavar="3,17,..."),
+    allow_duplicates: bool = option(False, "Allow equal grids in the batch.", "--allow-duplicates"),
+    resample: bool | None = option(
+        None, "Draw each step's grids from shuffled copies of the batch.", "--resample/--no-resample"
+    ),
+    seed: int = option(0, "Seed of initialisation, sampled z and resampling."),
+    iterations: int | None = option(None, "Largest number of updates (500)."),
+    target: float | None = option(None, "Accuracy that every class needs (0.95)."),
+    stop_when: str | None = option(None, "Condition for an early stop.", metavar="exact|target|never"),
+    weights: str | None = option(None, "Counts that the class weights come from.", metavar="global|batch|none"),
     objective_options: ObjectiveOptions,
-    beta_ramp: Annotated[str | None, option("Rise of beta, in epochs of 10 steps.", metavar="WARMUP,RAMP,MAX")] = None,
+    beta_ramp: str | None = option(None, "Rise of beta, in epochs of 10 steps.", metavar="WARMUP,RAMP,MAX"),
     fit_options: FitOptions,
-    diagnose: Annotated[
-        bool, option("If it fails, find the cause by short reruns that change one thing each.", "--diagnose")
-    ] = False,
+    diagnose: bool = option(
+        False, "If it fails, find the cause by short reruns that change one thing each.", "--diagnose"
+    ),
     run_options: RunOptions,
-    graph: Annotated[
-        bool | None, option("Run the steps as a CUDA graph, if it gives the same numbers.", "--graph/--no-graph")
-    ] = None,
-    out: Annotated[Path | None, path_option("The run folder (./runs/overfit-DATE-TIME).")] = None,
+    graph: bool | None = option(
+        None, "Run the steps as a CUDA graph, if it gives the same numbers.", "--graph/--no-graph"
+    ),
+    out: Path | None = option(None, "The run folder (./runs/overfit-DATE-TIME)."),
     overwrite: Overwrite = False,
-    tensorboard: Annotated[
-        bool, option("Write event files too, to tensorboard/ in the run folder.", "--tensorboard")
-    ] = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    tensorboard: bool = option(False, "Write event files too, to tensorboard/ in the run folder.", "--tensorboard"),
+    output: OutputOptions,
 ) -> None:
     """Fit one fixed batch and say MEMORISED, or what went wrong.
 
     DATA is file.h5 or file.h5:/dataset, integers (N, H, W); without it the embedded corpus of 80,000 synthetic grids.
     """
-    from ..output.terminal import Terminal
-
-    terminal = Terminal(as_json, quiet)
+    terminal = output.terminal()
     settings = overfit_settings(ctx, terminal.note)
 
     from vaefit.vae.results.overfit_summary import RunSummary, SetupSummary
@@ -80,7 +57,7 @@ def overfit(
 
     from ..output.run_tables import print_overfit, print_overfit_setup
 
-    with terminal.progress() as progress, terminal.user_output():
+    with terminal.progress() as progress:
         watcher = Watcher(
             counting=progress.counting,
             started=lambda prepared, start: print_overfit_setup(

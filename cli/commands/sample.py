@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from ..options.parameters import AsJson, Device, Quiet, Run, option, path_option
+from ..options.parameters import Device, OutputOptions, Run, option
 
 
 def sample(
     run: Run,
-    count: Annotated[int, option("Grids to draw.")] = 32,
-    seed: Annotated[int, option("Seed of z; the same seed gives the same picture.")] = 0,
-    temperature: Annotated[float, option("Standard deviation of z.")] = 1.0,
-    out: Annotated[Path | None, path_option("The picture (samples.png in RUN).", metavar="FILE.png")] = None,
+    count: int = option(32, "Grids to draw."),
+    seed: int = option(0, "Seed of z; the same seed gives the same picture."),
+    temperature: float = option(1.0, "Standard deviation of z."),
+    out: Path | None = option(None, "The picture (samples.png in RUN).", metavar="FILE.png"),
     device: Device = "auto",
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    output: OutputOptions = OutputOptions(),
 ) -> None:
     """Draw grids from the prior, z ~ N(0, temperature^2 I), with the trained model of RUN."""
     from vaefit.vae.runs.sample import SampleSettings
     from vaefit.vae.runs.sample import sample as draw_samples
 
-    from ..output.terminal import Terminal, new_table
+    from ..output.terminal import new_table
 
-    terminal = Terminal(as_json, quiet)
-    with terminal.user_output():
+    terminal = output.terminal()
+    with terminal.progress():
         summary = draw_samples(SampleSettings(run, count, seed, temperature, out, device))
     terminal.note(summary.note)
     table = new_table("share of cells", right=("class", "samples", "dataset"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..options.parameters import AsJson, Quiet
+from ..options.parameters import OutputOptions
 
 if TYPE_CHECKING:
     from vaefit.vae.run_folder.comparison import Comparison, Pair
@@ -17,16 +17,15 @@ if TYPE_CHECKING:
 RunFolder = Annotated[Path, typer.Argument(readable=False, help="A run folder.")]
 
 
-def show(run: RunFolder, as_json: AsJson = False, quiet: Quiet = False) -> None:
+def show(run: RunFolder, output: OutputOptions = OutputOptions()) -> None:
     """Print a run or a sweep again, from its folder."""
     from vaefit.vae.results.training_summary import TrainSummary
     from vaefit.vae.run_folder.reader import StoredRun
     from vaefit.vae.sweep.folder import FILES, read_sweep
 
     from ..output import run_tables
-    from ..output.terminal import Terminal
 
-    terminal = Terminal(as_json, quiet)
+    terminal = output.terminal()
     if any((run / name).exists() for name in FILES):
         outcome = read_sweep(run)
         run_tables.print_sweep(terminal, outcome)
@@ -42,14 +41,12 @@ def show(run: RunFolder, as_json: AsJson = False, quiet: Quiet = False) -> None:
     terminal.json(summary.json())
 
 
-def compare(first: RunFolder, second: RunFolder, as_json: AsJson = False, quiet: Quiet = False) -> None:
+def compare(first: RunFolder, second: RunFolder, output: OutputOptions = OutputOptions()) -> None:
     """Show the differences of two runs, overfit or train: objective, data, settings, machine and results."""
     from vaefit.vae.run_folder.comparison import Comparison
     from vaefit.vae.run_folder.reader import StoredRun
 
-    from ..output.terminal import Terminal
-
-    terminal = Terminal(as_json, quiet)
+    terminal = output.terminal()
     comparison = Comparison.from_runs(StoredRun.finished(first), StoredRun.finished(second))
     _print(terminal, comparison)
     terminal.json(comparison.json())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..options.parameters import AsJson, Quiet, option, path_option
+from ..options.parameters import OutputOptions, option
 from ..options.settings import overfit_settings
 
 if TYPE_CHECKING:
@@ -25,23 +25,20 @@ NOT_VARIED = ("out", "overwrite", "json", "quiet", "help")
 
 def sweep(
     ctx: typer.Context,
-    vary: Annotated[
-        list[str] | None, option("An option of `overfit` and its values; may be repeated.", metavar="OPTION=V1,V2,...")
-    ] = None,
-    seeds: Annotated[int, option("Runs of each setting; each run adds one to --seed and --batch-seed.")] = 3,
-    out: Annotated[Path | None, path_option("Folder of the sweep (./runs/sweep-DATE-TIME).")] = None,
-    overwrite: Annotated[bool, option("Replace the sweep in a folder that is not empty.", "--overwrite")] = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    vary: list[str] | None = option(
+        None, "An option of `overfit` and its values; may be repeated.", metavar="OPTION=V1,V2,..."
+    ),
+    seeds: int = option(3, "Runs of each setting; each run adds one to --seed and --batch-seed."),
+    out: Path | None = option(None, "Folder of the sweep (./runs/sweep-DATE-TIME)."),
+    overwrite: bool = option(False, "Replace the sweep in a folder that is not empty.", "--overwrite"),
+    output: OutputOptions = OutputOptions(),
 ) -> None:
     """Run the check over a grid of settings and seeds, and show which option made the difference.
 
     The sweep also takes DATA and every option of `overfit`, for all runs. Semicolons separate values that contain
     commas: --vary "betas=0.9,0.95;0.9,0.999".
     """
-    from ..output.terminal import Terminal
-
-    terminal = Terminal(as_json, quiet)
+    terminal = output.terminal()
     plan = _plan(ctx, vary or [], seeds, terminal.note)
 
     from vaefit.vae.runs.overfit_run import Watcher

@@ -5,66 +5,44 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from ..options.parameters import (
-    AsJson,
-    Data,
-    FitOptions,
-    ObjectiveOptions,
-    Overwrite,
-    Quiet,
-    RunOptions,
-    option,
-    path_option,
-    with_option_groups,
-)
+from ..options.parameters import Data, FitOptions, ObjectiveOptions, OutputOptions, Overwrite, RunOptions, option
 from ..options.settings import resumed_settings, train_settings
 
 
-@with_option_groups
 def train(
     ctx: typer.Context,
     *,
     data: Data = None,
-    resume: Annotated[Path | None, path_option("Continue the run in this folder.", metavar="RUN")] = None,
-    recipe: Annotated[str, option("Recipe that every setting starts from.", metavar="default|adam|soft")] = "default",
-    epochs: Annotated[int, option("Passes over the grids for training.")] = 5,
-    batch_size: Annotated[int, option("Grids in a batch.")] = 128,
-    limit: Annotated[
-        int | None, option("Use at most this many grids; the weights come from the whole dataset.")
-    ] = None,
-    val_share: Annotated[float, option("Share of the grids for validation.")] = 0.1,
-    test_share: Annotated[float, option("Share of the grids that is kept for a test.")] = 0.0,
-    split_seed: Annotated[int, option("Seed of the split into training, validation and test.")] = 0,
-    augment: Annotated[
-        str, option("Turn, mirror or recolour grids at random.", metavar="rotate,flip,colours|none")
-    ] = "none",
-    seed: Annotated[int, option("Seed of initialisation, order, augmentation and sampled z.")] = 0,
-    weights: Annotated[str | None, option("Counts that the class weights come from.", metavar="global|none")] = None,
+    resume: Path | None = option(None, "Continue the run in this folder.", metavar="RUN"),
+    recipe: str = option("default", "Recipe that every setting starts from.", metavar="default|adam|soft"),
+    epochs: int = option(5, "Passes over the grids for training."),
+    batch_size: int = option(128, "Grids in a batch."),
+    limit: int | None = option(None, "Use at most this many grids; the weights come from the whole dataset."),
+    val_share: float = option(0.1, "Share of the grids for validation."),
+    test_share: float = option(0.0, "Share of the grids that is kept for a test."),
+    split_seed: int = option(0, "Seed of the split into training, validation and test."),
+    augment: str = option("none", "Turn, mirror or recolour grids at random.", metavar="rotate,flip,colours|none"),
+    seed: int = option(0, "Seed of initialisation, order, augmentation and sampled z."),
+    weights: str | None = option(None, "Counts that the class weights come from.", metavar="global|none"),
     objective_options: ObjectiveOptions,
-    beta_warmup: Annotated[float, option("Epochs over which beta rises from 0.")] = 0.0,
-    beta_cycles: Annotated[int, option("Number of rises of beta from 0 over the whole run.")] = 0,
+    beta_warmup: float = option(0.0, "Epochs over which beta rises from 0."),
+    beta_cycles: int = option(0, "Number of rises of beta from 0 over the whole run."),
     fit_options: FitOptions,
-    patience: Annotated[int | None, option("Stop after this many validations without a better macro accuracy.")] = None,
-    validate_every: Annotated[int | None, option("Updates between validations (an epoch).")] = None,
-    checkpoint_every: Annotated[float, option("Seconds between checkpoints.")] = 60.0,
-    precision: Annotated[
-        str, option("Precision of the network; the loss is float32.", metavar="float32|bfloat16")
-    ] = "float32",
-    compile: Annotated[bool, option("Compile the network with torch.compile.", "--compile")] = False,
-    loader: Annotated[
-        str, option("Hold the grids in memory, or read them each epoch.", metavar="auto|memory|stream")
-    ] = "auto",
-    workers: Annotated[int, option("Threads that read ahead, if the grids are streamed.")] = 1,
-    window: Annotated[int, option("Grids that are shuffled together, if they are streamed.")] = 65_536,
+    patience: int | None = option(None, "Stop after this many validations without a better macro accuracy."),
+    validate_every: int | None = option(None, "Updates between validations (an epoch)."),
+    checkpoint_every: float = option(60.0, "Seconds between checkpoints."),
+    precision: str = option("float32", "Precision of the network; the loss is float32.", metavar="float32|bfloat16"),
+    compile: bool = option(False, "Compile the network with torch.compile.", "--compile"),
+    loader: str = option("auto", "Hold the grids in memory, or read them each epoch.", metavar="auto|memory|stream"),
+    workers: int = option(1, "Threads that read ahead, if the grids are streamed."),
+    window: int = option(65_536, "Grids that are shuffled together, if they are streamed."),
     run_options: RunOptions,
-    out: Annotated[Path | None, path_option("The run folder (./runs/train-DATE-TIME).")] = None,
+    out: Path | None = option(None, "The run folder (./runs/train-DATE-TIME)."),
     overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    output: OutputOptions,
 ) -> None:
     """Train on a whole dataset with the loss and the class weights of the check.
 
@@ -78,20 +56,16 @@ def train(
 
     from ..errors import StoppedError
     from ..output.run_tables import print_training, print_training_setup
-    from ..output.terminal import Terminal
     from ..torchrun import joined_ranks, restarted
 
-    terminal = Terminal(as_json, quiet)
+    terminal = output.terminal()
     # a wrong option is reported before this process waits for another one
     settings = train_settings({**ctx.params, "data": data or "."})
     try:
         with joined_ranks() as job:
-            with terminal.progress() as progress, terminal.user_output():
-                watcher = TrainWatcher(
-                    counting=progress.counting,
-                    started=lambda setup: print_training_setup(terminal, setup),
-                    update=progress.training,
-                )
+            with terminal.progress() as progress:
+                started = partial(print_training_setup, terminal)
+                watcher = TrainWatcher(counting=progress.counting, started=started, update=progress.training)
                 begun = from_rank_zero(job, lambda: restarted(out)) if resume is None else resume
                 if begun is not None:
                     summary = resume_training(begun, partial(resumed_settings, ctx), watcher, job)

@@ -2,49 +2,30 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from ..options.parameters import (
-    SCHEME_NAMES,
-    AsJson,
-    CacheDir,
-    Classes,
-    DataOrShards,
-    EffectiveB,
-    IgnoreIndex,
-    Quiet,
-    option,
-    path_option,
-)
+from ..options.parameters import AsJson, CacheDir, Classes, DataOrShards, EffectiveB, IgnoreIndex, Quiet, Scheme, option
 
 
 def weights(
     data: DataOrShards = None,
-    rebuild: Annotated[bool, option("Scan again and replace the cached counts.", "--rebuild")] = False,
-    verify: Annotated[
-        bool, option("Recount and compare with the cached counts; exit 1 if they differ.", "--verify")
-    ] = False,
-    scheme: Annotated[str, option("Formula that turns counts into weights.", metavar=SCHEME_NAMES)] = "sqrt_inverse",
-    all_schemes: Annotated[bool, option("Show every scheme side by side.", "--all-schemes")] = False,
-    smooth: Annotated[float, option("Number added to each count.")] = 1.0,
+    rebuild: bool = option(False, "Scan again and replace the cached counts.", "--rebuild"),
+    verify: bool = option(False, "Recount and compare with the cached counts; exit 1 if they differ.", "--verify"),
+    scheme: Scheme = "sqrt_inverse",
+    all_schemes: bool = option(False, "Show every scheme side by side.", "--all-schemes"),
+    smooth: float = option(1.0, "Number added to each count."),
     effective_b: EffectiveB = None,
-    export: Annotated[
-        Path | None, path_option("Write the weights to FILE.json, .npy or .safetensors.", metavar="FILE")
-    ] = None,
-    overwrite: Annotated[bool, option("Replace the file of --export if it exists.", "--overwrite")] = False,
+    export: Path | None = option(None, "Write the weights to FILE.json, .npy or .safetensors.", metavar="FILE"),
+    overwrite: bool = option(False, "Replace the file of --export if it exists.", "--overwrite"),
     classes: Classes = None,
     ignore_index: IgnoreIndex = None,
     cache_dir: CacheDir = None,
-    threads: Annotated[int | None, option("Threads of a scan (one per processor, at most 4).")] = None,
-    as_csv: Annotated[
-        bool, option("Print class,count,share,weight, then all schemes if shown; nothing else.", "--csv")
-    ] = False,
+    threads: int | None = option(None, "Threads of a scan (one per processor, at most 4)."),
+    as_csv: bool = option(False, "Print class,count,share,weight, then all schemes if shown; nothing else.", "--csv"),
     as_json: AsJson = False,
-    verbose: Annotated[bool, option("Show how each file was read, and why.", "--verbose", "-v")] = False,
+    verbose: bool = option(False, "Show how each file was read, and why.", "--verbose", "-v"),
     quiet: Quiet = False,
 ) -> None:
     """Show, build or rebuild the cached class counts and weights of a dataset.
@@ -76,36 +57,29 @@ def weights(
     if threads is not None:
         require_range("--threads", threads, 1, 1024)
     chosen = next(name for name in SCHEMES if name == scheme)
-    shown = SCHEMES if all_schemes else (chosen,)
     with joined_ranks() as ranks:
         if export is not None and prints():
             check_export(export, overwrite)
         named = data or from_rank_zero(ranks, lambda: embedded_corpus(terminal.note))
         with terminal.progress() as progress:
-            count = partial(
-                count_shards,
-                classes=classes,
-                ignore_index=ignore_index,
-                threads=threads,
-                progress=progress.counting,
-                ranks=ranks,
-            )
-            fresh = None
+            stored = None
             if verify:
-                counted = from_rank_zero(ranks, lambda: stored_shard_counts(named, classes, ignore_index, cache_dir))
-                locations = [shard.location for shard in counted.shards]
-                fresh = count(locations, use_cache=False)
-            else:
-                counted = count(named, cache_dir=cache_dir, rebuild=rebuild)
+                stored = from_rank_zero(ranks, lambda: stored_shard_counts(named, classes, ignore_index, cache_dir))
+            found = count_shards(
+                named if stored is None else [shard.location for shard in stored.shards],
+                classes=classes, ignore_index=ignore_index, cache_dir=cache_dir, use_cache=not verify, rebuild=rebuild,
+                threads=threads, progress=progress.counting, ranks=ranks,
+            )  # fmt: skip
+        counted, fresh = (found, None) if stored is None else (stored, found)
         columns = {
             name: class_weights(counted.counts, scheme=name, smooth=smooth, effective_b=effective_b)
-            for name in (*shown, chosen)
+            for name in (SCHEMES if all_schemes else (chosen,))
         }
         processes = None if ranks is None else ranks.size
-        result = weights_table.result_json(counted, fresh, columns, chosen, all_schemes, verbose, processes)
+        result = weights_table.result_json(counted, fresh, columns, chosen, verbose, processes)
         same = fresh is None or not weights_table.differing(counted, fresh)
         weights_table.print_counts(terminal, counted, fresh, verbose, processes)
-        weights_table.print_weights(terminal, counted, {name: columns[name] for name in shown})
+        weights_table.print_weights(terminal, counted, columns)
         if as_csv and verbose:
             weights_table.print_routes(terminal.note, fresh or counted)
         if fresh is not None:
@@ -116,7 +90,7 @@ def weights(
             write_weights(export, columns[chosen], origin)
             say = terminal.note if as_csv or as_json else terminal.line
             say(f"wrote the {scheme} weights to {export}")
-        terminal.csv(weights_table.csv_lines(counted, columns, chosen, all_schemes))
+        terminal.csv(weights_table.csv_lines(counted, columns, chosen))
         terminal.json(result)
     # outside the job: typer ends a command by an exception, which a job reports to the other ranks
     raise typer.Exit(0 if same else 1)

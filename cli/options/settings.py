@@ -34,9 +34,8 @@ def overfit_settings(ctx: typer.Context, announce: Callable[[str], None]) -> Che
     given = dict(ctx.params)
     run = given.pop("from_run")
     ramp = numbers("--beta-ramp", given["beta_ramp"], 3)
-    indices = numbers("--indices", given["indices"], None, whole=True)
     given["beta_ramp"] = None if ramp is None else BetaRamp(*ramp)
-    given["indices"] = None if indices is None else tuple(map(int, indices))
+    given["indices"] = numbers("--indices", given["indices"], None, whole=True)
     options = _run_options(given, RECIPES)
     if run is not None:
         return _settings_from_run(run, options, _typed_fields(ctx))

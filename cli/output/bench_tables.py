@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from .terminal import Terminal, new_table
 
@@ -19,6 +17,9 @@ if TYPE_CHECKING:
     from vaefit.benchmarks.kernels.row import Row
     from vaefit.benchmarks.loading.bench import LoaderBench
     from vaefit.benchmarks.step.bench import StepBench
+
+_NARROW: dict[str, Any] = {"padding": (0, 1, 0, 0), "pad_edge": False}
+"""Settings of a table with less room between its columns."""
 
 
 def print_kernels(terminal: Terminal, bench: KernelBench) -> None:
@@ -39,11 +40,9 @@ def print_kernels(terminal: Terminal, bench: KernelBench) -> None:
 def _print_operation(terminal: Terminal, rows: Sequence[Row]) -> None:
     peers = list(dict.fromkeys(name for row in rows for name in row.peers))
     with_host = any(row.ours is not None and row.ours.host_us is not None for row in rows)
-    table = Table(title=rows[0].op, padding=(0, 1, 0, 0), pad_edge=False)  # a GPU's columns just fit a pipe's width
-    table.add_column("logits", no_wrap=True)
-    table.add_column("dtype")
-    for column in ("off by", "time", *(["host us"] if with_host else []), "GB/s", "of copy", "extra"):
-        table.add_column(column, justify="right", no_wrap=True)
+    columns = ("off by", "time", *(["host us"] if with_host else []), "GB/s", "of copy", "extra")
+    # a GPU's columns just fit a pipe's width
+    table = new_table(rows[0].op, left=("logits", "dtype"), right=columns, no_wrap=True, **_NARROW)
     for name in peers:
         table.add_column(name.replace("_", "_\n"), justify="right")
     for row in rows:
@@ -71,8 +70,7 @@ def print_goals(terminal: Terminal, judgements: Sequence[Judgement]) -> None:
     if not judgements:
         return
     title, left = "goals (one CPU thread, float32)", ("backend", "logits", "operation")
-    table = new_table(title, left=left, right=("goal", "measured"))
-    table.add_column()
+    table = new_table(title, left=left, right=("goal", "measured"), last=("",))
     for judgement in judgements:
         goal, holds = judgement.goal, judgement.holds
         shape = ",".join(map(str, goal.shape))
@@ -85,9 +83,8 @@ def print_goals(terminal: Terminal, judgements: Sequence[Judgement]) -> None:
 def print_compiled(terminal: Terminal, compiled: Sequence[Compiled]) -> None:
     """Print registers, spills and memory of each compiled kernel, and whether it passes."""
     title, columns = "kernels, compiled without a GPU", ("registers", "spills", "stack", "shared", "s", "wide")
-    table = new_table(title, left=("kernel", "target"), right=columns, padding=(0, 1, 0, 0), pad_edge=False)
+    table = new_table(title, left=("kernel", "target"), right=columns, last=("gate",), **_NARROW)
     table.columns[0].no_wrap = True
-    table.add_column("gate")
     for one in compiled:
         registers = "unknown" if one.registers is None else str(one.registers)
         numbers = (registers, str(one.spills), str(one.stack), str(one.shared), f"{one.seconds:.1f}")
@@ -173,10 +170,9 @@ def print_histogram(terminal: Terminal, bench: HistogramBench) -> None:
 
 def _print_layout(terminal: Terminal, rows: Sequence[CountRow]) -> None:
     way = next((f", read as {row.way}" for row in rows if row.way), "")
-    table = Table(title=f"{rows[0].title}: {rows[0].bytes / 1e6:,.0f} MB of cells{way}")
-    table.add_column("implementation", no_wrap=True)
-    for column in ("CPU time", "on the wall", "GB/s", "x naive", "of decoding", "extra"):
-        table.add_column(column, justify="right", no_wrap=True)
+    title = f"{rows[0].title}: {rows[0].bytes / 1e6:,.0f} MB of cells{way}"
+    columns = ("CPU time", "on the wall", "GB/s", "x naive", "of decoding", "extra")
+    table = new_table(title, left=("implementation",), right=columns, no_wrap=True)
     for row in rows:
         if row.cpu is None or row.wall is None or row.speed is None:
             table.add_row(row.implementation, "not timed" if row.parity else "parity is red", style="red")
@@ -196,8 +192,7 @@ def _print_layout(terminal: Terminal, rows: Sequence[CountRow]) -> None:
 
 def print_count_goals(terminal: Terminal, judgements: Sequence[CountJudgement]) -> None:
     """Print the goals of the measured layouts."""
-    table = new_table("goals of counting", left=("of", "goal"), right=("measured",))
-    table.add_column()
+    table = new_table("goals of counting", left=("of", "goal"), right=("measured",), last=("",))
     for judgement in judgements:
         measured = "none" if judgement.measured is None else _digits(judgement.measured)
         result = "holds" if judgement.holds else "MISSED"

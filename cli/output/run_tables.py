@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from rich.table import Table
+from vaefit.vae.metrics.diagnosis import Diagnosis
+from vaefit.vae.objective.preflight import Agreement
+from vaefit.vae.results.evaluation_summary import EvaluatedOn, EvaluationSummary
+from vaefit.vae.results.overfit_signals import optional, readings
+from vaefit.vae.results.overfit_summary import DatasetSummary, RunSummary, SetupSummary, WeightsSummary
+from vaefit.vae.results.training_signals import AFTER_DIVERGENCE, recall_trade
+from vaefit.vae.results.training_summary import TrainingSetup, TrainSummary
+from vaefit.vae.sweep.outcome import Spread, SweepOutcome
 
 from .terminal import Terminal, new_table
-
-if TYPE_CHECKING:
-    from vaefit.vae.metrics.diagnosis import Diagnosis
-    from vaefit.vae.objective.preflight import Agreement
-    from vaefit.vae.results.evaluation_summary import EvaluatedOn, EvaluationSummary
-    from vaefit.vae.results.overfit_summary import DatasetSummary, RunSummary, SetupSummary, WeightsSummary
-    from vaefit.vae.results.training_summary import TrainingSetup, TrainSummary
-    from vaefit.vae.sweep.outcome import Spread, SweepOutcome
 
 _STYLES = {"MEMORISED": "bold green", "LEARNING": "bold yellow", "COLLAPSED": "bold red", "DIVERGED": "bold red"}
 MAX_VALIDATIONS = 16
@@ -51,9 +48,8 @@ def print_training_setup(terminal: Terminal, setup: TrainingSetup) -> None:
     terminal.line(f"split       {grids}; {setup.split_reason}")
     terminal.line(f"model       {setup.model}: {setup.adapter}")
     terminal.line(f"preflight   {_agreement(setup.backend, setup.preflight)}")
-    noun = "epoch" if setup.epochs == 1 else "epochs"
-    epochs = f"{setup.epochs:,} {noun} of {setup.updates_an_epoch:,} updates, batches of {setup.batch_size:,}"
-    terminal.line(f"updates     {epochs}")
+    epochs = f"{setup.epochs:,} epoch{'' if setup.epochs == 1 else 's'} of {setup.updates_an_epoch:,} updates"
+    terminal.line(f"updates     {epochs}, batches of {setup.batch_size:,}")
     over = f"; over {setup.ranks:,} processes" if setup.ranks > 1 else ""
     terminal.line(f"batches     {setup.loader}{over}")
     if setup.lr_reason is not None:
@@ -76,8 +72,6 @@ def print_evaluation_setup(terminal: Terminal, on: EvaluatedOn) -> None:
 
 def print_overfit(terminal: Terminal, run: RunSummary) -> None:
     """Print the result of a check: accuracy per class, signals, verdict and its cause."""
-    from vaefit.vae.results.overfit_signals import readings
-
     columns = ("class", "cells in batch", "accuracy", "first predicted", "last predicted")
     table = new_table("accuracy per class", right=columns)
     counts = run.setup.batch.counts
@@ -90,8 +84,7 @@ def print_overfit(terminal: Terminal, run: RunSummary) -> None:
         table.add_row(str(c), f"{counts[c]:,}", shown, first, last, style="red" if weak else None)
     terminal.table(table)
 
-    signals = new_table("signals", left=("",), right=("",), show_header=False)
-    signals.add_column()
+    signals = new_table("signals", left=("",), right=("",), last=("",), show_header=False)
     for reading in readings(run):
         signals.add_row(reading.name, reading.text, reading.meaning)
     terminal.table(signals)
@@ -108,9 +101,7 @@ def print_overfit(terminal: Terminal, run: RunSummary) -> None:
 
 def print_training(terminal: Terminal, run: TrainSummary) -> None:
     """Print the result of training: validations, accuracy per class, warnings and the best epoch."""
-    from vaefit.vae.results.training_signals import AFTER_DIVERGENCE, recall_trade
-
-    terminal.table(_validations(run))
+    _print_validations(terminal, run)
     table = new_table("accuracy per class", right=("class", "accuracy"))
     for c, accuracy in enumerate(run.class_accuracy):
         if accuracy is not None:
@@ -136,7 +127,7 @@ def print_training(terminal: Terminal, run: TrainSummary) -> None:
         terminal.line(
             f"best  epoch {run.best_epoch}: macro accuracy {run.macro_accuracy:.4f}, worst class "
             f"{run.worst_class_accuracy:.4f} (class {run.worst_class}), pixel {run.pixel_accuracy:.4f}, "
-            f"skill {_number(run.skill, 'none')}"
+            f"skill {optional(run.skill)}"
         )
     files = "report.html, reconstructions.png, curves.png, metrics.csv, model.safetensors, result.json"
     terminal.line(f"run   {run.run_dir}: {files}")
@@ -169,7 +160,7 @@ def print_evaluation(terminal: Terminal, found: EvaluationSummary) -> None:
         terminal.line(f"latent      {active}, KL {found.kl or 0:.2f} nats a grid")
         terminal.line(f"            KL by dimension: {listed}{more}")
     shares = f"{found.background_share:.4f} without looking at the input, {found.majority_share:.4f} by one class"
-    terminal.line(f"pixel       {found.pixel_accuracy:.4f}; {shares}; skill {_number(found.skill, 'none')}")
+    terminal.line(f"pixel       {found.pixel_accuracy:.4f}; {shares}; skill {optional(found.skill)}")
     worst = f"worst class {found.worst_class_accuracy:.4f} (class {found.worst_class})"
     terminal.line(f"macro       {found.macro_accuracy:.4f}, {worst}", "bold")
     terminal.line(f"loss        {found.loss:.6g} with beta {found.beta:g}, focal {found.focal:.6g}")
@@ -255,17 +246,14 @@ def _agreement(backend: str, found: Agreement | None) -> str:
 
 def _print_diagnosis(terminal: Terminal, diagnosis: Diagnosis) -> None:
     """Print the measurements, the reruns and the cause that they show."""
-    from vaefit.vae.results.overfit_signals import optional
-
     terminal.line()
-    findings = Table(title="measured on the failed model", show_header=False)
+    findings = new_table("measured on the failed model", show_header=False)
     for finding in diagnosis.findings:
         findings.add_row(finding.name, finding.found, style="yellow" if finding.suspicious else None)
     terminal.table(findings)
     if diagnosis.controls:
         columns = ("updates", "worst class", "skill", "retrieval")
-        controls = new_table("the same run, changed", left=("change",), right=columns)
-        controls.add_column("verdict")
+        controls = new_table("the same run, changed", left=("change",), right=columns, last=("verdict",))
         for c in diagnosis.controls:
             numbers = (f"{c.updates}", f"{c.worst_class:.4f}", optional(c.skill), optional(c.retrieval))
             controls.add_row(c.name, *numbers, c.verdict, style="green" if c.mended else None)
@@ -275,21 +263,17 @@ def _print_diagnosis(terminal: Terminal, diagnosis: Diagnosis) -> None:
     terminal.line(f"cause {diagnosis}", "bold")
 
 
-def _validations(run: TrainSummary) -> Table:
+def _print_validations(terminal: Terminal, run: TrainSummary) -> None:
     columns = ("epoch", "update", "loss", "pixel", "macro", "worst class", "skill", "KL")
     table = new_table("validation, z = mu", right=columns)
     rows = run.history
-    shown = rows if len(rows) <= MAX_VALIDATIONS else (*rows[:2], *rows[2 - MAX_VALIDATIONS :])
-    for row in shown:
+    for row in rows if len(rows) <= MAX_VALIDATIONS else (*rows[:2], *rows[2 - MAX_VALIDATIONS :]):
         numbers = (row.loss, row.pixel_accuracy, row.macro_accuracy, row.worst_class_accuracy, row.skill)
+        shares = ("-" if number is None else f"{number:.4f}" for number in numbers)
         kl = "-" if row.kl is None else f"{row.kl:.2f}"
         best = "bold" if row.step == run.best_step else None
-        table.add_row(str(row.epoch), f"{row.step:,}", *map(_number, numbers), kl, style=best)
-    return table
-
-
-def _number(value: float | None, missing: str = "-") -> str:
-    return missing if value is None else f"{value:.4f}"
+        table.add_row(str(row.epoch), f"{row.step:,}", *shares, kl, style=best)
+    terminal.table(table)
 
 
 def _share(count: int, counts: tuple[int, ...]) -> str:

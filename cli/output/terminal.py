@@ -6,13 +6,13 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.measure import Measurement
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from vaefit.cache.errors import printable
@@ -26,14 +26,20 @@ PIPE_WIDTH = 120
 """Width of a table, in columns, that goes into a file or a pipe."""
 
 
-def new_table(title: str | None, *, left: Sequence[str] = (), right: Sequence[str] = (), **settings: Any) -> Table:
-    """Return an empty table with columns aligned to the left, then columns aligned to the right."""
-    table = Table(title=title, **settings)
-    for name in left:
-        table.add_column(name)
-    for name in right:
-        table.add_column(name, justify="right")
-    return table
+def new_table(
+    title: str | None,
+    *,
+    left: Sequence[str] = (),
+    right: Sequence[str] = (),
+    last: Sequence[str] = (),
+    no_wrap: bool = False,
+    **settings: Any,
+) -> Table:
+    """Return an empty table: columns aligned to the left, then to the right, and `last` to the left again."""
+    columns = [Column(name, no_wrap=no_wrap) for name in left]
+    columns += [Column(name, justify="right", no_wrap=no_wrap) for name in right]
+    columns += [Column(name, no_wrap=no_wrap) for name in last]
+    return Table(*columns, title=title, **settings)
 
 
 class _Console(Console):
@@ -102,16 +108,16 @@ class Terminal:
 
     @contextmanager
     def progress(self) -> Iterator[ProgressLine]:
-        """Context manager: the progress line, empty with `--quiet` or if stderr is not a terminal."""
+        """Context manager: the progress line, empty with `--quiet` or if stderr is not a terminal.
+
+        With `--json`, what the user's own model prints goes to stderr meanwhile.
+        """
         self._progress = ProgressLine(None if self.quiet or not self.err.is_terminal else self.err)
         try:
-            yield self._progress
+            with redirect_stdout(sys.stderr) if self.as_json else nullcontext():
+                yield self._progress
         finally:
             self._progress.close()
-
-    def user_output(self) -> AbstractContextManager[Any]:
-        """Context manager: with `--json`, send to stderr what the user's own model prints."""
-        return redirect_stdout(sys.stderr) if self.as_json else nullcontext()
 
 
 class _Notes(logging.Handler):

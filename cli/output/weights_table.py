@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from math import log1p
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
-from vaefit.cache import weight_ratio
+import numpy as np
+from numpy.typing import NDArray
+
+from vaefit.cache import DatasetCounts, Scheme, ShardCounts, weight_ratio
 
 from .terminal import Terminal, new_table
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from vaefit.cache import DatasetCounts, Scheme, ShardCounts
-
-    Columns = Mapping[Scheme, NDArray[np.float64]]
-    """The weights (C,) of each scheme."""
-
+Columns: TypeAlias = Mapping[Scheme, NDArray[np.float64]]
+"""The weights (C,) of each scheme."""
 BAR_WIDTH = 24
 _BAR_TITLE = "cells (log scale)"
 """Head of the column of bars, and its least width; a terminal without that room shows no bars."""
@@ -29,15 +25,9 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def result_json(
-    counted: ShardCounts,
-    fresh: ShardCounts | None,
-    columns: Columns,
-    scheme: Scheme,
-    all_schemes: bool,
-    verbose: bool,
-    processes: int | None = None,
+    counted: ShardCounts, fresh: ShardCounts | None, columns: Columns, scheme: Scheme, verbose: bool, ranks: int | None
 ) -> dict[str, Any]:
-    """Return the object of `--json`; `fresh` is the recount of `--verify`, `processes` the size of a job."""
+    """Return the object of `--json`; `fresh` is the recount of `--verify`, `ranks` the size of a job."""
     ratios: dict[str, Any] = {n: {"weights": w.tolist(), "ratio": weight_ratio(w)} for n, w in columns.items()}
     result = {
         "counts": counted.counts.tolist(),
@@ -46,13 +36,13 @@ def result_json(
         **_source(counted),
         "seconds": counted.seconds,
     }
-    if all_schemes:
+    if len(columns) > 1:
         result["schemes"] = ratios
     if fresh is not None:
         result["verified"] = differing(counted, fresh) == []
         result["recounted"] = fresh.counts.tolist()
-    if verbose and processes is not None:
-        result["ranks"] = processes
+    if verbose and ranks is not None:
+        result["ranks"] = ranks
     if len(counted.shards) == 1:
         return {**result, **(_reading(counted.shards[0]) if verbose else {})}
     result["shards"] = [
@@ -65,9 +55,9 @@ def result_json(
     return result
 
 
-def csv_lines(counted: ShardCounts, columns: Columns, scheme: Scheme, all_schemes: bool) -> Iterator[str]:
-    """Yield a header and a line for each class: cells, share (0 to 1), weight; with all schemes, their weights."""
-    more = tuple(columns) if all_schemes else ()
+def csv_lines(counted: ShardCounts, columns: Columns, scheme: Scheme) -> Iterator[str]:
+    """Yield a header and a line for each class: cells, share (0 to 1), weight, then the weights of several schemes."""
+    more = tuple(columns) if len(columns) > 1 else ()
     yield ",".join(("class", "count", "share", "weight", *more))
     for c, count in enumerate(counted.counts.tolist()):
         numbers = (count / max(counted.cells, 1), columns[scheme][c], *(columns[name][c] for name in more))
@@ -111,9 +101,7 @@ def print_routes(say: Callable[[str], None], counted: ShardCounts) -> None:
 def print_weights(terminal: Terminal, counted: ShardCounts, columns: Columns) -> None:
     """Print the table of the classes, with bars if they fit, and the range of each scheme's weights."""
     titles = ("class", "cells", "share", *columns)
-    table = new_table(None)
-    for title in titles:
-        table.add_column(title, justify="right", no_wrap=True)
+    table = new_table(None, right=titles, no_wrap=True)
     counts = counted.counts.tolist()
     rows = [
         (str(c), f"{n:,}", _share(n, counted.cells), *(f"{w[c]:.4f}" for w in columns.values()))
