@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -172,7 +172,7 @@ def look_up(
         if key is entry.key:
             return entry, path
         if key is not None:
-            entry = entry.rekeyed(key)
+            entry = replace(entry, key=key)
             return entry, counts_file.write(entry, location, cache_dir, replace_newer=False) or path
     return None
 

@@ -10,13 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..hdf5.blocks import blocks
+from ..hdf5.blocks import Count, blocks
 from .histogram import MAX_CLASSES, Histogram, OutsideLabelError, Part, outside_classes, wrong_label
 from .native_counter import ByteCounter, choose_counter
 from .route import Route, choose_route
@@ -31,14 +32,18 @@ class Checkpoint:
 
     route: str
     """How the dataset was cut into spans; a checkpoint of another cut is useless."""
-    spans: int
+    spans: Count
     """Number of counted spans."""
-    cells: int
+    cells: Count
     """Number of cells in these spans."""
-    counts: tuple[int, ...]
+    counts: Annotated[tuple[Count, ...], Meta(min_length=MAX_CLASSES, max_length=MAX_CLASSES)]
     """Counts of the labels 0..255."""
-    outside: int
+    outside: Count
     """Number of cells with the ignored label, where that is outside 0..255."""
+
+    def __post_init__(self) -> None:
+        if sum(self.counts) + self.outside != self.cells:
+            raise ValueError("the counts are not those of its cells")
 
 
 Each = Callable[[Checkpoint, int], None]
