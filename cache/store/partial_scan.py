@@ -7,7 +7,6 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from ..location import Location
 from ..scan import Checkpoint
@@ -113,12 +112,8 @@ def _read(path: Path) -> tuple[CacheKey, SavedScan] | None:
     with checked_json.ignored(path, "partial file"):
         body = checked_json.verify_checksum(path, SCHEMA)
         if body is not None:
-            return _decode(body)
+            return CacheKey.decode(body), checked_json.convert(body, SavedScan)
     return None
-
-
-def _decode(body: dict[str, Any]) -> tuple[CacheKey, SavedScan]:
-    return CacheKey.decode(body), checked_json.convert(body, SavedScan)
 
 
 def _places(location: Location, cache_dir: str | Path | None) -> list[Path]:
