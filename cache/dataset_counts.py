@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -99,10 +99,9 @@ def count_dataset(
     location = Location.parse(data)
     flush_writers()  # before a file is stamped
     with shared_files():
-        if use_cache and not rebuild and (hit := look_up(location, ignore_index, cache_dir)) is not None:
-            return answered(*hit, location, classes, ignore_index, start)
-        if not may_scan and location.exists():
-            raise not_to_be_scanned(location)
+        hit = cached_counts(location, classes, ignore_index, cache_dir, use_cache and not rebuild, may_scan)
+        if hit is not None:
+            return hit
 
         def each(at: Checkpoint, total: int) -> None:
             if progress is not None:
@@ -148,16 +147,35 @@ def stored_counts(
     """Return the counts in the cached file, whether they are still true or not; DataError without a readable file."""
     start = time.perf_counter()
     location = Location.parse(data)
-    if (hit := look_up(location, ignore_index, cache_dir)) is not None:
-        return answered(*hit, location, classes, ignore_index, start)
+    if (hit := cached_counts(location, classes, ignore_index, cache_dir)) is not None:
+        return hit
     for path in counts_file.places(location, cache_dir):
         entry = None if counts_file.belongs_to_other_data(path, location, cache_dir) else counts_file.read(path)
         if entry is not None and entry.answers(location, ignore_index):
-            return answered(entry, path, location, classes, ignore_index, start)
+            return _answered(entry, path, location, classes, ignore_index, start)
     raise DataError("there are no cached counts", str(location), do=f"Run `vaefit-cli weights {location}` first.")
 
 
-def look_up(
+def cached_counts(
+    location: Location,
+    classes: int | None,
+    ignore_index: int | None,
+    cache_dir: str | Path | None,
+    use_cache: bool = True,
+    may_scan: bool = True,
+) -> DatasetCounts | None:
+    """Return the counts of a true cached file; None without one. DataError where the dataset may not be scanned."""
+    start = time.perf_counter()
+    hit = _look_up(location, ignore_index, cache_dir) if use_cache else None
+    if hit is not None:
+        return _answered(*hit, location, classes, ignore_index, start)
+    if not may_scan and location.exists():
+        what = "no cached counts are true of this dataset, and a scan was not allowed"
+        raise DataError(what, str(location), do=f"Run `vaefit-cli weights {location}` first.")
+    return None
+
+
+def _look_up(
     location: Location, ignore_index: int | None, cache_dir: str | Path | None
 ) -> tuple[counts_file.CachedCounts, Path] | None:
     """Return the first cached counts, in order of the paths, that are true of the files as they are now."""
@@ -172,15 +190,9 @@ def look_up(
         if key is entry.key:
             return entry, path
         if key is not None:
-            entry = entry.rekeyed(key)
+            entry = replace(entry, key=key)
             return entry, counts_file.write(entry, location, cache_dir, replace_newer=False) or path
     return None
-
-
-def not_to_be_scanned(location: Location) -> DataError:
-    """Return the error for a dataset without valid cached counts, where a scan is not allowed."""
-    what = "no cached counts are true of this dataset, and a scan was not allowed"
-    return DataError(what, str(location), do=f"Run `vaefit-cli weights {location}` first.")
 
 
 def twice_changed(file: str) -> DataError:
@@ -194,7 +206,7 @@ def warn_recounted(file: str) -> None:
     _log.warning(f"{file}: it changed while it was counted, so it is counted again")
 
 
-def answered(
+def _answered(
     entry: counts_file.CachedCounts,
     file: Path,
     location: Location,

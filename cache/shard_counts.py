@@ -18,15 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .communicator import Communicator, from_rank_zero
-from .dataset_counts import (
-    DatasetCounts,
-    Progress,
-    answered,
-    count_dataset,
-    look_up,
-    not_to_be_scanned,
-    stored_counts,
-)
+from .dataset_counts import DatasetCounts, Progress, cached_counts, count_dataset, stored_counts
 from .errors import DataError, require_range
 from .hdf5.blocks import MAX_CLASSES
 from .hdf5.open_files import flush_writers
@@ -175,7 +167,7 @@ def count_shards(
         flush_writers()  # before a file is stamped
         threads = default_threads(ranks.local_size) if threads is None else threads
         alone = partial(one, threads=threads)
-        hit = partial(_cached, classes=classes, ignore_index=ignore_index, cache_dir=cache_dir, may_scan=may_scan)
+        hit = partial(cached_counts, classes=classes, ignore_index=ignore_index, cache_dir=cache_dir, may_scan=may_scan)
         with _numbered_within(len(locations)):
             answers = from_rank_zero(
                 ranks, lambda: [hit(location, use_cache=use_cache and not rebuild) for location in locations]
@@ -204,24 +196,6 @@ def stored_shard_counts(
         with _numbered_within(len(locations)):
             found.append(stored_counts(location, classes, ignore_index, cache_dir))
     return ShardCounts.from_shards(found, sum(shard.seconds for shard in found))
-
-
-def _cached(
-    location: Location,
-    classes: int | None,
-    ignore_index: int | None,
-    cache_dir: str | Path | None,
-    use_cache: bool,
-    may_scan: bool,
-) -> DatasetCounts | None:
-    """Return the counts of a true cached file; None without one. DataError where the dataset may not be scanned."""
-    start = time.perf_counter()
-    hit = look_up(location, ignore_index, cache_dir) if use_cache else None
-    if hit is not None:
-        return answered(*hit, location, classes, ignore_index, start)
-    if not may_scan and location.exists():
-        raise not_to_be_scanned(location)
-    return None
 
 
 class _Overall:

@@ -19,7 +19,7 @@ from ..dataset_counts import DatasetCounts, Progress, of_classes, twice_changed,
 from ..errors import DataError
 from ..hdf5.dataset import open_grids
 from ..location import Location
-from ..scan import ScannedPart, scan_part
+from ..scan import Scan, scan_dataset
 from ..scan.histogram import MAX_CLASSES
 from ..shards import Shape, agree, describe
 from ..store import counts_file
@@ -120,16 +120,22 @@ class JointCount:
 
     def _read(
         self, piece: Piece, row: NDArray[np.int64], beside: ThreadPoolExecutor, stop: Event
-    ) -> tuple[int, ChangeDetector, Description, ScannedPart]:
-        """Add the counts of a piece to the row of its shard; errors as those of `scan_part`."""
+    ) -> tuple[int, ChangeDetector, Description, Scan]:
+        """Add the counts of a piece to the row of its shard; errors as those of `scan_dataset`."""
         location = self.locations[piece.shard]
         watch = ChangeDetector.start(location)
         with open_grids(location) as dataset:
             watch.digest_beside(beside, stop)
             described, size = Description.from_dataset(dataset, location, self.classes), int(dataset.dtype.itemsize)
-            found = scan_part(dataset, piece.spans, self.ignore_index, self.threads, lambda n: self._tell(n * size))
-        row += [*found.part.counts, found.part.outside]
-        self._done += found.part.cells * size
+            found = scan_dataset(
+                dataset,
+                self.ignore_index,
+                self.threads,
+                each=lambda at, _: self._tell(at.cells * size),
+                which=piece.spans,
+            )
+        row += [*found.counts, found.outside]
+        self._done += found.cells * size
         return piece.shard, watch, described, found
 
     def _tell(self, size: float) -> None:
@@ -138,7 +144,7 @@ class JointCount:
             left, total, own = self._bar
             self.progress(total - left + round(left * min(1.0, (self._done + size) / max(1, own))), total)
 
-    def _report(self, shard: int, watch: ChangeDetector, described: Description, found: ScannedPart) -> _Report:
+    def _report(self, shard: int, watch: ChangeDetector, described: Description, found: Scan) -> _Report:
         """Return the report on a shard that no rank reads any more."""
         content = watch.content()
         key, how = replace(watch.key, content=content), (found.route, found.reason, found.threads)

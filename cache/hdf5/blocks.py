@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from ..errors import DataError
@@ -26,6 +27,9 @@ ROW_BYTES = 64 << 20
 for a million grids of 16 x 16, take 32 MiB and are inflated once."""
 ROW_CELLS = 256 << 20
 """The same bound in cells, where grids are assembled tile by tile: h5py chooses such chunks for a billion grids."""
+
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""Number of cells in a dataclass that msgspec checks when it is read from a file."""
 
 Labels = NDArray[np.integer]
 Origin = tuple[int, int, int]

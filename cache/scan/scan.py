@@ -10,13 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..hdf5.blocks import blocks
+from ..hdf5.blocks import Count, blocks
 from .histogram import MAX_CLASSES, Histogram, OutsideLabelError, Part, outside_classes, wrong_label
 from .native_counter import ByteCounter, choose_counter
 from .route import Route, choose_route
@@ -31,14 +32,18 @@ class Checkpoint:
 
     route: str
     """How the dataset was cut into spans; a checkpoint of another cut is useless."""
-    spans: int
+    spans: Count
     """Number of counted spans."""
-    cells: int
+    cells: Count
     """Number of cells in these spans."""
-    counts: tuple[int, ...]
+    counts: Annotated[tuple[Count, ...], Meta(min_length=MAX_CLASSES, max_length=MAX_CLASSES)]
     """Counts of the labels 0..255."""
-    outside: int
+    outside: Count
     """Number of cells with the ignored label, where that is outside 0..255."""
+
+    def __post_init__(self) -> None:
+        if sum(self.counts) + self.outside != self.cells:
+            raise ValueError("the counts are not those of its cells")
 
 
 Each = Callable[[Checkpoint, int], None]
@@ -47,12 +52,16 @@ Each = Callable[[Checkpoint, int], None]
 
 @dataclass(frozen=True)
 class Scan:
-    """The counts of a whole dataset, and how it was read."""
+    """The counts of a whole dataset or of some of its spans, and how it was read."""
 
     counts: NDArray[np.int64]
     """(256,), cells of each label 0..255."""
     outside: int
     """Number of cells with the ignored label, where that is outside 0..255."""
+    cells: int
+    """Number of counted cells."""
+    cut: str
+    """How the dataset was cut into spans; parts of one cut add up."""
     route: str
     """Name of the route, see `Route`."""
     reason: str
@@ -63,18 +72,6 @@ class Scan:
     """Number of cells that a checkpoint had counted."""
 
 
-@dataclass(frozen=True)
-class ScannedPart:
-    """The counts of some spans of a dataset, and how they were read."""
-
-    part: Part
-    cut: str
-    """How the dataset was cut into spans; parts of one cut add up."""
-    route: str
-    reason: str
-    threads: int
-
-
 def scan_dataset(
     dataset: h5py.Dataset,  # (N, H, W) integers
     ignore_index: int | None = None,
@@ -82,14 +79,16 @@ def scan_dataset(
     resume: Checkpoint | None = None,
     each: Each | None = None,
     counter: ByteCounter | None = None,
+    which: Callable[[int], range] | None = None,
 ) -> Scan:
-    """Count every cell of an open dataset.
+    """Count every cell of an open dataset, or those of some spans.
 
     Args:
         threads: number of threads that inflate and count; None is one for each processor that this process may use, at
             most four, if the layout gains from them.
         resume: checkpoint of an earlier scan of the same data; a checkpoint of another route is ignored.
         counter: counter of single bytes; None is the fastest for the number of cells.
+        which: from the number of spans to the numbers of those to count, for a scan that does not resume; None is all.
 
     Raises DataError for the first label that is neither in 0..255 nor ignored, with its position, and for bytes that
     cannot be read.
@@ -101,39 +100,18 @@ def scan_dataset(
         if resume is not None and resume.route == route.cut:
             start = resume
         counts, outside, cells = np.array(start.counts, np.int64), start.outside, start.cells
+        numbers = range(start.spans, len(route.spans)) if which is None else which(len(route.spans))
         if counter is None:
-            counter = _counter(dataset, route, total - cells)
-        parts = _parts(route, range(start.spans, len(route.spans)), dataset, ignore_index, counter)
+            left = total - cells if which is None else total * len(numbers) // max(1, len(route.spans))
+            fast = dataset.dtype == np.uint8 or route.planes
+            counter = choose_counter(left if fast else 0, route.threads)
+        parts = _parts(route, numbers, dataset, ignore_index, counter)
         for number, part in enumerate(parts, start.spans + 1):
             counts, outside, cells = counts + part.counts, outside + part.outside, cells + part.cells
             if each is not None:
                 each(Checkpoint(route.cut, number, cells, tuple(counts.tolist()), outside), total)
-    return Scan(counts, outside, route.name, f"{route.reason}; {counter.told}", route.threads, start.cells)
-
-
-def scan_part(
-    dataset: h5py.Dataset,  # (N, H, W) integers
-    which: Callable[[int], range],
-    ignore_index: int | None = None,
-    threads: int | None = None,
-    each: Callable[[int], None] | None = None,
-) -> ScannedPart:
-    """Count the spans that `which` returns for the number of spans of an open dataset; errors as `scan_dataset`.
-
-    `each` is called after each span with the number of cells counted so far.
-    """
-    counts, outside, cells = np.zeros(MAX_CLASSES, np.int64), 0, 0
-    with _label_errors_located(dataset, ignore_index):
-        route = choose_route(dataset, threads)
-        numbers = which(len(route.spans))
-        here = math.prod(dataset.shape) * len(numbers) // max(1, len(route.spans))
-        counter = _counter(dataset, route, here)
-        for part in _parts(route, numbers, dataset, ignore_index, counter):
-            counts, outside, cells = counts + part.counts, outside + part.outside, cells + part.cells
-            if each is not None:
-                each(cells)
-    found = Part(counts, outside, cells)
-    return ScannedPart(found, route.cut, route.name, f"{route.reason}; {counter.told}", route.threads)
+    reason = f"{route.reason}; {counter.told}"
+    return Scan(counts, outside, cells, route.cut, route.name, reason, route.threads, start.cells)
 
 
 def first_wrong_label(dataset: h5py.Dataset, classes: int, ignore_index: int | None, instead: str = "") -> DataError:
@@ -160,11 +138,6 @@ def _label_errors_located(dataset: h5py.Dataset, ignore_index: int | None) -> It
         where = f"{dataset.file.filename}:{dataset.name}"
         got = f"{_size(dataset):,} bytes, before {size:,}"
         raise DataError("the file was cut while it was counted", where, got, "Run the command again.")
-
-
-def _counter(dataset: h5py.Dataset, route: Route, cells: int) -> ByteCounter:
-    """Return the fastest counter for a number of cells."""
-    return choose_counter(cells if dataset.dtype == np.uint8 or route.planes else 0, route.threads)
 
 
 def _size(dataset: h5py.Dataset) -> int:

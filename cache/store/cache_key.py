@@ -4,12 +4,39 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
 
 from ..location import Location
 from . import checked_json
 from .fingerprint import Stamp, Stamps, content_digest, racy, same_files, same_sizes
-from .sources import Source, Sources
+from .sources import Base, Source, Sources
+
+
+class _SourceFields(Struct, frozen=True):
+    """One file that the counts depend on, with its stamp: the values of `Stamp`, None for an absent file."""
+
+    base: Base
+    path: checked_json.Text
+    stamp: tuple[int, int, int, int, int, int] | None
+
+    def __post_init__(self) -> None:
+        # a time before 1970 is negative, and an inode may fill 64 bits
+        if not all(-(2**63) <= value < 2**64 for value in self.stamp or ()):
+            raise ValueError("a stamp has a number of more than 64 bits")
+
+
+class _KeyFields(Struct, frozen=True):
+    """The fields of a `CacheKey` in a file."""
+
+    asked_dataset: checked_json.Text | None
+    content: Annotated[str, Meta(pattern=r"\A([0-9a-f]{64})?\Z")]
+    sources: Annotated[tuple[_SourceFields, ...], Meta(min_length=1)]
+
+    def __post_init__(self) -> None:
+        if (self.sources[0].base, self.sources[0].path) != ("file", ""):
+            raise ValueError("the first file is not the dataset's own")
 
 
 @dataclass(frozen=True)
@@ -77,9 +104,7 @@ class CacheKey:
     @classmethod
     def decode(cls, body: dict[str, Any]) -> CacheKey:
         """Return the key that `encode` wrote; RejectedError for anything else."""
-        from .file_schemas import KeyFields
-
-        found = checked_json.convert(body, KeyFields)
+        found = checked_json.convert(body, _KeyFields)
         files = tuple(Source(entry.base, entry.path) for entry in found.sources)
         stamps = tuple(entry.stamp and Stamp(*entry.stamp) for entry in found.sources)
         return cls(found.asked_dataset, Sources(files), stamps, found.content)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+import msgspec
 
 LIMIT = 4 << 20
 """No larger file is read or written."""
 
+_log = logging.getLogger("vaefit")
+
 Fields = TypeVar("Fields")
+Text = Annotated[str, msgspec.Meta(max_length=1 << 16, pattern=r"\A[^\0]*\Z")]
 
 
 class RejectedError(ValueError):
@@ -46,10 +54,19 @@ def verify_checksum(path: Path, schema: str) -> dict[str, Any] | None:
     return body
 
 
-def convert(body: dict[str, Any], fields: type[Fields]) -> Fields:
-    """Return the contents of a file as a msgspec struct; RejectedError, which names the field, for others."""
-    import msgspec
+@contextmanager
+def ignored(path: Path, kind: str) -> Iterator[None]:
+    """Context manager: log a warning in place of an OSError or RejectedError for a file that is optional."""
+    try:
+        yield
+    except OSError as error:
+        _log.warning(f"{path}: the {kind} is ignored: {error.strerror or error}")
+    except RejectedError as error:
+        _log.warning(f"{path}: the {kind} is ignored: {error}")
 
+
+def convert(body: dict[str, Any], fields: type[Fields]) -> Fields:
+    """Return the contents of a file as a struct or a dataclass; RejectedError, which names the field, for others."""
     try:
         return msgspec.convert(body, fields)
     except (msgspec.ValidationError, UnicodeError) as error:

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,6 @@ class CachedCounts:
     def answers(self, location: Location, ignore_index: int | None) -> bool:
         """True where these are the counts of the requested dataset, if no file has changed."""
         return self.key.asks(location) and self.found.serves(ignore_index)
-
-    def rekeyed(self, key: CacheKey) -> CachedCounts:
-        """Return the same counts under the key of the files as they are now."""
-        return replace(self, key=key)
 
 
 def user_cache_folder() -> Path:
@@ -117,13 +113,10 @@ def belongs_to_other_data(path: Path, location: Location, cache_dir: str | Path 
 
 def read(path: Path) -> CachedCounts | None:
     """Return the counts in a cached file; None without a file, and, with a warning, for one that is not valid."""
-    try:
+    with checked_json.ignored(path, "cached weights file"):
         body = checked_json.verify_checksum(path, SCHEMA)
-        return None if body is None else _decode(body)
-    except OSError as error:
-        _log.warning(f"{path}: the cached weights file is ignored: {error.strerror or error}")
-    except checked_json.RejectedError as error:
-        _log.warning(f"{path}: the cached weights file is ignored: {error}")
+        if body is not None:
+            return _decode(body)
     return None
 
 
@@ -167,8 +160,4 @@ def write(entry: CachedCounts, location: Location, cache_dir: str | Path | None,
 
 
 def _decode(body: dict[str, Any]) -> CachedCounts:
-    from msgspec.structs import asdict as fields_of
-
-    from .file_schemas import CountsFields
-
-    return CachedCounts(CacheKey.decode(body), LabelCounts(**fields_of(checked_json.convert(body, CountsFields))))
+    return CachedCounts(CacheKey.decode(body), checked_json.convert(body, LabelCounts))

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..hdf5.blocks import MAX_CLASSES, Count
 from ..location import Location
+from .checked_json import Text
 
 if TYPE_CHECKING:  # a cached answer needs no HDF5
     import h5py
+
+Side = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 
 
 @dataclass(frozen=True)
 class Description:
     """A described dataset, before its labels are counted."""
 
-    uncounted: LabelCounts
-    """The description, without counts."""
+    label_counts: partial[LabelCounts]
+    """The description, which takes the counts."""
     holder: Path
     """The file that holds the dataset, once links are followed."""
     doubt: str | None
@@ -40,40 +47,56 @@ class Description:
                 if classes is None:
                     raise
                 declared, doubt = None, "its attribute `classes` is wrong"
-            uncounted = LabelCounts(
+            label_counts = partial(
+                LabelCounts,
                 dataset=dataset_path(dataset),
                 shape=dataset.shape,
                 dtype=str(dataset.dtype),
                 chunks=dataset.chunks,
                 filters=filters(dataset),
                 declared_classes=declared,
-                labels=(),
             )
-            return cls(uncounted, Path(dataset.file.filename).resolve(), doubt)
+            return cls(label_counts, Path(dataset.file.filename).resolve(), doubt)
 
     def counted(self, counts: NDArray[np.int64], outside: int, ignore_index: int | None) -> LabelCounts:
         """Return the description with counts (256,) and the number of cells with a label outside 0..255."""
         used = int(np.flatnonzero(counts).max(initial=-1)) + 1
         label = ignore_index if outside else None
-        return replace(self.uncounted, labels=tuple(counts[:used].tolist()), outside=outside, outside_label=label)
+        return self.label_counts(labels=tuple(counts[:used].tolist()), outside=outside, outside_label=label)
 
 
 @dataclass(frozen=True)
 class LabelCounts:
     """Counts of every label of one dataset, and how the dataset is stored."""
 
-    dataset: str
-    shape: tuple[int, int, int]
-    dtype: str
-    chunks: tuple[int, ...] | None
-    filters: tuple[str, ...]
-    declared_classes: int | None
-    labels: tuple[int, ...]
+    dataset: Text
+    shape: tuple[Side, Side, Side]
+    dtype: Text
+    chunks: tuple[Side, Side, Side] | None
+    filters: Annotated[tuple[Text, ...], Meta(max_length=64)]
+    declared_classes: Annotated[int, Meta(ge=1, le=MAX_CLASSES)] | None
+    labels: Annotated[tuple[Count, ...], Meta(max_length=MAX_CLASSES)]
     """Counts of the labels 0, 1, ... up to the largest that occurs."""
-    outside: int = 0
+    outside: Count
     """Cells with the ignored label, where that is outside 0..255."""
-    outside_label: int | None = None
+    outside_label: int | None
+
+    def __post_init__(self) -> None:
+        if self.outside_label is not None:
+            check_label(self.outside_label)
+            if 0 <= self.outside_label < MAX_CLASSES:
+                raise ValueError("the ignored label is a class")
+        if sum(self.labels) + self.outside != math.prod(self.shape):
+            raise ValueError("the counts are not those of all cells")
+        if (self.outside_label is None) != (self.outside == 0):
+            raise ValueError("the ignored label and the number of its cells do not fit")
 
     def serves(self, ignore_index: int | None) -> bool:
         """True where the counts hold for this ignored label too: no cell was excluded for another one."""
         return self.outside_label is None or self.outside_label == ignore_index
+
+
+def check_label(label: int) -> None:
+    """Raise ValueError for an ignored label of more than 64 bits."""
+    if not -(2**63) <= label <= 2**64:
+        raise ValueError("the ignored label has more than 64 bits")

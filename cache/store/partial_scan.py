@@ -7,7 +7,6 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from ..location import Location
 from ..scan import Checkpoint
@@ -15,6 +14,7 @@ from . import checked_json
 from .atomic import remove_stale, write_atomically
 from .cache_key import CacheKey, FileState
 from .counts_file import places
+from .dataset_info import check_label
 
 SCHEMA = "vaefit.partial/1"
 SECONDS = 2.0
@@ -25,11 +25,14 @@ _log = logging.getLogger("vaefit")
 
 @dataclass(frozen=True)
 class SavedScan:
-    """The checkpoint of a scan, and the state of the files that it read."""
+    """The checkpoint of a scan in a file; the cache key of the files that it read stands beside it."""
 
-    key: CacheKey
     checkpoint: Checkpoint
     ignore_index: int | None
+
+    def __post_init__(self) -> None:
+        if self.ignore_index is not None:
+            check_label(self.ignore_index)
 
     def serves(self, ignore_index: int | None) -> bool:
         """True where the counts hold for this ignored label too: no cell was excluded for another one."""
@@ -56,10 +59,13 @@ class PartialFile:
         found = None
         look = FileState(self._location)
         for path in self._places:
-            saved = self._read(path)
-            if saved is None or not saved.key.asks(self._location) or not saved.serves(self._ignore_index):
+            found_here = _read(path)
+            if found_here is None:
                 continue
-            if saved.key.sources != self._key.sources or not saved.key.untouched(look):
+            key, saved = found_here
+            if not key.asks(self._location) or not saved.serves(self._ignore_index):
+                continue
+            if key.sources != self._key.sources or not key.untouched(look):
                 _log.warning(f"{path}: the data changed since the scan was interrupted; it starts over")
                 _remove(path)
             elif found is None or saved.checkpoint.cells > found.cells:
@@ -101,15 +107,13 @@ class PartialFile:
                     write_atomically(path, data, durable=False)
                     return
 
-    def _read(self, path: Path) -> SavedScan | None:
-        try:
-            body = checked_json.verify_checksum(path, SCHEMA)
-            return None if body is None else _decode(body)
-        except OSError as error:
-            _log.warning(f"{path}: the partial file is ignored: {error.strerror or error}")
-        except checked_json.RejectedError as error:
-            _log.warning(f"{path}: the partial file is ignored: {error}")
-        return None
+
+def _read(path: Path) -> tuple[CacheKey, SavedScan] | None:
+    with checked_json.ignored(path, "partial file"):
+        body = checked_json.verify_checksum(path, SCHEMA)
+        if body is not None:
+            return CacheKey.decode(body), checked_json.convert(body, SavedScan)
+    return None
 
 
 def _places(location: Location, cache_dir: str | Path | None) -> list[Path]:
@@ -120,12 +124,3 @@ def _places(location: Location, cache_dir: str | Path | None) -> list[Path]:
 def _remove(path: Path) -> None:
     with suppress(OSError):
         path.unlink()
-
-
-def _decode(body: dict[str, Any]) -> SavedScan:
-    from msgspec.structs import asdict as fields_of
-
-    from .file_schemas import PartialFields
-
-    found = checked_json.convert(body, PartialFields)
-    return SavedScan(CacheKey.decode(body), Checkpoint(**fields_of(found.checkpoint)), found.ignore_index)
