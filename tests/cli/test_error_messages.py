@@ -90,10 +90,13 @@ def test_a_folder_in_the_place_of_a_file_of_the_run(fails, dataset, tmp_path, na
     assert error["do"] == "Check the permissions and the free space there."
 
 
-def test_a_run_that_cannot_be_read(fails, tmp_path):
-    (tmp_path / "run" / "result.json").mkdir(parents=True)
+def test_a_run_that_cannot_be_read(fails, vaefit_cli, dataset, tmp_path):
+    vaefit_cli("overfit", dataset, "--batch-size", "4", "--iterations", "1", "--out", tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    (tmp_path / "run" / "result.json").mkdir()
     code, error = fails("show", tmp_path / "run")
     assert (code, error["what"]) == (3, "the file cannot be read")
+    assert error["where"].endswith("result.json")
 
 
 def test_weights_that_cannot_be_written(fails, dataset, tmp_path):
