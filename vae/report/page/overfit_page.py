@@ -48,4 +48,4 @@ def overfit_page(check: OverfitRun, config: dict[str, Any]) -> bytes:
         "curves": inline_svg(overfit_figure(result, classes=False), "curves", curves),
         "animation": animation_data(result, run, grid_names(result.batch), colours),
     }
-    return document("report.html.jinja", script="animation.js", page=page, run=run)
+    return document("overfit.html.jinja", script="animation.js", page=page, run=run)
