@@ -23,6 +23,7 @@ from .diagnosis.reruns import OnControl
 from .environment.determinism import reproducible, seeded
 from .fitting.cuda_graph import choose_steps
 from .fitting.loop import Fit
+from .fitting.lr_range_test import range_test
 from .fitting.result import OverfitResult, Reached, Record, RunHeader
 from .fitting.setup import ReadyModel
 from .metrics.accuracy import Accuracies, BaselineShares, distinct, retrieval
@@ -104,7 +105,7 @@ def overfit(
         )
     as_graph = steps.name == "graph"
     with reproducible(), seeded(seed, device):
-        tested = ready.test_rates(recipe, seed, as_graph)
+        tested = range_test(ready, recipe, seed, as_graph)
         if tested is not None:
             recipe = replace(recipe, lr=tested.rate)
         header = RunHeader(ready.agreement, steps, described_model(model), adapter, tested)

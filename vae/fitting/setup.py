@@ -24,11 +24,13 @@ from vaefit.kernels import Backend, BackendChoice
 from ..data.batch import Batch, check_labels
 from ..data.class_weights import ClassWeights
 from ..data.counting import counted
+from ..environment.determinism import seeded
 from ..environment.device import choose_device, preferred_backend
 from ..loader.split import find_named_splits
-from ..model.adapter import Adapter
+from ..model.adapter import Adapter, find_adapter
 from ..model.factory import build_network
-from ..model.inspection import ModelInspection, device_of
+from ..model.initialisation import initialise
+from ..model.inspection import device_of, first_logits
 from ..model.state import Snapshot
 from ..model.user_model import LoadedModel
 from ..objective.objective import Objective, check_objective
@@ -38,7 +40,6 @@ from ..recipe import Recipe
 from ..settings import RunSettings
 from .eager_stepper import EagerStepper
 from .graph_stepper import GraphStepper
-from .lr_range_test import RangeTest, range_test
 from .stepper import Stepper
 
 _log = logging.getLogger("vaefit")
@@ -149,10 +150,14 @@ class ReadyModel:
         labels = torch.from_numpy(batch.grids).to(device)
         targets = torch.from_numpy(batch.targets).to(device)
         expected = None if weights is None else _size(weights)
-        found = ModelInspection.from_model(
-            model, labels, recipe, seed, classes, expected, ignore_index, keep=keep_uninitialised
-        )
-        classes = found.adapter.classes
+        with seeded(seed, device):
+            adapter = find_adapter(model, labels, classes, expected, ignore_index)
+            uninitialised = Snapshot.from_model(model) if keep_uninitialised else None
+            inputs = adapter.inputs(labels, model)
+            if recipe.init is not None:
+                initialise(model, recipe.init, lambda: model(inputs))
+            logits = first_logits(model, adapter, inputs)
+        classes = adapter.classes
         require_range("classes", classes, 2, MAX_CLASSES)
         check_labels(batch.grids, classes, ignore_index)
         if batch.other_targets is not None:
@@ -164,8 +169,8 @@ class ReadyModel:
             weights = ClassWeights.from_values(weights, classes, "weights")
         objective = Objective.build(weights.values, recipe, ignore_index, backend, device)
         check_objective(objective, targets)
-        agreement = preflight(objective, found.logits, targets)
-        return cls(model, found.adapter, found.inputs, targets, counts, weights, objective, agreement, found.before)
+        agreement = preflight(objective, logits, targets)
+        return cls(model, adapter, inputs, targets, counts, weights, objective, agreement, uninitialised)
 
     def build_step(self, recipe: Recipe, autocast: torch.dtype | None = None) -> Step:
         """Build the step of a recipe, with a new optimizer."""
@@ -177,21 +182,6 @@ class ReadyModel:
         if graph:
             return step, GraphStepper(step, recipe, self.inputs, self.targets)
         return step, EagerStepper(step, recipe, self.inputs, self.targets, generator)
-
-    def test_rates(self, recipe: Recipe, seed: int, graph: bool = False) -> RangeTest | None:
-        """Choose the learning rate by a range test; None where the recipe states a rate.
-
-        Leaves the model as it was, and torch's global generator at `seed`.
-        """
-        if recipe.lr != "auto":
-            return None
-        generator = torch.Generator()
-
-        def reseed() -> None:
-            torch.manual_seed(seed)
-            generator.manual_seed(seed)
-
-        return range_test(self.model, recipe, lambda trial: self.build_stepper(trial, generator, graph)[1], reseed)
 
 
 def _size(weights: ClassWeights | ArrayLike) -> int:

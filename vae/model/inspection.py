@@ -1,56 +1,12 @@
-"""Inspection of a model on its first batch: adapter, initialisation, first logits."""
+"""Inspection of a model: its device, its first logits, and its description."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ..environment.determinism import seeded
 from ..errors import RunError
-from ..recipe import Recipe
-from .adapter import Adapter, find_adapter
-from .initialisation import initialise
-from .state import Snapshot
-
-
-@dataclass(frozen=True)
-class ModelInspection:
-    """Adapter, inputs and first logits of an initialised model."""
-
-    adapter: Adapter
-    inputs: Tensor
-    """The batch in the form that the model takes."""
-    logits: Tensor
-    """(B, C, H, W) of the initialised model, detached."""
-    before: Snapshot | None
-    """The model before its initialisation; None unless `keep`."""
-
-    @classmethod
-    def from_model(
-        cls,
-        model: nn.Module,
-        labels: Tensor,  # (B, H, W) int64 on the model's device
-        recipe: Recipe,
-        seed: int,
-        classes: int | None = None,
-        guessed_classes: int | None = None,
-        ignore_index: int | None = None,
-        keep: bool = False,
-    ) -> ModelInspection:
-        """Find the model's adapter and initialise the model in place by the recipe and the seed.
-
-        `classes`, `guessed_classes` and `ignore_index` are those of `find_adapter`. Raises RunError as `find_adapter`,
-        and where no gradient leads from the logits to a parameter.
-        """
-        with seeded(seed, device_of(model)):
-            adapter = find_adapter(model, labels, classes, guessed_classes, ignore_index)
-            before = Snapshot.from_model(model) if keep else None
-            inputs = adapter.inputs(labels, model)
-            if recipe.init is not None:
-                initialise(model, recipe.init, lambda: model(inputs))
-            return cls(adapter, inputs, first_logits(model, adapter, inputs), before)
+from .adapter import Adapter
 
 
 def device_of(model: nn.Module) -> torch.device:

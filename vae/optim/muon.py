@@ -151,12 +151,11 @@ class Muon:
         parts = layout.parts(parameter)
         parts.sub_(update.reshape(parts.shape))
 
-    def state(self) -> list[Tensor]:
-        """Return the tensors that a step changes in place; that of a parameter starts as 0 with its first gradient."""
-        return list(self._averages.values())
-
     def optimizer_state(self) -> dict[nn.Parameter, dict[str, Tensor]]:
-        """Return the same tensors by parameter and name, not copied, for a checkpoint."""
+        """Return the tensors that a step changes in place, by parameter and name, not copied.
+
+        The tensor of a parameter starts as 0 with its first gradient.
+        """
         return {parameter: {"average": average} for parameter, average in self._averages.items()}
 
     def load_state(self, state: Mapping[nn.Parameter, Mapping[str, Tensor]]) -> None:

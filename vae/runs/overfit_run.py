@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from vaefit.cache import ShardCounts
 from vaefit.cache.dataset_counts import Progress
 from vaefit.cache.hdf5.open_files import shared_files
 from vaefit.cache.schemes import format_labels
 
-from ..data.batch import Batch, batch_at, choose_batch
+from ..data.batch import batch_at, choose_batch
 from ..data.class_weights import ClassWeights
 from ..diagnosis.reruns import OnControl
 from ..environment.device import cpu_threads, fitting_memory
@@ -106,20 +105,18 @@ def _fit(
 
 def _prepare(settings: CheckSettings, watcher: Watcher, compute: Compute) -> Prepared:
     """Count the dataset, choose the batch, and derive the weights."""
+    ignored = settings.ignore_index
     with shared_files():
         dataset = RunData.from_settings(settings, watcher.counting).counts
-        batch = _batch(settings, dataset)
-    batch_counts = batch.counts(dataset.classes, settings.ignore_index)
+        data = [shard.location for shard in dataset.shards]
+        if settings.indices is not None:
+            batch = batch_at(data, settings.indices, settings.allow_duplicates)
+        else:
+            size, seed, duplicates = settings.batch_size, settings.batch_seed, settings.allow_duplicates
+            batch = choose_batch(data, dataset.counts, size, seed, ignored, duplicates)
+    batch_counts = batch.counts(dataset.classes, ignored)
     hidden = (dataset.counts > 0) & (batch_counts == 0)
     if hidden.any():
         _log.warning(f"the batch cannot show class {format_labels(hidden)}, which the dataset holds")
     weights = ClassWeights.from_recipe(settings.recipe, settings.weights_file, dataset.counts, batch_counts)
     return Prepared(dataset, batch, batch_counts, weights, compute.backend, compute.device)
-
-
-def _batch(settings: CheckSettings, dataset: ShardCounts) -> Batch:
-    data = [shard.location for shard in dataset.shards]
-    ignored, duplicates = settings.ignore_index, settings.allow_duplicates
-    if settings.indices is not None:
-        return batch_at(data, settings.indices, duplicates)
-    return choose_batch(data, dataset.counts, settings.batch_size, settings.batch_seed, ignored, duplicates)

@@ -21,6 +21,7 @@ from ..data.batch import Batch
 from ..environment.determinism import reproducible, seeded
 from ..environment.device import cpu_threads, fitting_memory
 from ..errors import RunError
+from ..fitting.lr_range_test import range_test
 from ..fitting.setup import Compute, ReadyModel
 from ..loader.loader import Loader, open_loader
 from ..loader.split import ROLES, Role
@@ -217,7 +218,7 @@ class _Run:
         """Return the learning rate; a range test on the first batch chooses it once, for all resumptions."""
         if self.stored is not None:
             return self.stored.began.rate
-        tested = ready.test_rates(recipe, self.settings.seed)
+        tested = range_test(ready, recipe, self.settings.seed)
         return ChosenRate(recipe.rate, None) if tested is None else ChosenRate(tested.rate, str(tested))
 
     def _begin(self, prepared: PreparedTraining, train: Loader, rate: ChosenRate) -> Checkpoint | None:

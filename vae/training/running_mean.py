@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,6 @@ class Tally:
     focal: float = 0.0
     kl: float | None = None
     grad_norm: float = 0.0
-    _sums: tuple[str, ...] = field(default=("updates", "loss", "focal", "grad_norm"), init=False, repr=False)
 
     @classmethod
     def empty(cls, classes: int) -> Tally:
@@ -55,8 +54,10 @@ class Tally:
 
     def merge(self, other: Tally) -> None:
         """Add the sums over later updates."""
-        for name in self._sums:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.updates += other.updates
+        self.loss += other.loss
+        self.focal += other.focal
+        self.grad_norm += other.grad_norm
         if other.kl is not None:
             self.kl = (self.kl or 0.0) + other.kl
         self.counts += other.counts
@@ -76,9 +77,4 @@ class Tally:
 
     def numbers(self) -> dict[str, Any]:
         """Return the sums without the counts, as JSON numbers."""
-        return {name: getattr(self, name) for name in (*self._sums, "kl")}
-
-    @classmethod
-    def from_numbers(cls, counts: NDArray[np.int64], numbers: dict[str, Any]) -> Tally:
-        """Restore the sums from the counts and from what `numbers` returned."""
-        return cls(counts.copy(), **numbers)
+        return {name: value for name, value in vars(self).items() if name != "counts"}
