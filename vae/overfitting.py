@@ -180,7 +180,6 @@ def overfit(
 
 
 def _unknown_argument(name: str, value: object) -> str:
-    """Return the message of an argument that `overfit` does not have."""
     if name == "optimiser" or name in Recipe.__dataclass_fields__:
         return f"overfit() has no argument {name!r}: it belongs to the recipe. Pass recipe=Recipe({name}={value!r})."
     return f"overfit() has no argument {name!r}."
@@ -222,13 +221,10 @@ def _advice_context(
 
 
 def _reached(history: list[Record]) -> Reached:
-    def first(holds: Callable[[Accuracies], bool]) -> int | None:
-        return next((r.step for r in history if holds(r.accuracies)), None)
-
     return Reached(
-        pixel_95=first(lambda a: a.pixel >= 0.95),
-        worst_class_95=first(lambda a: a.worst >= 0.95),
-        exact=first(lambda a: a.exact),
+        pixel_95=next((r.step for r in history if r.accuracies.pixel >= 0.95), None),
+        worst_class_95=next((r.step for r in history if r.accuracies.worst >= 0.95), None),
+        exact=next((r.step for r in history if r.accuracies.exact), None),
     )
 
 

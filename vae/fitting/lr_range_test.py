@@ -36,9 +36,8 @@ class RangeTest:
 def range_test(ready: ReadyModel, recipe: Recipe, seed: int, graph: bool = False) -> RangeTest | None:
     """Make the first steps at each rate and choose one; None where the recipe states a rate.
 
-    The range test of Smith 2017, "Cyclical learning rates for training neural networks" (section 3.3), raises the rate
-    along one run; here each rate starts from the same parameters, because on one batch the loss falls so fast that a
-    single run mostly shows the number of its steps.
+    After Smith 2017, "Cyclical learning rates for training neural networks" (section 3.3), who raises the rate along
+    one run: on one batch the loss falls so fast that such a run mostly shows the number of its steps.
 
     Leaves the model as it was, and torch's global generator at `seed`.
     """

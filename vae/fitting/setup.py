@@ -149,7 +149,8 @@ class ReadyModel:
         device = device_of(model)
         labels = torch.from_numpy(batch.grids).to(device)
         targets = torch.from_numpy(batch.targets).to(device)
-        expected = None if weights is None else _size(weights)
+        given = weights.values if isinstance(weights, ClassWeights) else weights
+        expected = None if given is None else np.asarray(given).size
         with seeded(seed, device):
             adapter = find_adapter(model, labels, classes, expected, ignore_index)
             uninitialised = Snapshot.from_model(model) if keep_uninitialised else None
@@ -172,17 +173,9 @@ class ReadyModel:
         agreement = preflight(objective, logits, targets)
         return cls(model, adapter, inputs, targets, counts, weights, objective, agreement, uninitialised)
 
-    def build_step(self, recipe: Recipe, autocast: torch.dtype | None = None) -> Step:
-        """Build the step of a recipe, with a new optimizer."""
-        return Step.build(self.model, self.adapter, self.objective, recipe, autocast)
-
     def build_stepper(self, recipe: Recipe, generator: torch.Generator, graph: bool = False) -> tuple[Step, Stepper]:
         """Build the step of a recipe and the stepper on the batch; `generator` draws noise and resampled rows."""
-        step = self.build_step(recipe)
+        step = Step.build(self.model, self.adapter, self.objective, recipe)
         if graph:
             return step, GraphStepper(step, recipe, self.inputs, self.targets)
         return step, EagerStepper(step, recipe, self.inputs, self.targets, generator)
-
-
-def _size(weights: ClassWeights | ArrayLike) -> int:
-    return np.asarray(weights.values if isinstance(weights, ClassWeights) else weights).size

@@ -140,7 +140,6 @@ def random_like(logits: Tensor) -> Tensor:
 
 
 def _largest(*values: float) -> float:
-    """Return the largest value; NaN where one is NaN."""
     return math.nan if any(map(math.isnan, values)) else max(values)
 
 

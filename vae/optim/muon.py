@@ -1,16 +1,10 @@
 """Muon for dense layers and convolutions: `torch.optim.Muon` takes 2D parameters only.
 
-Muon is momentum whose matrices are made orthogonal before the update.
-
-After Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"
-(https://kellerjordan.github.io/posts/muon/): the same Nesterov momentum and Newton-Schulz quintic. Differences:
-
-- The quintic is iterated on the Gram matrix of the shorter side and multiplies the long side twice in all, not twice
-  an iteration, which is several times cheaper for the dense layers of a few units on many inputs.
-- The entries of an update have root mean square `lr`, less in a layer of very many inputs, so that a rate has the
-  same meaning as for Adam (Liu et al. 2025, "Muon is scalable for LLM training", take 0.2 of it).
-- First and last layers are matrices like the others; a transposed convolution is one matrix a phase of its stride.
-- There is no weight decay.
+Nesterov momentum whose matrices are made orthogonal by a Newton-Schulz quintic before the update, without weight decay
+(Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks",
+https://kellerjordan.github.io/posts/muon/). Unlike theirs, the quintic is iterated on the Gram matrix of the shorter
+side, first and last layers are matrices too, and the entries of an update have root mean square `lr`, as Adam's do
+(Liu et al. 2025, "Muon is scalable for LLM training", take 0.2 of it).
 """
 
 from __future__ import annotations

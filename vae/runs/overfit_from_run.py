@@ -83,7 +83,6 @@ def _recipe_from_training(run: StoredRun, recipe: Recipe, knobs: Mapping[str, An
 
 
 def _training_note(past: TrainSettings, recipe: Recipe, given: Mapping[str, Any]) -> str:
-    """Return the note on the settings that are taken from training, and on those that are not."""
     if past.weights_file is not None:
         weights = f"weights of {past.weights_file}"
     else:

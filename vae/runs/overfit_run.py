@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -76,10 +77,6 @@ def _fit(
         model = compute.build_network(settings, prepared.dataset)
         with folder.recording(settings, prepared) as write:
 
-            def on_start(header: RunHeader) -> None:
-                if watcher.started is not None:
-                    watcher.started(prepared, header)
-
             def on_step(record: Record) -> None:
                 write(record)
                 if watcher.step is not None:
@@ -96,7 +93,7 @@ def _fit(
                 backend=compute.requested,
                 graph=settings.graph,
                 diagnose=settings.diagnose,
-                on_start=on_start,
+                on_start=None if watcher.started is None else partial(watcher.started, prepared),
                 on_step=on_step,
                 on_control=watcher.control,
             )
@@ -104,7 +101,6 @@ def _fit(
 
 
 def _prepare(settings: CheckSettings, watcher: Watcher, compute: Compute) -> Prepared:
-    """Count the dataset, choose the batch, and derive the weights."""
     ignored = settings.ignore_index
     with shared_files():
         dataset = RunData.from_settings(settings, watcher.counting).counts

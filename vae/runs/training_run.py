@@ -26,6 +26,7 @@ from ..fitting.setup import Compute, ReadyModel
 from ..loader.loader import Loader, open_loader
 from ..loader.split import ROLES, Role
 from ..model.inspection import described_model
+from ..optim.train_step import Step
 from ..recipe import Recipe
 from ..results.overfit_summary import DatasetSummary, WeightsSummary
 from ..results.training_summary import TrainedRun, TrainingSetup, TrainSummary
@@ -179,7 +180,7 @@ class _Run:
         setup = self._setup(prepared, ready, train, updates, rate)
         if self.watcher.started is not None:
             self.watcher.started(setup)
-        step = ready.build_step(recipe, _DTYPES[settings.precision])
+        step = Step.build(model, ready.adapter, ready.objective, recipe, _DTYPES[settings.precision])
         own = train.rows.stop - train.rows.start
         batches = -(-val.size // settings.batch_size)
         validator = Validator(step, lambda: val.in_order(own), val.size, ignored, batches, self.job)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vaefit.cache.communicator import Communicator, any_rank
@@ -30,7 +29,7 @@ from .interrupt import StopRequest, TrainingStopped
 from .progress import BestValidation, Plan, Progress, RunRecorder, StepsRow, ValidationRow
 from .random_streams import augmentation_generator, latent_noise, seed_torch
 from .running_mean import Tally
-from .validation import Validation, Validator
+from .validation import Grids, Validation, Validator
 
 STORED = ("stale", "seconds", "warnings", "stopped", "finished")
 """Fields of `Progress` that a checkpoint holds under their names."""
@@ -38,7 +37,6 @@ ROW_EVERY = 50
 """Updates that a row of `steps.csv` averages."""
 
 _log = logging.getLogger("vaefit")
-Grids = NDArray[np.integer]
 OnUpdate = Callable[["Training"], None]
 
 
@@ -186,7 +184,6 @@ class Training:
         return self.progress.step < self.plan.updates and self.progress.stopped is None
 
     def _update(self, grids: Grids) -> None:
-        """Make the next update on grids (B, H, W)."""
         done, step, loader = self.progress.step, self.step, self._loader
         if self._augment is not None:
             rng = augmentation_generator(self._seed, done)
@@ -212,7 +209,6 @@ class Training:
         return noise[loader.rows].to(self.step.parameters[0].device)
 
     def _finish_update(self, epoch: int) -> None:
-        """Write a row, validate and write a checkpoint, where each is due."""
         done, plan = self.progress.step, self.plan
         due = done % plan.validate_every == 0
         if due or done % ROW_EVERY == 0 or done == plan.updates:
@@ -283,5 +279,4 @@ def _parts(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a numpy scalar as the Python type that JSON takes."""
     return value.item() if isinstance(value, np.generic) else value

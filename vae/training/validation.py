@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vaefit.cache.communicator import Communicator, own_portion
 from vaefit.cache.errors import DataError
 
-from ..metrics.accuracy import Accuracies, BaselineShares, Labels
+from ..metrics.accuracy import Accuracies, BaselineShares, Labels, position_counts
 from ..model.state import evaluating
 from ..objective.objective import Losses, Objective, divisors, kl_per_dimension
 from ..optim.train_step import Step
@@ -106,7 +106,7 @@ class Validator:
                 sums.add(losses, cells.shape[0])
                 shown.add(cells, losses.logits)
                 if self._shares is None:
-                    here = _position_counts(cells, classes, self._ignore_index)
+                    here = position_counts(cells, classes, self._ignore_index)
                     held = here if held is None else held + here
         if self._ranks is not None:
             sums.merge_ranks(self._ranks)
@@ -211,12 +211,3 @@ def _share_buffers(model: nn.Module, ranks: Communicator) -> None:
         of_first = ranks.share([buffer.cpu() for buffer in buffers])
         for buffer, other in zip(buffers, of_first, strict=True):
             buffer.copy_(other)
-
-
-def _position_counts(cells: Labels, classes: int, ignore_index: int | None) -> NDArray[np.int64]:
-    """Return (C, H, W): the number of grids (B, H, W) that hold class c at each position."""
-    _, height, width = cells.shape
-    place = np.arange(height * width).reshape(height, width)
-    kept = np.ones(cells.shape, bool) if ignore_index is None else cells != ignore_index
-    found = np.bincount((cells * (height * width) + place)[kept], minlength=classes * height * width)
-    return found.reshape(classes, height, width)
