@@ -30,7 +30,7 @@ from .metrics.accuracy import Accuracies, BaselineShares, distinct, retrieval
 from .metrics.advice import AdviceContext
 from .metrics.verdict import PIXEL_ABOVE, Evidence, judge
 from .model.beta_vae import BetaVAE
-from .model.inspection import described_model, device_of
+from .model.network import described_model, device_of
 from .recipe import RECIPES, Recipe
 
 _log = logging.getLogger("vaefit")

@@ -61,9 +61,8 @@ def fitting_memory(batch: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         # torch reports a full memory in three ways
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
-            raise RunError(
-                "the model and the batch do not fit into memory", batch, do="Lower --batch-size or --latent-dim."
-            ) from error
+            do = "Lower --batch-size or --latent-dim."
+            raise RunError("the model and the batch do not fit into memory", batch, do=do) from error
         raise
 
 

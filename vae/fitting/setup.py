@@ -28,9 +28,8 @@ from ..environment.determinism import seeded
 from ..environment.device import choose_device, preferred_backend
 from ..loader.split import find_named_splits
 from ..model.adapter import Adapter, find_adapter
-from ..model.factory import build_network
 from ..model.initialisation import initialise
-from ..model.inspection import device_of, first_logits
+from ..model.network import device_of
 from ..model.state import Snapshot
 from ..model.user_model import LoadedModel
 from ..objective.objective import Objective, check_objective
@@ -66,12 +65,6 @@ class Compute:
         requested, backend = preferred_backend(settings.backend, device)
         return cls(device, requested, backend, None if settings.model is None else settings.model.load())
 
-    def build_network(self, settings: RunSettings, dataset: ShardCounts) -> nn.Module:
-        """Build the network for the grids of the dataset, on the device; RunError where that fails."""
-        _, height, width = dataset.shape
-        latent, seed = settings.latent_dim, settings.seed
-        return build_network(self.loaded, dataset.classes, height, width, latent, seed, self.device)
-
 
 @dataclass(frozen=True)
 class RunData:
@@ -96,9 +89,8 @@ class RunData:
         if settings.ignore_index in range(counts.classes):
             absent[settings.ignore_index] = False  # ignored cells are never counted
         if absent.any():
-            _log.warning(
-                f"the dataset never holds class {format_labels(absent)}: no model can learn it from these data"
-            )
+            what = f"the dataset never holds class {format_labels(absent)}"
+            _log.warning(f"{what}: no model can learn it from these data")
         return cls(counts, splits, source)
 
 
@@ -157,7 +149,7 @@ class ReadyModel:
             inputs = adapter.inputs(labels, model)
             if recipe.init is not None:
                 initialise(model, recipe.init, lambda: model(inputs))
-            logits = first_logits(model, adapter, inputs)
+            logits = adapter.first_logits(model, inputs)
         classes = adapter.classes
         require_range("classes", classes, 2, MAX_CLASSES)
         check_labels(batch.grids, classes, ignore_index)

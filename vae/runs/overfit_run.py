@@ -21,6 +21,7 @@ from ..environment.device import cpu_threads, fitting_memory
 from ..fitting.cuda_graph import choose_steps
 from ..fitting.result import OverfitResult, OverfitRun, Prepared, Record, RunHeader
 from ..fitting.setup import Compute, RunData
+from ..model.network import build_network
 from ..overfitting import overfit
 from ..run_folder.overfit_folder import OverfitFolder
 from ..run_folder.tensorboard_events import require_tensorboard
@@ -74,7 +75,9 @@ def _fit(
     classes = prepared.dataset.classes
     size, height, width = prepared.batch.grids.shape
     with fitting_memory(f"{size} grids of {height} x {width}, {classes} classes"):
-        model = compute.build_network(settings, prepared.dataset)
+        model = build_network(
+            compute.loaded, classes, height, width, settings.latent_dim, settings.seed, compute.device
+        )
         with folder.recording(settings, prepared) as write:
 
             def on_step(record: Record) -> None:

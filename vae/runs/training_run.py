@@ -25,7 +25,7 @@ from ..fitting.lr_range_test import range_test
 from ..fitting.setup import Compute, ReadyModel
 from ..loader.loader import Loader, open_loader
 from ..loader.split import ROLES, Role
-from ..model.inspection import described_model
+from ..model.network import build_network, described_model
 from ..optim.train_step import Step
 from ..recipe import Recipe
 from ..results.overfit_summary import DatasetSummary, WeightsSummary
@@ -162,17 +162,11 @@ class _Run:
         settings, classes, ignored = self.settings, prepared.dataset.classes, self.settings.ignore_index
         updates = settings.epochs * train.steps
         recipe = recipe_for(settings, updates, train.steps)
-        model = compute.build_network(settings, prepared.dataset)
-        ready = ReadyModel.from_batch(
-            model,
-            Batch(self._first_batch(train), ()),
-            recipe,
-            settings.seed,
-            compute.requested,
-            classes,
-            prepared.weights,
-            ignored,
-        )
+        _, height, width = prepared.dataset.shape
+        latent, seed = settings.latent_dim, settings.seed
+        model = build_network(compute.loaded, classes, height, width, latent, seed, compute.device)
+        first = Batch(self._first_batch(train), ())
+        ready = ReadyModel.from_batch(model, first, recipe, seed, compute.requested, classes, prepared.weights, ignored)
         rate = from_rank_zero(self.job, lambda: self._rate(recipe, ready))
         recipe = replace(recipe, lr=rate.lr)
         if settings.compile:
@@ -193,7 +187,7 @@ class _Run:
             step = DistributedStep.from_step(self.job, step, recipe)
         with self._recording(classes, checkpoint) as recorder:
             training = Training(
-                step, recipe, plan, train, validator, recorder, settings.seed, prepared.augment, ignored, self.job
+                step, recipe, plan, train, validator, recorder, seed, prepared.augment, ignored, self.job
             )
             if checkpoint is not None:
                 training.restore(checkpoint)

@@ -173,9 +173,8 @@ class Training:
         here, there = (
             {name: tuple(t.shape) for name, t in found.items()} for found in (all_tensors(self.step.model), tensors)
         )
-        wrong = [name for name in {**here, **there} if here.get(name) != there.get(name)]
-        if wrong:
-            name = wrong[0]
+        name = next((name for name in {**here, **there} if here.get(name) != there.get(name)), None)
+        if name is not None:
             got = f"{name} of shape {there.get(name, 'none')}, in the model {here.get(name, 'none')}"
             do = "Put the model back as it was, or start the run again, with --overwrite."
             raise RunError("the checkpoint is not of the model", "checkpoints", got, do)

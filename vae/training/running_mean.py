@@ -44,13 +44,8 @@ class Tally:
 
     def add(self, losses: Losses, grad_norm: float) -> None:
         """Add one update; waits for the device."""
-        self.updates += 1
-        self.loss += losses.total.item()
-        self.focal += losses.focal.item()
-        if losses.kl is not None:
-            self.kl = (self.kl or 0.0) + losses.kl.item()
-        self.grad_norm += grad_norm
-        self.counts += losses.counts.cpu().numpy()
+        found = losses.measured()
+        self.merge(Tally(found.counts, 1, found.loss, found.focal, found.kl, grad_norm))
 
     def merge(self, other: Tally) -> None:
         """Add the sums over later updates."""

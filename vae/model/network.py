@@ -1,12 +1,32 @@
-"""Inspection of a model: its device, its first logits, and its description."""
+"""Network of a run: build it, find its device, describe it."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ..environment.determinism import seeded
 from ..errors import RunError
-from .adapter import Adapter
+from .beta_vae import BetaVAE
+from .user_model import DEFAULT_LATENT, LoadedModel
+
+
+def build_network(
+    loaded: LoadedModel | None,
+    classes: int,
+    height: int,
+    width: int,
+    latent_dim: int | None,
+    seed: int,
+    device: torch.device,
+) -> nn.Module:
+    """Build a BetaVAE, or the user's network with parameters drawn by the seed, on the device."""
+    if loaded is None:
+        model = BetaVAE(classes, height, width, latent_dim or DEFAULT_LATENT)
+        # the CPU's convolutions need no repacking with channels last
+        return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    with seeded(seed, device):
+        return loaded.build(classes, height, width, latent_dim).to(device)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -16,16 +36,6 @@ def device_of(model: nn.Module) -> torch.device:
         do = "Pass a model with parameters that require a gradient."
         raise RunError("the model has no parameter that can learn", type(model).__name__, do=do)
     return parameter.device
-
-
-def first_logits(model: nn.Module, adapter: Adapter, inputs: Tensor) -> Tensor:
-    """Return the model's logits, detached; RunError where no gradient leads from them to a parameter."""
-    with torch.set_grad_enabled(not adapter.ours):
-        logits, _, _ = adapter.outputs(model, inputs)
-    if not (adapter.ours or logits.requires_grad):
-        do = "Look for an argmax, a detach or torch.no_grad in its forward."
-        raise RunError("no gradient leads from the logits to any parameter", type(model).__name__, do=do)
-    return logits.detach()
 
 
 def described_model(model: nn.Module) -> str:
