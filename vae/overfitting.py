@@ -23,13 +23,14 @@ from .diagnosis.reruns import OnControl
 from .environment.determinism import reproducible, seeded
 from .fitting.cuda_graph import choose_steps
 from .fitting.loop import Fit
+from .fitting.lr_range_test import range_test
 from .fitting.result import OverfitResult, Reached, Record, RunHeader
 from .fitting.setup import ReadyModel
 from .metrics.accuracy import Accuracies, BaselineShares, distinct, retrieval
 from .metrics.advice import AdviceContext
 from .metrics.verdict import PIXEL_ABOVE, Evidence, judge
 from .model.beta_vae import BetaVAE
-from .model.inspection import described_model, device_of
+from .model.network import described_model, device_of
 from .recipe import RECIPES, Recipe
 
 _log = logging.getLogger("vaefit")
@@ -104,7 +105,7 @@ def overfit(
         )
     as_graph = steps.name == "graph"
     with reproducible(), seeded(seed, device):
-        tested = ready.test_rates(recipe, seed, as_graph)
+        tested = range_test(ready, recipe, seed, as_graph)
         if tested is not None:
             recipe = replace(recipe, lr=tested.rate)
         header = RunHeader(ready.agreement, steps, described_model(model), adapter, tested)
@@ -179,7 +180,6 @@ def overfit(
 
 
 def _unknown_argument(name: str, value: object) -> str:
-    """Return the message of an argument that `overfit` does not have."""
     if name == "optimiser" or name in Recipe.__dataclass_fields__:
         return f"overfit() has no argument {name!r}: it belongs to the recipe. Pass recipe=Recipe({name}={value!r})."
     return f"overfit() has no argument {name!r}."
@@ -221,13 +221,10 @@ def _advice_context(
 
 
 def _reached(history: list[Record]) -> Reached:
-    def first(holds: Callable[[Accuracies], bool]) -> int | None:
-        return next((r.step for r in history if holds(r.accuracies)), None)
-
     return Reached(
-        pixel_95=first(lambda a: a.pixel >= 0.95),
-        worst_class_95=first(lambda a: a.worst >= 0.95),
-        exact=first(lambda a: a.exact),
+        pixel_95=next((r.step for r in history if r.accuracies.pixel >= 0.95), None),
+        worst_class_95=next((r.step for r in history if r.accuracies.worst >= 0.95), None),
+        exact=next((r.step for r in history if r.accuracies.exact), None),
     )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, Literal, get_args
@@ -31,16 +30,6 @@ def one_of(option: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise SettingError for an option whose value is none of the choices."""
     words = ", ".join(str(choice) for choice in choices if choice is not None)
     require(value in choices, option, value, f"one of {words}")
-
-
-@contextmanager
-def _field_names() -> Iterator[None]:
-    """Make the SettingError of an option name the field of the recipe."""
-    try:
-        yield
-    except SettingError as error:
-        field = error.where.removeprefix("--").replace("-", "_")
-        raise SettingError(error.what, field, error.got, error.do) from None
 
 
 @dataclass(frozen=True)
@@ -93,8 +82,11 @@ class Recipe:
         one_of("init", self.init, (None, *get_args(Init)))
         one_of("z", self.z, get_args(LatentMode))
         one_of("weights", self.weights, get_args(WeightSource))
-        with _field_names():
+        try:
             check_scheme(self.scheme, self.smooth, self.effective_b)
+        except SettingError as error:
+            field = error.where.removeprefix("--").replace("-", "_")
+            raise SettingError(error.what, field, error.got, error.do) from None
         one_of("reduction", self.reduction, get_args(FitReduction))
         one_of("optimizer", self.optimizer, get_args(Optimizer))
         one_of("lr_decay", self.lr_decay, get_args(LrDecay))

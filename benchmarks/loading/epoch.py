@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vaefit.vae.loader import Loader, open_loader
 from vaefit.vae.model.adapter import find_adapter
-from vaefit.vae.model.factory import build_network
+from vaefit.vae.model.network import build_network
 from vaefit.vae.objective.objective import Objective
 from vaefit.vae.optim.train_step import Step
 from vaefit.vae.run_folder.training_folder import TrainFolder

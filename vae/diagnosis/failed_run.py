@@ -15,7 +15,7 @@ from ..environment.determinism import seeded
 from ..fitting.result import OverfitResult
 from ..model.adapter import Adapter
 from ..model.initialisation import initialise
-from ..model.inspection import device_of
+from ..model.network import device_of
 from ..model.state import Snapshot
 from ..recipe import Init, Recipe
 

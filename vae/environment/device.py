@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import get_args
+from typing import cast, get_args
 
 import torch
 
-from vaefit.cache.errors import SettingError, require
+from vaefit.cache.errors import require
 from vaefit.kernels import Backend, BackendChoice, choose_backend
 from vaefit.kernels.cpu.compiled import load
 from vaefit.native_build import BuildError
@@ -61,9 +61,8 @@ def fitting_memory(batch: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         # torch reports a full memory in three ways
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
-            raise RunError(
-                "the model and the batch do not fit into memory", batch, do="Lower --batch-size or --latent-dim."
-            ) from error
+            do = "Lower --batch-size or --latent-dim."
+            raise RunError("the model and the batch do not fit into memory", batch, do=do) from error
         raise
 
 
@@ -78,7 +77,5 @@ def known_device(name: str) -> str:
 
 def known_backend(name: str) -> Backend:
     """Return the backend of that name; SettingError where there is none."""
-    found: Backend | None = next((word for word in get_args(Backend) if word == name), None)
-    if found is None:
-        raise SettingError("the value cannot be used", "--backend", name, f"Use one of {', '.join(get_args(Backend))}.")
-    return found
+    require(name in get_args(Backend), "--backend", name, f"one of {', '.join(get_args(Backend))}")
+    return cast(Backend, name)

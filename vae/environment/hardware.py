@@ -77,7 +77,7 @@ class Machine:
 
         folder = user_cache_folder()
         problem, free = _cache(folder)
-        memory, memory_free = total_memory(), free_memory()
+        gpu = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
         packages = {package: _version(package) for package in PACKAGES}
         return cls(
             versions={"vaefit": vaefit_version(), "python": platform.python_version(), **packages},
@@ -85,9 +85,9 @@ class Machine:
             cpu=cpu_name(),
             cores=os.cpu_count() or 1,
             threads=torch.get_num_threads(),
-            memory=memory,
-            memory_free=memory_free,
-            gpu=_gpu(),
+            memory=total_memory(),
+            memory_free=free_memory(),
+            gpu=None if gpu is None else f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB",
             cache_folder=str(folder),
             cache_problem=problem,
             cache_free=free,
@@ -108,15 +108,6 @@ def cpu_name() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def _gpu() -> str | None:
-    import torch
-
-    if not torch.cuda.is_available():
-        return None
-    found = torch.cuda.get_device_properties(0)
-    return f"{found.name}, {found.total_memory / 2**30:.0f} GiB"
 
 
 def _cache(folder: Path) -> tuple[str | None, int | None]:

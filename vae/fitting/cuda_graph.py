@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,12 +16,6 @@ WINDOW = 10
 WARM_UP = 3
 """Calls before the capture, in which libraries choose kernels and allocate workspaces."""
 BACKENDS = ("triton", "eager")
-
-
-class Replay(Protocol):
-    """Repeats the captured function with each call."""
-
-    def __call__(self) -> None: ...
 
 
 def choose_steps(requested: bool | None, device: torch.device, recipe: Recipe, backend: str, ours: bool) -> StepChoice:
@@ -61,7 +54,7 @@ def obstacle(device: torch.device, recipe: Recipe, backend: str, ours: bool) -> 
     return None if backend in BACKENDS else f"the {backend} backend is not captured"
 
 
-def capture(body: Callable[[], None], state: Callable[[], list[Tensor]], device: torch.device) -> Replay:
+def capture(body: Callable[[], None], state: Callable[[], list[Tensor]], device: torch.device) -> Callable[[], None]:
     """Capture `body` as a graph and leave every tensor of `state` as it was; on the CPU the body itself is the replay.
 
     After the recipe of torch's notes on CUDA graphs: a few calls on a separate stream, then the capture. `body` may

@@ -7,6 +7,7 @@ inside the window restores those of its last step: its records and its model are
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..metrics.accuracy import Labels
 from ..objective.objective import Losses, Measured
 from ..optim.train_step import Step
 from ..recipe import Recipe
-from .cuda_graph import WINDOW, Replay, capture
+from .cuda_graph import WINDOW, capture
 
 NUMBERS = 4
 """Loss, focal loss, KL and the gradient's norm."""
@@ -74,7 +75,7 @@ class GraphStepper:
         bytes_a_step = sum(p.numel() * p.element_size() for p in step.parameters)
         self._size = max(1, min(size, MOST_SAVED // bytes_a_step))
         self._ring: Ring | None = None
-        self._replays: dict[bool, Replay] = {}
+        self._replays: dict[bool, Callable[[], None]] = {}
         self._first = 0
         self._found: NDArray[np.float64] = np.empty((0, NUMBERS))
         self._at: int | None = None
@@ -133,7 +134,7 @@ class GraphStepper:
             self._replays[minimised]()
         self._first, self._found = updates, self._ring.found[:same].cpu().numpy()
 
-    def _capture(self, ring: Ring, minimised: bool) -> Replay:
+    def _capture(self, ring: Ring, minimised: bool) -> Callable[[], None]:
         def state() -> list[Tensor]:
             return [*self._step.state(), ring.row]
 

@@ -62,8 +62,7 @@ class Fit:
             train_loss, norm = self.stepper.update(self.updates)
             yield replace(record, lr=self.recipe.lr_at(self.updates), train_loss=train_loss, grad_norm=norm)
             if not math.isfinite(norm):
-                what = "gradient's norm" if math.isfinite(train_loss) else "loss"
-                value = norm if math.isfinite(train_loss) else train_loss
+                what, value = ("gradient's norm", norm) if math.isfinite(train_loss) else ("loss", train_loss)
                 self.diverged = f"the {what} is {value} after {self.updates} updates"
                 self.stepper.settle()
                 return

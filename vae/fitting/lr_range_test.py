@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from torch import nn
+import torch
 
 from ..model.state import Snapshot
 from ..recipe import Recipe
+from .setup import ReadyModel
 from .stepper import Stepper
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -33,27 +33,24 @@ class RangeTest:
         return f"{self.rate:g} of {len(self.losses)} rates from {low:g} to {high:g}, by the loss after {STEPS} updates"
 
 
-def range_test(
-    model: nn.Module, recipe: Recipe, build_stepper: Callable[[Recipe], Stepper], reseed: Callable[[], None]
-) -> RangeTest:
-    """Make the first steps at each rate and choose one; the model is restored.
+def range_test(ready: ReadyModel, recipe: Recipe, seed: int, graph: bool = False) -> RangeTest | None:
+    """Make the first steps at each rate and choose one; None where the recipe states a rate.
 
-    The range test of Smith 2017, "Cyclical learning rates for training neural networks" (section 3.3), raises the rate
-    along one run; here each rate starts from the same parameters, because on one batch the loss falls so fast that a
-    single run mostly shows the number of its steps.
+    After Smith 2017, "Cyclical learning rates for training neural networks" (section 3.3), who raises the rate along
+    one run: on one batch the loss falls so fast that such a run mostly shows the number of its steps.
 
-    Args:
-        build_stepper: builds the stepper of the model under a recipe.
-        reseed: resets the random generators to the start of the run, for every rate and for the run itself.
+    Leaves the model as it was, and torch's global generator at `seed`.
     """
-    start = Snapshot.from_model(model)
+    if recipe.lr != "auto":
+        return None
+    start = Snapshot.from_model(ready.model)
     losses = []
     for rate in RATES:
-        trial = replace(recipe, lr=rate)
-        reseed()
-        losses.append((rate, _loss(build_stepper(trial), min(STEPS, recipe.iterations))))
-        start.restore(model)
-    reseed()
+        torch.manual_seed(seed)
+        _, stepper = ready.build_stepper(replace(recipe, lr=rate), torch.Generator().manual_seed(seed), graph)
+        losses.append((rate, _loss(stepper, min(STEPS, recipe.iterations))))
+        start.restore(ready.model)
+    torch.manual_seed(seed)
     finite = [(rate, loss) for rate, loss in losses if loss is not None]
     if not finite:
         return RangeTest(RATES[0], tuple(losses))

@@ -24,11 +24,12 @@ from vaefit.kernels import Backend, BackendChoice
 from ..data.batch import Batch, check_labels
 from ..data.class_weights import ClassWeights
 from ..data.counting import counted
+from ..environment.determinism import seeded
 from ..environment.device import choose_device, preferred_backend
 from ..loader.split import find_named_splits
-from ..model.adapter import Adapter
-from ..model.factory import build_network
-from ..model.inspection import ModelInspection, device_of
+from ..model.adapter import Adapter, find_adapter
+from ..model.initialisation import initialise
+from ..model.network import device_of
 from ..model.state import Snapshot
 from ..model.user_model import LoadedModel
 from ..objective.objective import Objective, check_objective
@@ -38,7 +39,6 @@ from ..recipe import Recipe
 from ..settings import RunSettings
 from .eager_stepper import EagerStepper
 from .graph_stepper import GraphStepper
-from .lr_range_test import RangeTest, range_test
 from .stepper import Stepper
 
 _log = logging.getLogger("vaefit")
@@ -65,12 +65,6 @@ class Compute:
         requested, backend = preferred_backend(settings.backend, device)
         return cls(device, requested, backend, None if settings.model is None else settings.model.load())
 
-    def build_network(self, settings: RunSettings, dataset: ShardCounts) -> nn.Module:
-        """Build the network for the grids of the dataset, on the device; RunError where that fails."""
-        _, height, width = dataset.shape
-        latent, seed = settings.latent_dim, settings.seed
-        return build_network(self.loaded, dataset.classes, height, width, latent, seed, self.device)
-
 
 @dataclass(frozen=True)
 class RunData:
@@ -95,9 +89,8 @@ class RunData:
         if settings.ignore_index in range(counts.classes):
             absent[settings.ignore_index] = False  # ignored cells are never counted
         if absent.any():
-            _log.warning(
-                f"the dataset never holds class {format_labels(absent)}: no model can learn it from these data"
-            )
+            what = f"the dataset never holds class {format_labels(absent)}"
+            _log.warning(f"{what}: no model can learn it from these data")
         return cls(counts, splits, source)
 
 
@@ -148,11 +141,16 @@ class ReadyModel:
         device = device_of(model)
         labels = torch.from_numpy(batch.grids).to(device)
         targets = torch.from_numpy(batch.targets).to(device)
-        expected = None if weights is None else _size(weights)
-        found = ModelInspection.from_model(
-            model, labels, recipe, seed, classes, expected, ignore_index, keep=keep_uninitialised
-        )
-        classes = found.adapter.classes
+        given = weights.values if isinstance(weights, ClassWeights) else weights
+        expected = None if given is None else np.asarray(given).size
+        with seeded(seed, device):
+            adapter = find_adapter(model, labels, classes, expected, ignore_index)
+            uninitialised = Snapshot.from_model(model) if keep_uninitialised else None
+            inputs = adapter.inputs(labels, model)
+            if recipe.init is not None:
+                initialise(model, recipe.init, lambda: model(inputs))
+            logits = adapter.first_logits(model, inputs)
+        classes = adapter.classes
         require_range("classes", classes, 2, MAX_CLASSES)
         check_labels(batch.grids, classes, ignore_index)
         if batch.other_targets is not None:
@@ -164,35 +162,12 @@ class ReadyModel:
             weights = ClassWeights.from_values(weights, classes, "weights")
         objective = Objective.build(weights.values, recipe, ignore_index, backend, device)
         check_objective(objective, targets)
-        agreement = preflight(objective, found.logits, targets)
-        return cls(model, found.adapter, found.inputs, targets, counts, weights, objective, agreement, found.before)
-
-    def build_step(self, recipe: Recipe, autocast: torch.dtype | None = None) -> Step:
-        """Build the step of a recipe, with a new optimizer."""
-        return Step.build(self.model, self.adapter, self.objective, recipe, autocast)
+        agreement = preflight(objective, logits, targets)
+        return cls(model, adapter, inputs, targets, counts, weights, objective, agreement, uninitialised)
 
     def build_stepper(self, recipe: Recipe, generator: torch.Generator, graph: bool = False) -> tuple[Step, Stepper]:
         """Build the step of a recipe and the stepper on the batch; `generator` draws noise and resampled rows."""
-        step = self.build_step(recipe)
+        step = Step.build(self.model, self.adapter, self.objective, recipe)
         if graph:
             return step, GraphStepper(step, recipe, self.inputs, self.targets)
         return step, EagerStepper(step, recipe, self.inputs, self.targets, generator)
-
-    def test_rates(self, recipe: Recipe, seed: int, graph: bool = False) -> RangeTest | None:
-        """Choose the learning rate by a range test; None where the recipe states a rate.
-
-        Leaves the model as it was, and torch's global generator at `seed`.
-        """
-        if recipe.lr != "auto":
-            return None
-        generator = torch.Generator()
-
-        def reseed() -> None:
-            torch.manual_seed(seed)
-            generator.manual_seed(seed)
-
-        return range_test(self.model, recipe, lambda trial: self.build_stepper(trial, generator, graph)[1], reseed)
-
-
-def _size(weights: ClassWeights | ArrayLike) -> int:
-    return np.asarray(weights.values if isinstance(weights, ClassWeights) else weights).size

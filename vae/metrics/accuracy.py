@@ -61,8 +61,7 @@ class BaselineShares:
     @classmethod
     def from_targets(cls, targets: Labels, num_classes: int, ignore_index: int | None) -> BaselineShares:
         """Return the shares of targets with at least one cell that is not ignored."""
-        kept = kept_cells(targets, ignore_index)
-        return cls.from_position_counts(np.stack([((targets == c) & kept).sum(axis=0) for c in range(num_classes)]))
+        return cls.from_position_counts(position_counts(targets, num_classes, ignore_index))
 
     @classmethod
     def from_position_counts(cls, held: NDArray[np.int64]) -> BaselineShares:
@@ -77,6 +76,14 @@ class BaselineShares:
         # in whole cells: 20 right and 17 background of 21 cells must give 0.75, and floats round it below
         background, right = round(self.background * self.cells), round(pixel_accuracy * self.cells)
         return (right - background) / (self.cells - background)
+
+
+def position_counts(targets: Labels, num_classes: int, ignore_index: int | None) -> NDArray[np.int64]:
+    """Return (C, H, W): the number of targets (B, H, W) that hold class c at each position."""
+    _, height, width = targets.shape
+    place = np.arange(height * width).reshape(height, width)
+    found = (targets.astype(np.int64) * place.size + place)[kept_cells(targets, ignore_index)]
+    return np.bincount(found, minlength=num_classes * place.size).reshape(num_classes, height, width)
 
 
 def retrieval(predictions: Labels, targets: Labels, ignore_index: int | None) -> float | None:

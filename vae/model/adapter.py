@@ -44,6 +44,15 @@ class Adapter:
         """Return (logits, mu, logvar); `noise` (B, latent) samples z and is for a BetaVAE only."""
         return self.gives.read(model(inputs) if noise is None else model(inputs, noise))
 
+    def first_logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Return the model's logits, detached; RunError where no gradient leads from them to a parameter."""
+        with torch.set_grad_enabled(not self.ours):
+            logits, _, _ = self.outputs(model, inputs)
+        if not (self.ours or logits.requires_grad):
+            do = "Look for an argmax, a detach or torch.no_grad in its forward."
+            raise RunError("no gradient leads from the logits to any parameter", type(model).__name__, do=do)
+        return logits.detach()
+
     def __str__(self) -> str:
         takes = "labels (B, H, W)" if self.takes == "labels" else f"one-hot (B, {self.classes}, H, W)"
         return f"{takes} -> {self.gives}"

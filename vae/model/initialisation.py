@@ -19,12 +19,10 @@ def initialise(model: nn.Module, init: Init, run: Callable[[], object]) -> None:
     """Initialise every convolution and dense layer of `model` in place, from torch's global generator.
 
     - `default`: torch's own, redrawn.
-    - `kaiming`: Kaiming-normal weights for ReLU (He et al. 2015, equation 10), zero biases. A transposed convolution of
-      kernel k and stride s reads k k / (s s) inputs a cell, so its fan-in is in * k k / (s s).
+    - `kaiming`: Kaiming-normal weights for ReLU (He et al. 2015, equation 10), zero biases.
     - `rescaled`: `kaiming`, then each layer is scaled once so that its pre-activations on the batch have standard
-      deviation 1, layer after layer (after Mishkin and Matas 2016, "All you need is a good init"). For dense layers the
-      deviation is across the batch, and the bias makes the batch mean of each unit 0: the part that all grids share is
-      removed, the differences stay.
+      deviation 1 (after Mishkin and Matas 2016, "All you need is a good init"). For dense layers the deviation is
+      across the batch, and the bias makes the batch mean of each unit 0.
 
     Args:
         run: runs the model on the batch once; called for `rescaled` only.
@@ -44,6 +42,7 @@ def _kaiming(layer: _Layer) -> None:
     if isinstance(layer, nn.Linear):
         fan_in = float(weight.shape[1])
     elif isinstance(layer, nn.ConvTranspose2d):
+        # each cell reads kernel / stride inputs a side
         fan_in = weight.shape[0] * math.prod(layer.kernel_size) / math.prod(layer.stride)
     else:
         fan_in = float(weight[0].numel())

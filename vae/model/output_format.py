@@ -30,9 +30,8 @@ class OutputForm:
 
     def read(self, output: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return (logits, mu, logvar) of an output of this form."""
-        if not self.latent:
-            return _part(output, self.logits), None, None
-        return _part(output, self.logits), _part(output, self.mu), _part(output, self.logvar)
+        latent = (_part(output, self.mu), _part(output, self.logvar)) if self.latent else (None, None)
+        return _part(output, self.logits), *latent
 
     def __str__(self) -> str:
         if (self.logits, self.mu, self.logvar) == (0, 1, 2):

@@ -30,8 +30,7 @@ class Snapshot:
                 if name in self.tensors:
                     tensor.copy_(self.tensors[name])
         set_modes(model, self.modes)
-        for parameter in model.parameters():
-            parameter.grad = None
+        model.zero_grad()
 
 
 def all_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -59,9 +59,8 @@ class ModelSource:
         """Import the object of that name; RunError where that fails, or where the object cannot be a model."""
         found = self._find()
         if not callable(found):
-            raise self.no_model_error(
-                "it is neither a class nor a function nor a torch.nn.Module", type(found).__name__
-            )
+            what = "it is neither a class nor a function nor a torch.nn.Module"
+            raise self.no_model_error(what, type(found).__name__)
         return LoadedModel(self, found)
 
     def __str__(self) -> str:
@@ -113,10 +112,11 @@ class LoadedModel:
         try:
             model = found(**given)
         except (Exception, SystemExit) as error:
+            call = ", ".join(f"{key}={value!r}" for key, value in given.items())
             raise RunError(
                 "the model cannot be built",
                 str(source),
-                got=f"{_error_text(error)}, from {_call(source.name, given)}",
+                got=f"{_error_text(error)}, from {source.name}({call})",
                 do=f"It takes {_signature(found)}; give it what it needs by --model-arg key=value.",
             ) from error
         if not isinstance(model, nn.Module):
@@ -197,7 +197,3 @@ def _signature(built: Any) -> str:
         return "unknown arguments"
     bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
     return str(inspect.Signature(bare))
-
-
-def _call(name: str, given: Mapping[str, Any]) -> str:
-    return f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})"

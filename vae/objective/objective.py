@@ -99,20 +99,19 @@ class Objective:
         focal, counts = focal_loss_with_counts(
             logits, targets, weight, self.gamma, self.ignore_index, self.reduction, self.backend
         )
-        kl, minimised = None, isinstance(beta, Tensor) or beta > 0
-        if mu is not None and logvar is not None:
-            # with beta 0 the divergence is recorded but not minimised
-            with torch.set_grad_enabled(torch.is_grad_enabled() and minimised):
-                kl = kl_divergence(mu, logvar, self.reduction)
+        if mu is None or logvar is None:
+            return Losses(focal, focal, None, counts, logits.detach())
+        minimised = isinstance(beta, Tensor) or beta > 0
+        # with beta 0 the divergence is recorded but not minimised
+        with torch.set_grad_enabled(torch.is_grad_enabled() and minimised):
+            kl = cost = kl_divergence(mu, logvar, self.reduction)
         total = focal
-        if kl is not None and minimised:
-            cost = kl
-            if mu is not None and logvar is not None and self.free_bits > 0:
+        if minimised:
+            if self.free_bits > 0:
                 grids = mu.shape[0] if self.reduction == "sum" else 1
                 cost = grids * kl_per_dimension(mu, logvar).mean(dim=0).clamp_min(self.free_bits).sum()
             total = focal + (beta.to(kl.dtype) if isinstance(beta, Tensor) else beta) * cost
-        latent = (None if part is None else part.detach() for part in (mu, logvar))
-        return Losses(total, focal, kl, counts, logits.detach(), *latent)
+        return Losses(total, focal, kl, counts, logits.detach(), mu.detach(), logvar.detach())
 
 
 def divisors(batch: int, cells: int) -> dict[str, int]:

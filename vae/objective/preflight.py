@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -68,12 +68,11 @@ def preflight(objective: Objective, logits: Tensor, targets: Tensor) -> Agreemen
     finite = [found for found in both if found is not None]
     if not finite:
         return None
-    worst = Agreement(
+    worst = replace(
+        finite[0],
         loss=_largest(*(found.loss for found in finite)),
         gradient=_largest(*(found.gradient for found in finite)),
         miscounted=max(found.miscounted for found in finite),
-        loss_allowed=finite[0].loss_allowed,
-        gradient_allowed=finite[0].gradient_allowed,
     )
     if worst.agrees:
         return worst
@@ -140,7 +139,6 @@ def random_like(logits: Tensor) -> Tensor:
 
 
 def _largest(*values: float) -> float:
-    """Return the largest value; NaN where one is NaN."""
     return math.nan if any(map(math.isnan, values)) else max(values)
 
 

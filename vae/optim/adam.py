@@ -23,7 +23,11 @@ class Adam:
     def __init__(self, parameters: Iterable[nn.Parameter], betas: tuple[float, float]) -> None:
         self._betas = betas
         self._state = {
-            p: (torch.zeros_like(p), torch.zeros_like(p), torch.zeros((), dtype=torch.float32, device=p.device))
+            p: {
+                "average": torch.zeros_like(p),
+                "square": torch.zeros_like(p),
+                "steps": torch.zeros((), dtype=torch.float32, device=p.device),
+            }
             for p in parameters
         }
 
@@ -36,7 +40,7 @@ class Adam:
         if isinstance(lr, Tensor) and lr.device.type != "cpu":
             lr = lr.float()  # the only type that the fused kernel reads
         gradients: list[Tensor] = [p.grad for p in updated if p.grad is not None]
-        averages, squares, steps = (list(part) for part in zip(*(self._state[p] for p in updated), strict=True))
+        averages, squares, steps = ([self._state[p][name] for p in updated] for name in _NAMES)
         adam(
             list(updated),
             gradients,
@@ -54,17 +58,13 @@ class Adam:
             maximize=False,
         )
 
-    def state(self) -> list[Tensor]:
-        """Return the tensors that a step changes in place."""
-        return [tensor for part in self._state.values() for tensor in part]
-
     def optimizer_state(self) -> dict[nn.Parameter, dict[str, Tensor]]:
-        """Return the same tensors by parameter and name, not copied, for a checkpoint."""
-        return {p: dict(zip(_NAMES, part, strict=True)) for p, part in self._state.items()}
+        """Return the tensors that a step changes in place, by parameter and name, not copied."""
+        return self._state
 
     @torch.no_grad()
     def load_state(self, state: Mapping[nn.Parameter, Mapping[str, Tensor]]) -> None:
         """Restore what `optimizer_state` returned: for every parameter, tensors of its names and shapes."""
         for parameter, part in self._state.items():
-            for name, tensor in zip(_NAMES, part, strict=True):
+            for name, tensor in part.items():
                 tensor.copy_(state[parameter][name])

@@ -1,16 +1,10 @@
 """Muon for dense layers and convolutions: `torch.optim.Muon` takes 2D parameters only.
 
-Muon is momentum whose matrices are made orthogonal before the update.
-
-After Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"
-(https://kellerjordan.github.io/posts/muon/): the same Nesterov momentum and Newton-Schulz quintic. Differences:
-
-- The quintic is iterated on the Gram matrix of the shorter side and multiplies the long side twice in all, not twice
-  an iteration, which is several times cheaper for the dense layers of a few units on many inputs.
-- The entries of an update have root mean square `lr`, less in a layer of very many inputs, so that a rate has the
-  same meaning as for Adam (Liu et al. 2025, "Muon is scalable for LLM training", take 0.2 of it).
-- First and last layers are matrices like the others; a transposed convolution is one matrix a phase of its stride.
-- There is no weight decay.
+Nesterov momentum whose matrices are made orthogonal by a Newton-Schulz quintic before the update, without weight decay
+(Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks",
+https://kellerjordan.github.io/posts/muon/). Unlike theirs, the quintic is iterated on the Gram matrix of the shorter
+side, first and last layers are matrices too, and the entries of an update have root mean square `lr`, as Adam's do
+(Liu et al. 2025, "Muon is scalable for LLM training", take 0.2 of it).
 """
 
 from __future__ import annotations
@@ -151,12 +145,11 @@ class Muon:
         parts = layout.parts(parameter)
         parts.sub_(update.reshape(parts.shape))
 
-    def state(self) -> list[Tensor]:
-        """Return the tensors that a step changes in place; that of a parameter starts as 0 with its first gradient."""
-        return list(self._averages.values())
-
     def optimizer_state(self) -> dict[nn.Parameter, dict[str, Tensor]]:
-        """Return the same tensors by parameter and name, not copied, for a checkpoint."""
+        """Return the tensors that a step changes in place, by parameter and name, not copied.
+
+        The tensor of a parameter starts as 0 with its first gradient.
+        """
         return {parameter: {"average": average} for parameter, average in self._averages.items()}
 
     def load_state(self, state: Mapping[nn.Parameter, Mapping[str, Tensor]]) -> None:

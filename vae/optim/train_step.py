@@ -100,7 +100,7 @@ class Step:
 
     def state(self) -> list[Tensor]:
         """Return every tensor that a step changes in place: parameters and optimizer state."""
-        return [*self.parameters, *(tensor for optimizer in self.optimizers for tensor in optimizer.state())]
+        return [*self.parameters, *self.optimizer_state().values()]
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """Return the optimizer state by `parameter.name`, not copied, for a checkpoint."""

@@ -34,7 +34,7 @@ from ..environment.device import (
 from ..errors import RunError
 from ..loader.loader import open_loader
 from ..loader.split import ROLES, NamedSplit, Role, Split, find_named_splits, named_split
-from ..model.inspection import described_model
+from ..model.network import described_model
 from ..objective.objective import Objective
 from ..optim.train_step import Step
 from ..recipe import MAX_BATCH, one_of

@@ -68,9 +68,8 @@ def _recipe_from_training(run: StoredRun, recipe: Recipe, knobs: Mapping[str, An
     default = Recipe()
     iterations = knobs.get("iterations", default.iterations)
     result = run.result
-    found = result.setup.lr if result is not None and recipe.lr == "auto" else None
     changes = {
-        "lr": recipe.lr if found is None else found,
+        "lr": result.setup.lr if result is not None and recipe.lr == "auto" else recipe.lr,
         "beta": run.recipe.largest_beta,
         "beta_ramp": None,
         "warmup": min(recipe.warmup, iterations // WARMUP_SHARE),
@@ -83,7 +82,6 @@ def _recipe_from_training(run: StoredRun, recipe: Recipe, knobs: Mapping[str, An
 
 
 def _training_note(past: TrainSettings, recipe: Recipe, given: Mapping[str, Any]) -> str:
-    """Return the note on the settings that are taken from training, and on those that are not."""
     if past.weights_file is not None:
         weights = f"weights of {past.weights_file}"
     else:
@@ -106,8 +104,8 @@ def _training_note(past: TrainSettings, recipe: Recipe, given: Mapping[str, Any]
     own = {"iterations": f"{recipe.iterations} updates", "stop_when": "stopping when exact", "batch_size": "batch 32"}
     if recipe.warmup != past.recipe.warmup:
         own["warmup"] = f"warm-up {recipe.warmup} instead of {past.recipe.warmup}"
-    left = {f"--augment {past.augment}": past.augment != "none", "--precision bfloat16": past.precision == "bfloat16"}
-    without = [option for option, there in left.items() if there]
+    options = (f"--augment {past.augment}", f"--precision {past.precision}")
+    without = [option for option in options if option not in ("--augment none", "--precision float32")]
     words = f"{_listed(taken, given)} are taken from it; {_listed(own, given)} are the check's own"
     return words + (f"; {' and '.join(without)} is left out" if without else "")
 

@@ -6,21 +6,22 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
-from vaefit.cache import ShardCounts
 from vaefit.cache.dataset_counts import Progress
 from vaefit.cache.hdf5.open_files import shared_files
 from vaefit.cache.schemes import format_labels
 
-from ..data.batch import Batch, batch_at, choose_batch
+from ..data.batch import batch_at, choose_batch
 from ..data.class_weights import ClassWeights
 from ..diagnosis.reruns import OnControl
 from ..environment.device import cpu_threads, fitting_memory
 from ..fitting.cuda_graph import choose_steps
 from ..fitting.result import OverfitResult, OverfitRun, Prepared, Record, RunHeader
 from ..fitting.setup import Compute, RunData
+from ..model.network import build_network
 from ..overfitting import overfit
 from ..run_folder.overfit_folder import OverfitFolder
 from ..run_folder.tensorboard_events import require_tensorboard
@@ -74,12 +75,10 @@ def _fit(
     classes = prepared.dataset.classes
     size, height, width = prepared.batch.grids.shape
     with fitting_memory(f"{size} grids of {height} x {width}, {classes} classes"):
-        model = compute.build_network(settings, prepared.dataset)
+        model = build_network(
+            compute.loaded, classes, height, width, settings.latent_dim, settings.seed, compute.device
+        )
         with folder.recording(settings, prepared) as write:
-
-            def on_start(header: RunHeader) -> None:
-                if watcher.started is not None:
-                    watcher.started(prepared, header)
 
             def on_step(record: Record) -> None:
                 write(record)
@@ -97,7 +96,7 @@ def _fit(
                 backend=compute.requested,
                 graph=settings.graph,
                 diagnose=settings.diagnose,
-                on_start=on_start,
+                on_start=None if watcher.started is None else partial(watcher.started, prepared),
                 on_step=on_step,
                 on_control=watcher.control,
             )
@@ -105,21 +104,18 @@ def _fit(
 
 
 def _prepare(settings: CheckSettings, watcher: Watcher, compute: Compute) -> Prepared:
-    """Count the dataset, choose the batch, and derive the weights."""
+    ignored = settings.ignore_index
     with shared_files():
         dataset = RunData.from_settings(settings, watcher.counting).counts
-        batch = _batch(settings, dataset)
-    batch_counts = batch.counts(dataset.classes, settings.ignore_index)
+        data = [shard.location for shard in dataset.shards]
+        if settings.indices is not None:
+            batch = batch_at(data, settings.indices, settings.allow_duplicates)
+        else:
+            size, seed, duplicates = settings.batch_size, settings.batch_seed, settings.allow_duplicates
+            batch = choose_batch(data, dataset.counts, size, seed, ignored, duplicates)
+    batch_counts = batch.counts(dataset.classes, ignored)
     hidden = (dataset.counts > 0) & (batch_counts == 0)
     if hidden.any():
         _log.warning(f"the batch cannot show class {format_labels(hidden)}, which the dataset holds")
     weights = ClassWeights.from_recipe(settings.recipe, settings.weights_file, dataset.counts, batch_counts)
     return Prepared(dataset, batch, batch_counts, weights, compute.backend, compute.device)
-
-
-def _batch(settings: CheckSettings, dataset: ShardCounts) -> Batch:
-    data = [shard.location for shard in dataset.shards]
-    ignored, duplicates = settings.ignore_index, settings.allow_duplicates
-    if settings.indices is not None:
-        return batch_at(data, settings.indices, duplicates)
-    return choose_batch(data, dataset.counts, settings.batch_size, settings.batch_seed, ignored, duplicates)

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import RunError
 from ..model.adapter import Adapter, find_adapter
-from ..model.factory import build_network
+from ..model.network import build_network
 from ..model.state import all_tensors
 from ..recipe import one_of
 from ..run_folder.reader import OVERFIT, StoredRun

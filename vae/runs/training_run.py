@@ -21,10 +21,12 @@ from ..data.batch import Batch
 from ..environment.determinism import reproducible, seeded
 from ..environment.device import cpu_threads, fitting_memory
 from ..errors import RunError
+from ..fitting.lr_range_test import range_test
 from ..fitting.setup import Compute, ReadyModel
 from ..loader.loader import Loader, open_loader
 from ..loader.split import ROLES, Role
-from ..model.inspection import described_model
+from ..model.network import build_network, described_model
+from ..optim.train_step import Step
 from ..recipe import Recipe
 from ..results.overfit_summary import DatasetSummary, WeightsSummary
 from ..results.training_summary import TrainedRun, TrainingSetup, TrainSummary
@@ -160,17 +162,11 @@ class _Run:
         settings, classes, ignored = self.settings, prepared.dataset.classes, self.settings.ignore_index
         updates = settings.epochs * train.steps
         recipe = recipe_for(settings, updates, train.steps)
-        model = compute.build_network(settings, prepared.dataset)
-        ready = ReadyModel.from_batch(
-            model,
-            Batch(self._first_batch(train), ()),
-            recipe,
-            settings.seed,
-            compute.requested,
-            classes,
-            prepared.weights,
-            ignored,
-        )
+        _, height, width = prepared.dataset.shape
+        latent, seed = settings.latent_dim, settings.seed
+        model = build_network(compute.loaded, classes, height, width, latent, seed, compute.device)
+        first = Batch(self._first_batch(train), ())
+        ready = ReadyModel.from_batch(model, first, recipe, seed, compute.requested, classes, prepared.weights, ignored)
         rate = from_rank_zero(self.job, lambda: self._rate(recipe, ready))
         recipe = replace(recipe, lr=rate.lr)
         if settings.compile:
@@ -178,7 +174,7 @@ class _Run:
         setup = self._setup(prepared, ready, train, updates, rate)
         if self.watcher.started is not None:
             self.watcher.started(setup)
-        step = ready.build_step(recipe, _DTYPES[settings.precision])
+        step = Step.build(model, ready.adapter, ready.objective, recipe, _DTYPES[settings.precision])
         own = train.rows.stop - train.rows.start
         batches = -(-val.size // settings.batch_size)
         validator = Validator(step, lambda: val.in_order(own), val.size, ignored, batches, self.job)
@@ -191,7 +187,7 @@ class _Run:
             step = DistributedStep.from_step(self.job, step, recipe)
         with self._recording(classes, checkpoint) as recorder:
             training = Training(
-                step, recipe, plan, train, validator, recorder, settings.seed, prepared.augment, ignored, self.job
+                step, recipe, plan, train, validator, recorder, seed, prepared.augment, ignored, self.job
             )
             if checkpoint is not None:
                 training.restore(checkpoint)
@@ -217,7 +213,7 @@ class _Run:
         """Return the learning rate; a range test on the first batch chooses it once, for all resumptions."""
         if self.stored is not None:
             return self.stored.began.rate
-        tested = ready.test_rates(recipe, self.settings.seed)
+        tested = range_test(ready, recipe, self.settings.seed)
         return ChosenRate(recipe.rate, None) if tested is None else ChosenRate(tested.rate, str(tested))
 
     def _begin(self, prepared: PreparedTraining, train: Loader, rate: ChosenRate) -> Checkpoint | None:

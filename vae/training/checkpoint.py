@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import re
-import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +28,6 @@ KEPT = 2
 _NAME = re.compile(r"step-([0-9]{9,})\.safetensors")
 FORMAT = 1
 """Format of the file; a file of another format is not read."""
-_LARGEST_HEADER = 100_000_000
-"""Bytes; safetensors itself reads no larger header."""
 
 _log = logging.getLogger("vaefit")
 
@@ -65,13 +62,15 @@ class Checkpoint:
     @classmethod
     def read(cls, file: Path) -> Checkpoint:
         """Read a checkpoint; TornCheckpointError where it is damaged, OSError where it cannot be read."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load
+        from safetensors import SafetensorError, safe_open
 
-        data = file.read_bytes()
         try:
-            tensors, header = load(data), _header(data)
-        except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+            with safe_open(file, "pt") as opened:
+                header = opened.metadata() or {}
+                # cloned: the file is mapped into memory, and is removed while the run goes on
+                names = opened.keys()
+                tensors = {name: opened.get_tensor(name).clone() for name in names}
+        except SafetensorError as error:
             raise TornCheckpointError(f"it is no whole safetensors file: {error}") from error
         if header.get("format") != str(FORMAT):
             raise TornCheckpointError(f"its format is {header.get('format')!r}, not {FORMAT}")
@@ -80,15 +79,6 @@ class Checkpoint:
             raise TornCheckpointError("its content is not that of its digest")
         numbers: dict[str, Any] = json.loads(text)
         return cls(numbers.pop("step"), tensors, numbers)
-
-
-def _header(data: bytes) -> dict[str, str]:
-    """Return the text of the header, a length (u64) and JSON of that length: safetensors reads it from files only."""
-    (length,) = struct.unpack("<Q", data[:8])
-    if length > min(_LARGEST_HEADER, len(data) - 8):
-        raise ValueError("the header is cut off")
-    found = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    return found if isinstance(found, dict) else {}
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:

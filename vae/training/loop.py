@@ -6,17 +6,18 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vaefit.cache.communicator import Communicator, any_rank
 
 from ..errors import RunError
 from ..loader.augment import Augmentation
+from ..loader.loader import Loader
 from ..model.beta_vae import BetaVAE
 from ..model.state import all_tensors
 from ..monitor.collapse_monitor import CollapseMonitor
@@ -25,16 +26,17 @@ from ..optim.train_step import Step
 from ..recipe import Recipe
 from .checkpoint import Checkpoint
 from .interrupt import StopRequest, TrainingStopped
-from .progress import Batches, BestValidation, Plan, Progress, RunRecorder, StepsRow, ValidationRow
+from .progress import BestValidation, Plan, Progress, RunRecorder, StepsRow, ValidationRow
 from .random_streams import augmentation_generator, latent_noise, seed_torch
 from .running_mean import Tally
-from .validation import Validation, Validator
+from .validation import Grids, Validation, Validator
 
+STORED = ("stale", "seconds", "warnings", "stopped", "finished")
+"""Fields of `Progress` that a checkpoint holds under their names."""
 ROW_EVERY = 50
 """Updates that a row of `steps.csv` averages."""
 
 _log = logging.getLogger("vaefit")
-Grids = NDArray[np.integer]
 OnUpdate = Callable[["Training"], None]
 
 
@@ -46,7 +48,7 @@ class Training:
         step: Step,
         recipe: Recipe,
         plan: Plan,
-        batches: Batches,
+        loader: Loader,
         validator: Validator,
         recorder: RunRecorder,
         seed: int,
@@ -60,7 +62,7 @@ class Training:
         self.validation: Validation | None = None
         """The newest validation of this process."""
         self.newest: StepsRow | None = None
-        self._batches, self._validator, self._recorder = batches, validator, recorder
+        self._loader, self._validator, self._recorder = loader, validator, recorder
         self._seed, self._augment, self._ranks = seed, augment, ranks
         classes = step.adapter.classes
         self._row, self._since = Tally.empty(classes), Tally.empty(classes)
@@ -78,27 +80,28 @@ class Training:
             on_update: called after every update, and after each validation.
         """
         progress, plan = self.progress, self.plan
+        notify = on_update or (lambda _: None)
         if progress.finished:
             return
         if progress.best is None:
             self._validate()
             self._save()
-            self._notify(on_update)
-        while progress.step < plan.updates and self._should_continue():
+            notify(self)
+        while self._has_next():
             epoch, first = divmod(progress.step, plan.epoch)
-            for grids in self._batches.epoch(epoch, first):
+            for grids in self._loader.epoch(epoch, first):
                 self._check_stop(stop)
                 self._update(grids)
                 if progress.diverged is not None:
                     return
                 self._finish_update(epoch + 1)
-                self._notify(on_update)
-                if progress.step >= plan.updates or not self._should_continue():
+                notify(self)
+                if not self._has_next():
                     break
         self._check_stop(stop)
         if progress.step % plan.validate_every and progress.stopped is None:
             self._validate()
-            self._notify(on_update)
+            notify(self)
         progress.finished = True
         self._save()
 
@@ -114,7 +117,9 @@ class Training:
     def checkpoint(self) -> Checkpoint:
         """Return the state that a resumed run needs."""
         progress = self.progress
-        self._tick()
+        now = time.monotonic()
+        progress.seconds += now - self._clock
+        self._clock = now
         monitor = self._monitor.state_dict()
         tensors = {
             **_prefixed("model", all_tensors(self.step.model)),
@@ -130,12 +135,8 @@ class Training:
             "monitor": {name: _plain(value) for name, value in monitor.items() if not isinstance(value, Tensor)},
             "row": self._row.numbers(),
             "since": self._since.numbers(),
-            "best": None if best is None else [best.step, best.epoch, best.macro],
-            "stale": progress.stale,
-            "seconds": progress.seconds,
-            "warnings": progress.warnings,
-            "stopped": progress.stopped,
-            "finished": progress.finished,
+            "best": None if best is None else astuple(best),
+            **{name: getattr(progress, name) for name in STORED},
         }
         return Checkpoint(progress.step, tensors, numbers)
 
@@ -155,11 +156,11 @@ class Training:
         self._load(model)
         self.step.load_state(_parts(tensors, "optimiser"))
         self._monitor.load_state_dict({**numbers["monitor"], **_parts(tensors, "monitor")})
-        self._row = Tally.from_numbers(tensors["row.counts"].numpy(), numbers["row"])
-        self._since = Tally.from_numbers(tensors["since.counts"].numpy(), numbers["since"])
-        progress.step, progress.stale, progress.seconds = checkpoint.step, numbers["stale"], numbers["seconds"]
-        progress.warnings, progress.stopped = list(numbers["warnings"]), numbers["stopped"]
-        progress.finished = numbers["finished"]
+        self._row = Tally(tensors["row.counts"].numpy().copy(), **numbers["row"])
+        self._since = Tally(tensors["since.counts"].numpy().copy(), **numbers["since"])
+        progress.step = checkpoint.step
+        for name in STORED:
+            setattr(progress, name, numbers[name])
         self._clock = self._saved = time.monotonic()
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
@@ -172,22 +173,20 @@ class Training:
         here, there = (
             {name: tuple(t.shape) for name, t in found.items()} for found in (all_tensors(self.step.model), tensors)
         )
-        wrong = [name for name in {**here, **there} if here.get(name) != there.get(name)]
-        if wrong:
-            name = wrong[0]
+        name = next((name for name in {**here, **there} if here.get(name) != there.get(name)), None)
+        if name is not None:
             got = f"{name} of shape {there.get(name, 'none')}, in the model {here.get(name, 'none')}"
             do = "Put the model back as it was, or start the run again, with --overwrite."
             raise RunError("the checkpoint is not of the model", "checkpoints", got, do)
 
-    def _should_continue(self) -> bool:
-        return self.progress.stopped is None
+    def _has_next(self) -> bool:
+        return self.progress.step < self.plan.updates and self.progress.stopped is None
 
     def _update(self, grids: Grids) -> None:
-        """Make the next update on grids (B, H, W)."""
-        done, step, batches = self.progress.step, self.step, self._batches
+        done, step, loader = self.progress.step, self.step, self._loader
         if self._augment is not None:
             rng = augmentation_generator(self._seed, done)
-            grids = self._augment(grids, rng, batches.rows.start, batches.batch_size)
+            grids = self._augment(grids, rng, loader.rows.start, loader.batch_size)
         seed_torch(self._seed, done, 0 if self._ranks is None else self._ranks.rank)
         labels = torch.from_numpy(grids.astype(np.int64)).to(step.parameters[0].device)
         losses = step.forward(step.adapter.inputs(labels, step.model), labels, self.recipe.beta_at(done), self._noise())
@@ -202,14 +201,13 @@ class Training:
         self.progress.step += 1
 
     def _noise(self) -> Tensor | None:
-        model, batches = self.step.model, self._batches
+        model, loader = self.step.model, self._loader
         if self.recipe.z != "sample" or not isinstance(model, BetaVAE):
             return None
-        noise = latent_noise(self._seed, self.progress.step, (batches.batch_size, model.latent_dim))
-        return noise[batches.rows].to(self.step.parameters[0].device)
+        noise = latent_noise(self._seed, self.progress.step, (loader.batch_size, model.latent_dim))
+        return noise[loader.rows].to(self.step.parameters[0].device)
 
     def _finish_update(self, epoch: int) -> None:
-        """Write a row, validate and write a checkpoint, where each is due."""
         done, plan = self.progress.step, self.plan
         due = done % plan.validate_every == 0
         if due or done % ROW_EVERY == 0 or done == plan.updates:
@@ -235,9 +233,8 @@ class Training:
         self.validation = found = self._validator.measure(recipe.beta_at(done))
         epoch = -(-done // self.plan.epoch)
         last = max(done - 1, 0)
-        row = ValidationRow(
-            done, epoch, recipe.lr_at(last) if done else None, recipe.beta_at(last), self._since.average(), found
-        )
+        lr = recipe.lr_at(last) if done else None
+        row = ValidationRow(done, epoch, lr, recipe.beta_at(last), self._since.average(), found)
         self._recorder.validation_row(row)
         self._since = Tally.empty(self.step.adapter.classes)
         macro = found.accuracies.macro
@@ -259,23 +256,13 @@ class Training:
         if stop.requested:
             self._save()
             if self._ranks is not None:
-                any_rank(
-                    self._ranks, True
-                )  # all ranks wait for the checkpoint: torchrun ends the others as soon as one ends
+                # all ranks wait for the checkpoint: torchrun ends the others as soon as one ends
+                any_rank(self._ranks, True)
             raise TrainingStopped
 
     def _save(self) -> None:
         self._recorder.checkpoint(self.checkpoint())
         self._saved = time.monotonic()
-
-    def _tick(self) -> None:
-        now = time.monotonic()
-        self.progress.seconds += now - self._clock
-        self._clock = now
-
-    def _notify(self, on_update: OnUpdate | None) -> None:
-        if on_update is not None:
-            on_update(self)
 
     def _add_warning(self, warning: TrainingWarning) -> None:
         self.progress.warnings.append(str(warning))
@@ -291,5 +278,4 @@ def _parts(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a numpy scalar as the Python type that JSON takes."""
     return value.item() if isinstance(value, np.generic) else value

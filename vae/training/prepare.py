@@ -66,9 +66,8 @@ class PreparedTraining:
         weights = ClassWeights.from_recipe(settings.recipe, settings.weights_file, dataset.counts)
         background = int(np.argmax(dataset.counts))
         augment = Augmentation.parse(settings.augment, background, dataset.classes, settings.ignore_index)
-        active = augment.rotate or augment.flip or augment.colours
-        augment_or_none = augment if active else None
-        return cls(dataset, data.source, split, words, weights, compute.backend, compute.device, augment_or_none)
+        active = augment if augment.rotate or augment.flip or augment.colours else None
+        return cls(dataset, data.source, split, words, weights, compute.backend, compute.device, active)
 
 
 def seeded_split(settings: TrainSettings, grids: int) -> tuple[SeededSplit, str]:

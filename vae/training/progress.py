@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import nn
 
@@ -64,19 +64,6 @@ class RunRecorder(Protocol):
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write the state; a full disk is only logged where an earlier state exists."""
-
-
-class Batches(Protocol):
-    """Interface of a loader: the batches of an epoch."""
-
-    steps: int
-    batch_size: int
-    """Grids of a batch, over all ranks."""
-    rows: slice
-    """Rows of the batch that this rank reads."""
-
-    def epoch(self, epoch: int, first: int = 0) -> Any:
-        """Return an iterator over the batches (B, H, W) from number `first` on."""
 
 
 @dataclass

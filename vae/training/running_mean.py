@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,6 @@ class Tally:
     focal: float = 0.0
     kl: float | None = None
     grad_norm: float = 0.0
-    _sums: tuple[str, ...] = field(default=("updates", "loss", "focal", "grad_norm"), init=False, repr=False)
 
     @classmethod
     def empty(cls, classes: int) -> Tally:
@@ -45,18 +44,15 @@ class Tally:
 
     def add(self, losses: Losses, grad_norm: float) -> None:
         """Add one update; waits for the device."""
-        self.updates += 1
-        self.loss += losses.total.item()
-        self.focal += losses.focal.item()
-        if losses.kl is not None:
-            self.kl = (self.kl or 0.0) + losses.kl.item()
-        self.grad_norm += grad_norm
-        self.counts += losses.counts.cpu().numpy()
+        found = losses.measured()
+        self.merge(Tally(found.counts, 1, found.loss, found.focal, found.kl, grad_norm))
 
     def merge(self, other: Tally) -> None:
         """Add the sums over later updates."""
-        for name in self._sums:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.updates += other.updates
+        self.loss += other.loss
+        self.focal += other.focal
+        self.grad_norm += other.grad_norm
         if other.kl is not None:
             self.kl = (self.kl or 0.0) + other.kl
         self.counts += other.counts
@@ -76,9 +72,4 @@ class Tally:
 
     def numbers(self) -> dict[str, Any]:
         """Return the sums without the counts, as JSON numbers."""
-        return {name: getattr(self, name) for name in (*self._sums, "kl")}
-
-    @classmethod
-    def from_numbers(cls, counts: NDArray[np.int64], numbers: dict[str, Any]) -> Tally:
-        """Restore the sums from the counts and from what `numbers` returned."""
-        return cls(counts.copy(), **numbers)
+        return {name: value for name, value in vars(self).items() if name != "counts"}

@@ -76,12 +76,11 @@ class TrainSettings(RunSettings):
 
 def from_anywhere(settings: TrainSettings) -> TrainSettings:
     """Return the settings with absolute paths: a run may be resumed from another working directory."""
-    paths = {name: getattr(settings, name) for name in ("weights_file", "cache_dir", "out")}
-    found = {name: path.absolute() for name, path in paths.items() if path is not None}
+    paths = {n: path.absolute() for n in ("weights_file", "cache_dir", "out") if (path := getattr(settings, n))}
     model = settings.model
     if model is not None and model.where.endswith(".py"):
         model = replace(model, where=str(Path(model.where).absolute()))
-    return replace(settings, data=str(Path(settings.data).absolute()), model=model, **found)
+    return replace(settings, data=str(Path(settings.data).absolute()), model=model, **paths)
 
 
 _TRAINING = Recipe(lr_decay="cosine", warmup=100, stop_when="never")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from vaefit.cache.communicator import Communicator, own_portion
 from vaefit.cache.errors import DataError
 
-from ..metrics.accuracy import Accuracies, BaselineShares, Labels
+from ..metrics.accuracy import Accuracies, BaselineShares, Labels, position_counts
 from ..model.state import evaluating
 from ..objective.objective import Losses, Objective, divisors, kl_per_dimension
 from ..optim.train_step import Step
@@ -35,12 +36,11 @@ class Validation:
     loss: float
     focal: float
     kl: float | None
-    """Nats a grid; None, like the next three fields, where the model returns no mu and logvar."""
+    """Nats a grid; None, like the next two fields, where the model returns no mu and logvar."""
     kl_dimensions: tuple[float, ...] | None
     """Nats a grid of each latent dimension."""
     latent_variances: tuple[float, ...] | None
     """Variance of mu over the grids, for each latent dimension; above `ACTIVE` the dimension is active."""
-    active_dimensions: int | None
     accuracies: Accuracies
     confusion: NDArray[np.int64]
     """(C, C), row = target."""
@@ -59,6 +59,11 @@ class Validation:
         if self.latent_variances is None:
             return None
         return tuple(variance > ACTIVE for variance in self.latent_variances)
+
+    @property
+    def active_dimensions(self) -> int | None:
+        """Number of active latent dimensions."""
+        return None if self.active is None else sum(self.active)
 
 
 class Validator:
@@ -101,7 +106,7 @@ class Validator:
                 sums.add(losses, cells.shape[0])
                 shown.add(cells, losses.logits)
                 if self._shares is None:
-                    here = _position_counts(cells, classes, self._ignore_index)
+                    here = position_counts(cells, classes, self._ignore_index)
                     held = here if held is None else held + here
         if self._ranks is not None:
             sums.merge_ranks(self._ranks)
@@ -122,30 +127,20 @@ class _Shown:
         """Choose among `size` grids; the first grid that is added has the index `first`."""
         self.numbers = [place * size // SHOWN for place in range(SHOWN)] if size > SHOWN else list(range(size))
         self._first = first
-        self._targets: list[Labels] = []
-        self._predictions: list[Labels] = []
+        self.targets: list[Labels] = []
+        self.predictions: list[Labels] = []
 
     def add(self, cells: Labels, logits: Tensor) -> None:
         rows = [n - self._first for n in self.numbers if 0 <= n - self._first < len(cells)]
         self._first += len(cells)
         if rows:
-            self._targets.append(cells[rows])
-            self._predictions.append(logits[rows].argmax(dim=1).cpu().numpy())
+            self.targets.append(cells[rows])
+            self.predictions.append(logits[rows].argmax(dim=1).cpu().numpy())
 
     def merge_ranks(self, ranks: Communicator) -> None:
         """Add the reconstructions of the other ranks, whose grids follow one another in the split."""
-        kept = ranks.share(ranks.gather((self._targets, self._predictions)))
-        self._targets, self._predictions = (
-            [part for of_rank in parts for part in of_rank] for parts in zip(*kept, strict=True)
-        )
-
-    @property
-    def targets(self) -> Labels:
-        return np.concatenate(self._targets)
-
-    @property
-    def predictions(self) -> Labels:
-        return np.concatenate(self._predictions)
+        kept = ranks.share(ranks.gather((self.targets, self.predictions)))
+        self.targets, self.predictions = (list(chain(*parts)) for parts in zip(*kept, strict=True))
 
 
 class _Sums:
@@ -184,13 +179,11 @@ class _Sums:
         reduction, number = self._objective.reduction, batches or self._batches
         cells = int(self._counts.sum())
         focal = self._focal / (number if reduction == "sum" else divisors(self._grids, cells)[reduction])
-        dimensions = variances = active = None
+        dimensions = variances = None
         loss = focal
         if self._latent is not None:
             divergence, mean, square = self._latent / self._grids
-            variance = square - mean**2
-            dimensions, variances = tuple(divergence.tolist()), tuple(variance.tolist())
-            active = int((variance > ACTIVE).sum())
+            dimensions, variances = tuple(divergence.tolist()), tuple((square - mean**2).tolist())
             if beta > 0:
                 cost = np.maximum(divergence, self._objective.free_bits).sum()
                 loss += beta * float(cost) * (self._grids / number if reduction == "sum" else 1)
@@ -201,14 +194,13 @@ class _Sums:
             kl=None if dimensions is None else math.fsum(dimensions),
             kl_dimensions=dimensions,
             latent_variances=variances,
-            active_dimensions=active,
             accuracies=accuracies,
             confusion=self._counts,
             shares=shares,
             skill=shares.skill(accuracies.pixel),
             shown=tuple(shown.numbers),
-            targets=shown.targets,
-            predictions=shown.predictions,
+            targets=np.concatenate(shown.targets),
+            predictions=np.concatenate(shown.predictions),
         )
 
 
@@ -219,12 +211,3 @@ def _share_buffers(model: nn.Module, ranks: Communicator) -> None:
         of_first = ranks.share([buffer.cpu() for buffer in buffers])
         for buffer, other in zip(buffers, of_first, strict=True):
             buffer.copy_(other)
-
-
-def _position_counts(cells: Labels, classes: int, ignore_index: int | None) -> NDArray[np.int64]:
-    """Return (C, H, W): the number of grids (B, H, W) that hold class c at each position."""
-    _, height, width = cells.shape
-    place = np.arange(height * width).reshape(height, width)
-    kept = np.ones(cells.shape, bool) if ignore_index is None else cells != ignore_index
-    found = np.bincount((cells * (height * width) + place)[kept], minlength=classes * height * width)
-    return found.reshape(classes, height, width)
