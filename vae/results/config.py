@@ -24,21 +24,23 @@ def config_json(settings: RunSettings, prepared: Prepared | PreparedTraining) ->
     if settings.model is not None:
         values["model"] = f"{settings.model.where}:{settings.model.name}"
         values["model_arguments"] = {key: repr(value) for key, value in settings.model.arguments.items()}
-    found: dict[str, Any] = {
-        "settings": values,
-        "recipe": asdict(settings.recipe),
-        "device": str(prepared.device),
-        "backend": str(prepared.backend),
-        "threads": torch.get_num_threads(),
-        "height": prepared.dataset.shape[1],
-        "width": prepared.dataset.shape[2],
-        "classes": prepared.dataset.classes,
-        "versions": {
-            "vaefit": vaefit_version(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "platform": platform.platform(),
-        },
-    }
-    return {key: plain(value) for key, value in found.items()}
+    found: dict[str, Any] = plain(
+        {
+            "settings": values,
+            "recipe": asdict(settings.recipe),
+            "device": str(prepared.device),
+            "backend": str(prepared.backend),
+            "threads": torch.get_num_threads(),
+            "height": prepared.dataset.shape[1],
+            "width": prepared.dataset.shape[2],
+            "classes": prepared.dataset.classes,
+            "versions": {
+                "vaefit": vaefit_version(),
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "platform": platform.platform(),
+            },
+        }
+    )
+    return found

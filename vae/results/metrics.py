@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .json_values import plain
+from .json_values import record_values
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -40,7 +40,7 @@ class Metrics:
 
     def json(self) -> dict[str, Any]:
         """Return what `--json` prints, one flat object with the folder at its end."""
-        found: dict[str, Any] = plain(asdict(self))
+        found = record_values(self)
         nested, folder = found.pop(self.NESTED), found.pop("run_dir")
         return {**{key: found[key] for key in self.KEYS}, **found, **nested, "run_dir": folder}
 

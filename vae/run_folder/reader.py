@@ -30,6 +30,8 @@ from ..training.settings import TrainSettings
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from vaefit.cache import ShardCounts
+
 OVERFIT = "overfit"
 """Kind of an overfit run; `KIND` is that of a training run."""
 CHANGED = "It was changed by hand, or is of another version: start the run again, with --overwrite."
@@ -49,6 +51,16 @@ class DataOfRun:
     """None where it was not taken."""
     grids: int
     counts: tuple[int, ...]
+
+    def changes(self, dataset: ShardCounts) -> dict[str, tuple[Any, Any]]:
+        """Return (before, now) of each property that differs; digests are compared where both were taken."""
+        pairs: dict[str, tuple[Any, Any]] = {
+            "number of grids": (self.grids, dataset.grids),
+            "class counts": (list(self.counts), dataset.counts.tolist()),
+        }
+        if None not in (self.digest, dataset.digest):
+            pairs["digest"] = (self.digest, dataset.digest)
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 @dataclass(frozen=True, kw_only=True)

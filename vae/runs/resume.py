@@ -50,11 +50,8 @@ class ResumableRun:
     def check(self, prepared: PreparedTraining) -> None:
         """Raise RunError where the data, the split or the weights changed; warn where only the machine did."""
         began, dataset = self.began, prepared.dataset
-        digests = (began.dataset.digest, dataset.digest)
         pairs: dict[str, tuple[Any, Any]] = {
-            "number of grids": (began.dataset.grids, dataset.grids),
-            "class counts": (list(began.dataset.counts), dataset.counts.tolist()),
-            "digest": (None, None) if None in digests else digests,
+            **began.dataset.changes(dataset),
             "split": (began.split, {role: prepared.split.size(role) for role in ROLES}),
             "class weights": (list(began.weights), prepared.weights.values.tolist()),
         }

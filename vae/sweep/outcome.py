@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..metrics.verdict import Verdict
-from ..results.json_values import plain
+from ..results.json_values import record_values
 from ..results.overfit_summary import RunSummary
 from .plan import Knob
 
@@ -138,8 +138,7 @@ class SweepOutcome:
 
     def json(self) -> dict[str, Any]:
         """Return what `sweep --json` prints."""
-        found: dict[str, Any] = plain(asdict(self))
-        return found
+        return record_values(self)
 
 
 def _steps(value: float | None) -> float:
