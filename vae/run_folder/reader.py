@@ -243,7 +243,7 @@ def _missing(folder: Path, name: str) -> RunError:
     if name == "result.json" and (folder / "sweep.csv").is_file():
         return RunError("this is the folder of a sweep, not of one run", str(folder), do="Pass a run folder in it.")
     if name == "result.json" and (folder / "config.json").is_file():
-        rows = _rows(folder)
+        rows = count_rows(folder)
         if read_json(folder, "config.json").get("kind") != KIND:
             return RunError(UNFINISHED, str(folder), f"metrics.csv of {rows} steps", "Run the check again.")
         files = CheckpointFolder.from_run(folder).files()
@@ -256,7 +256,7 @@ def _missing(folder: Path, name: str) -> RunError:
     return RunError("this is not the folder of a run", str(folder), f"no {name} in it", _PASS)
 
 
-def _rows(folder: Path) -> int:
+def count_rows(folder: Path) -> int:
     """Count the rows of `metrics.csv`, without its header."""
     try:
         text = (folder / "metrics.csv").read_text(encoding="utf-8", errors="replace")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..results.training_summary import TrainingSetup
     from ..training.prepare import PreparedTraining
     from ..training.progress import ChosenRate, Progress
+    from ..training.running_mean import Average
     from ..training.settings import TrainSettings
     from ..training.validation import Validation
 
@@ -126,19 +127,13 @@ class Recorder(RunRecorder):
 
     def steps_row(self, row: StepsRow) -> None:
         """Add a row to `steps.csv`."""
-        average = row.average
-        head = [row.step, row.epoch, row.lr, row.beta, average.loss, average.focal, average.kl, average.grad_norm]
-        self.steps.write([*head, *_accuracies(average.accuracies, self.classes)])
+        self.steps.write([row.step, row.epoch, row.lr, row.beta, *_averages(row.average, self.classes)])
 
     def validation_row(self, row: ValidationRow) -> None:
         """Add a row to `metrics.csv`."""
-        found, training = row.validation, row.training
-        before: list[object] = [None] * 7
-        if training is not None:
-            before = [training.loss, training.focal, training.kl, training.grad_norm]
-            before += _accuracies(training.accuracies, 0)
-        head = [row.step, row.epoch, row.lr, row.beta, *before, found.loss, found.focal, found.kl]
-        head += [found.active_dimensions, found.skill]
+        found = row.validation
+        head = [row.step, row.epoch, row.lr, row.beta, *_averages(row.training, 0)]
+        head += [found.loss, found.focal, found.kl, found.active_dimensions, found.skill]
         self.metrics.write([*head, *_accuracies(found.accuracies, self.classes)])
 
     def best(self, model: nn.Module, best: BestValidation) -> None:
@@ -173,6 +168,13 @@ _METRICS_COLUMNS = (
     "step", "epoch", "lr", "beta", *(f"train_{name}" for name in _TRAINING),
     "loss", "focal", "kl", "active_dimensions", "skill", *_ACCURACIES,
 )  # fmt: skip
+
+
+def _averages(found: Average | None, classes: int) -> list[object]:
+    """Return the columns of `_TRAINING`, and the accuracy of the first `classes` classes."""
+    if found is None:
+        return [None] * (len(_TRAINING) + classes)
+    return [found.loss, found.focal, found.kl, found.grad_norm, *_accuracies(found.accuracies, classes)]
 
 
 def _accuracies(found: Accuracies | None, classes: int) -> list[object]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -211,24 +210,18 @@ def _measured(
     size = min(settings.batch_size or stored.batch_size, chosen.split.size(chosen.role))
     narrow = isinstance(stored, TrainSettings) and stored.precision == "bfloat16"
     what = f"{size} grids of {config.height} x {config.width}, {config.classes} classes"
-    with ExitStack() as stack:
-        stack.enter_context(cpu_threads(settings.threads, size * config.height * config.width))
-        stack.enter_context(reproducible())
-        stack.enter_context(seeded(stored.seed, device))  # a user's model may draw random numbers
-        stack.enter_context(fitting_memory(what))
-        loader = stack.enter_context(
-            open_loader(
-                chosen.data,
-                chosen.split,
-                chosen.role,
-                size,
-                classes=config.classes,
-                ignore_index=stored.ignore_index,
-            )
-        )
-        objective = Objective.build(run.weights().values, stored.recipe, stored.ignore_index, backend, device)
+    ignored, cells = stored.ignore_index, size * config.height * config.width
+    opened = open_loader(chosen.data, chosen.split, chosen.role, size, classes=config.classes, ignore_index=ignored)
+    with (
+        cpu_threads(settings.threads, cells),
+        reproducible(),
+        seeded(stored.seed, device),  # a user's model may draw random numbers
+        fitting_memory(what),
+        opened as loader,
+    ):
+        objective = Objective.build(run.weights().values, stored.recipe, ignored, backend, device)
         step = Step.build(trained.model, trained.adapter, objective, stored.recipe, torch.bfloat16 if narrow else None)
-        return Validator(step, lambda: loader.in_order(size), loader.size, stored.ignore_index).measure(beta)
+        return Validator(step, lambda: loader.in_order(size), loader.size, ignored).measure(beta)
 
 
 def _described(trained: TrainedModel, chosen: _Chosen, choice: BackendChoice, device: torch.device) -> EvaluatedOn:
