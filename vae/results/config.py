@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import platform
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..environment.hardware import vaefit_version
+from ..fitting.result import Prepared
+from ..settings import RunSettings
+from ..training.prepare import PreparedTraining
 from .json_values import plain
-
-if TYPE_CHECKING:
-    from ..fitting.result import Prepared
-    from ..settings import RunSettings
-    from ..training.prepare import PreparedTraining
 
 
 def config_json(settings: RunSettings, prepared: Prepared | PreparedTraining) -> dict[str, Any]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..fitting.result import OverfitResult
+from ..training.validation import Validation
 from .json_values import record_values
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from ..fitting.result import OverfitResult
-    from ..training.validation import Validation
 
 Confusion = tuple[tuple[int, ...], ...]
 """(C, C) counts, row = target, column = prediction."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from ..objective.preflight import Agreement
+from ..training.progress import Progress
+from ..training.validation import Validation
 from .metrics import ACCURACIES, BASELINES, SplitMetrics, measured_on_split
 from .overfit_summary import DatasetSummary, WeightsSummary
 
@@ -17,10 +19,6 @@ FORMAT = 1
 METRICS = "metrics.csv"
 UNUSED = ("iterations", "resample", "stop_when", "target")
 """Fields of a recipe without a meaning in training: its length follows from the epochs, and it judges no batch."""
-
-if TYPE_CHECKING:
-    from ..training.progress import Progress
-    from ..training.validation import Validation
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,18 @@ from ..loader.split import ROLES
 from ..metrics.accuracy import Accuracies
 from ..results.config import config_json
 from ..results.json_values import json_file
-from ..results.training_summary import FORMAT, KIND, METRICS, TrainSummary
+from ..results.training_summary import FORMAT, KIND, METRICS, TrainingSetup, TrainSummary
 from ..training.checkpoint import Checkpoint, CheckpointFolder
-from ..training.progress import BestValidation, RunRecorder, StepsRow, ValidationRow
+from ..training.prepare import PreparedTraining
+from ..training.progress import BestValidation, ChosenRate, Progress, RunRecorder, StepsRow, ValidationRow
+from ..training.running_mean import Average
+from ..training.settings import TrainSettings
+from ..training.validation import Validation
 from .folder import Rows, RunFolder, weights_file
 from .reader import read_json
 
 if TYPE_CHECKING:
     from ..distributed.process_group import ProcessGroup
-    from ..results.training_summary import TrainingSetup
-    from ..training.prepare import PreparedTraining
-    from ..training.progress import ChosenRate, Progress
-    from ..training.running_mean import Average
-    from ..training.settings import TrainSettings
-    from ..training.validation import Validation
 
 STEPS, WEIGHTS = "steps.csv", "model.safetensors"
 

@@ -6,15 +6,13 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..fitting.result import OverfitRun
 from ..metrics.verdict import Verdict
 from ..results.json_values import record_values
 from ..results.overfit_summary import RunSummary
 from .plan import Knob
-
-if TYPE_CHECKING:
-    from ..fitting.result import OverfitRun
 
 
 @dataclass(frozen=True)
