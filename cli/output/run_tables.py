@@ -5,9 +5,8 @@ from __future__ import annotations
 from vaefit.vae.metrics.diagnosis import Diagnosis
 from vaefit.vae.objective.preflight import Agreement
 from vaefit.vae.results.evaluation_summary import EvaluatedOn, EvaluationSummary
-from vaefit.vae.results.overfit_signals import optional, readings
 from vaefit.vae.results.overfit_summary import DatasetSummary, RunSummary, SetupSummary, WeightsSummary
-from vaefit.vae.results.training_signals import AFTER_DIVERGENCE, recall_trade
+from vaefit.vae.results.signals import AFTER_DIVERGENCE, optional, readings, recall_trade
 from vaefit.vae.results.training_summary import TrainingSetup, TrainSummary
 from vaefit.vae.sweep.outcome import Spread, SweepOutcome
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import platform
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..environment.hardware import vaefit_version
+from ..fitting.result import Prepared
+from ..settings import RunSettings
+from ..training.prepare import PreparedTraining
 from .json_values import plain
-
-if TYPE_CHECKING:
-    from ..fitting.result import Prepared
-    from ..settings import RunSettings
-    from ..training.prepare import PreparedTraining
 
 
 def config_json(settings: RunSettings, prepared: Prepared | PreparedTraining) -> dict[str, Any]:
@@ -24,21 +22,23 @@ def config_json(settings: RunSettings, prepared: Prepared | PreparedTraining) ->
     if settings.model is not None:
         values["model"] = f"{settings.model.where}:{settings.model.name}"
         values["model_arguments"] = {key: repr(value) for key, value in settings.model.arguments.items()}
-    found: dict[str, Any] = {
-        "settings": values,
-        "recipe": asdict(settings.recipe),
-        "device": str(prepared.device),
-        "backend": str(prepared.backend),
-        "threads": torch.get_num_threads(),
-        "height": prepared.dataset.shape[1],
-        "width": prepared.dataset.shape[2],
-        "classes": prepared.dataset.classes,
-        "versions": {
-            "vaefit": vaefit_version(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "platform": platform.platform(),
-        },
-    }
-    return {key: plain(value) for key, value in found.items()}
+    found: dict[str, Any] = plain(
+        {
+            "settings": values,
+            "recipe": asdict(settings.recipe),
+            "device": str(prepared.device),
+            "backend": str(prepared.backend),
+            "threads": torch.get_num_threads(),
+            "height": prepared.dataset.shape[1],
+            "width": prepared.dataset.shape[2],
+            "classes": prepared.dataset.classes,
+            "versions": {
+                "vaefit": vaefit_version(),
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "platform": platform.platform(),
+            },
+        }
+    )
+    return found

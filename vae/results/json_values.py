@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value
+
+
+def record_values(record: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass, its records included, in the types of JSON."""
+    return {key: plain(value) for key, value in asdict(record).items()}
 
 
 def json_file(content: object) -> bytes:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .json_values import plain
+from ..fitting.result import OverfitResult
+from ..training.validation import Validation
+from .json_values import record_values
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from ..fitting.result import OverfitResult
-    from ..training.validation import Validation
 
 Confusion = tuple[tuple[int, ...], ...]
 """(C, C) counts, row = target, column = prediction."""
@@ -40,7 +39,7 @@ class Metrics:
 
     def json(self) -> dict[str, Any]:
         """Return what `--json` prints, one flat object with the folder at its end."""
-        found: dict[str, Any] = plain(asdict(self))
+        found = record_values(self)
         nested, folder = found.pop(self.NESTED), found.pop("run_dir")
         return {**{key: found[key] for key in self.KEYS}, **found, **nested, "run_dir": folder}
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from ..fitting.result import Reached, RunHeader
+from vaefit.cache import DatasetCounts, ShardCounts
+
+from ..data.class_weights import ClassWeights
+from ..fitting.result import OverfitRun, Prepared, Reached, RunHeader
 from ..metrics.diagnosis import Diagnosis
 from ..metrics.verdict import Verdict
 from ..objective.preflight import Agreement
 from ..recipe import Recipe
 from .metrics import ACCURACIES, BASELINES, Confusion, Metrics, measured
-
-if TYPE_CHECKING:
-    from vaefit.cache import DatasetCounts, ShardCounts
-
-    from ..data.class_weights import ClassWeights
-    from ..fitting.result import OverfitRun, Prepared
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from ..objective.preflight import Agreement
+from ..training.progress import Progress
+from ..training.validation import Validation
 from .metrics import ACCURACIES, BASELINES, SplitMetrics, measured_on_split
 from .overfit_summary import DatasetSummary, WeightsSummary
 
@@ -17,11 +19,6 @@ FORMAT = 1
 METRICS = "metrics.csv"
 UNUSED = ("iterations", "resample", "stop_when", "target")
 """Fields of a recipe without a meaning in training: its length follows from the epochs, and it judges no batch."""
-
-if TYPE_CHECKING:
-    from ..training.prepare import PreparedTraining
-    from ..training.progress import Progress
-    from ..training.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -97,22 +94,12 @@ class TrainSummary(SplitMetrics):
     seconds: float
     run_dir: str
 
-
-@dataclass(frozen=True)
-class TrainedRun:
-    """A training run that has ended, before its result is written."""
-
-    prepared: PreparedTraining
-    setup: TrainingSetup
-    progress: Progress
-    validation: Validation
-    """Of the best weights."""
-
-    def summary(self, folder: Path) -> TrainSummary:
-        """Summarise the run; its history is read from `metrics.csv` in the folder."""
-        progress, best = self.progress, self.progress.best
+    @classmethod
+    def from_run(cls, setup: TrainingSetup, progress: Progress, validation: Validation, folder: Path) -> TrainSummary:
+        """Summarise a run with the validation of its best weights; `metrics.csv` in the folder holds its history."""
+        best = progress.best
         assert best is not None  # the untrained model was validated
-        return TrainSummary(
+        return cls(
             kind=KIND,
             format=FORMAT,
             finished=progress.finished,
@@ -123,10 +110,10 @@ class TrainedRun:
             best_epoch=best.epoch,
             history=tuple(read_history(folder)),
             warnings=tuple(progress.warnings),
-            setup=self.setup,
+            setup=setup,
             seconds=progress.seconds,
             run_dir=str(folder),
-            **measured_on_split(self.validation),
+            **measured_on_split(validation),
         )
 
 

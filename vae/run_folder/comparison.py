@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from typing import Any
 
-from ..results.json_values import plain
+from ..results.json_values import record_values
 from ..results.overfit_summary import RunSummary
 from ..results.training_summary import UNUSED, TrainSummary
 from .reader import StoredRun
@@ -89,8 +89,7 @@ class Comparison:
 
     def json(self) -> dict[str, Any]:
         """Return what `compare --json` prints."""
-        found: dict[str, Any] = plain(asdict(self))
-        return found
+        return record_values(self)
 
 
 def _pairs(first: Values, second: Values, common: bool = False) -> dict[str, Pair]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Any, ClassVar
+from typing import IO, TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -40,13 +39,14 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\..+)?")
 class Rows:
     """CSV file that grows row by row; each row is whole in the file before the next."""
 
+    folder: RunFolder
     name: str
-    _stream: IO[Any]
-    _write: Callable[[list[object]], None]
+    _stream: IO[str]
 
     def write(self, row: list[object]) -> None:
-        """Add a row; None leaves its field empty."""
-        self._write(["" if value is None else value for value in row])
+        """Add a row; None leaves its field empty. RunError where the file cannot be written."""
+        with self.folder.failing(self.name):
+            csv.writer(self._stream, lineterminator="\n").writerow(row)
 
     def length(self) -> int:
         """Flush to the disk and return the length in bytes; OSError where that fails."""
@@ -144,14 +144,8 @@ class RunFolder:
                 os.truncate(self.path / name, length)
             mode = "w" if length is None else "a"
             stream = (self.path / name).open(mode, newline="", encoding="utf-8", buffering=1)
-        writer = csv.writer(stream, lineterminator="\n")
-
-        def write(row: list[object]) -> None:
-            with self.failing(name):
-                writer.writerow(row)
-
         try:
-            yield Rows(name, stream, write)
+            yield Rows(self, name, stream)
         except BaseException:
             with suppress(OSError):  # a full disk fails again here, and would hide what happened
                 stream.close()
@@ -173,14 +167,14 @@ def _fresh(kind: str) -> Path:
     """Make a folder in ./runs named by the time; a second run in the same second gets a number."""
     base = (Path("runs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}").absolute()
     base.parent.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(1):
-        path = base if number == 1 else base.with_name(f"{base.name}-{number}")
+    path, number = base, 1
+    while True:
         try:
             path.mkdir()
+            return path
         except FileExistsError:
-            continue
-        return path
-    raise AssertionError("counting never ends")
+            number += 1
+            path = base.with_name(f"{base.name}-{number}")
 
 
 def weights_file(model: nn.Module) -> bytes:

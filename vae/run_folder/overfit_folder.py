@@ -6,21 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
-from ..fitting.result import Record
+from ..fitting.result import OverfitRun, Prepared, Record
 from ..results.config import config_json
 from ..results.json_values import json_file
 from ..results.overfit_summary import RunSummary
+from ..settings import CheckSettings
 from .folder import Rows, RunFolder, weights_file
 from .reader import read_json
 from .tensorboard_events import FOLDER, append_result, append_step
-
-if TYPE_CHECKING:
-    from ..fitting.result import OverfitRun, Prepared
-    from ..settings import CheckSettings
 
 
 @dataclass(frozen=True)

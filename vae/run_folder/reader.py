@@ -30,6 +30,8 @@ from ..training.settings import TrainSettings
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from vaefit.cache import ShardCounts
+
 OVERFIT = "overfit"
 """Kind of an overfit run; `KIND` is that of a training run."""
 CHANGED = "It was changed by hand, or is of another version: start the run again, with --overwrite."
@@ -49,6 +51,16 @@ class DataOfRun:
     """None where it was not taken."""
     grids: int
     counts: tuple[int, ...]
+
+    def changes(self, dataset: ShardCounts) -> dict[str, tuple[Any, Any]]:
+        """Return (before, now) of each property that differs; digests are compared where both were taken."""
+        pairs: dict[str, tuple[Any, Any]] = {
+            "number of grids": (self.grids, dataset.grids),
+            "class counts": (list(self.counts), dataset.counts.tolist()),
+        }
+        if None not in (self.digest, dataset.digest):
+            pairs["digest"] = (self.digest, dataset.digest)
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +243,7 @@ def _missing(folder: Path, name: str) -> RunError:
     if name == "result.json" and (folder / "sweep.csv").is_file():
         return RunError("this is the folder of a sweep, not of one run", str(folder), do="Pass a run folder in it.")
     if name == "result.json" and (folder / "config.json").is_file():
-        rows = _rows(folder)
+        rows = count_rows(folder)
         if read_json(folder, "config.json").get("kind") != KIND:
             return RunError(UNFINISHED, str(folder), f"metrics.csv of {rows} steps", "Run the check again.")
         files = CheckpointFolder.from_run(folder).files()
@@ -244,7 +256,7 @@ def _missing(folder: Path, name: str) -> RunError:
     return RunError("this is not the folder of a run", str(folder), f"no {name} in it", _PASS)
 
 
-def _rows(folder: Path) -> int:
+def count_rows(folder: Path) -> int:
     """Count the rows of `metrics.csv`, without its header."""
     try:
         text = (folder / "metrics.csv").read_text(encoding="utf-8", errors="replace")

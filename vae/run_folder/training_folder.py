@@ -16,17 +16,18 @@ from ..loader.split import ROLES
 from ..metrics.accuracy import Accuracies
 from ..results.config import config_json
 from ..results.json_values import json_file
-from ..results.training_summary import FORMAT, KIND, METRICS, TrainedRun, TrainSummary
+from ..results.training_summary import FORMAT, KIND, METRICS, TrainingSetup, TrainSummary
 from ..training.checkpoint import Checkpoint, CheckpointFolder
-from ..training.progress import BestValidation, StepsRow, ValidationRow
+from ..training.prepare import PreparedTraining
+from ..training.progress import BestValidation, ChosenRate, Progress, RunRecorder, StepsRow, ValidationRow
+from ..training.running_mean import Average
+from ..training.settings import TrainSettings
+from ..training.validation import Validation
 from .folder import Rows, RunFolder, weights_file
 from .reader import read_json
 
 if TYPE_CHECKING:
     from ..distributed.process_group import ProcessGroup
-    from ..training.prepare import PreparedTraining
-    from ..training.progress import ChosenRate
-    from ..training.settings import TrainSettings
 
 STEPS, WEIGHTS = "steps.csv", "model.safetensors"
 
@@ -53,9 +54,21 @@ class TrainFolder(RunFolder):
         job: ProcessGroup | None,
     ) -> None:
         """Remove the files of an earlier run and write `config.json`; `loader` is the chosen mode."""
+        dataset = prepared.dataset
+        config = {
+            "kind": KIND,
+            "format": FORMAT,
+            **config_json(settings, prepared),
+            "dataset": {"digest": dataset.digest, "grids": dataset.grids, "counts": dataset.counts.tolist()},
+            "weights": prepared.weights.values.tolist(),
+            "split": {role: prepared.split.size(role) for role in ROLES},
+            "loader": loader,
+            "rate": asdict(rate),
+            "ranks": 1 if job is None else job.size,
+            "job": None if job is None else job.name,
+        }
         self.remove_earlier()
-        processes = {"ranks": 1, "job": None} if job is None else {"ranks": job.size, "job": job.name}
-        self.write("config.json", json_file({**training_config(settings, prepared, loader, rate), **processes}))
+        self.write("config.json", json_file(config))
 
     @contextmanager
     def recording(self, classes: int, checkpoint: Checkpoint | None) -> Iterator[Recorder]:
@@ -76,26 +89,31 @@ class TrainFolder(RunFolder):
                 steps.write([*_STEPS_COLUMNS, *(f"class_{c}" for c in range(classes))])
             yield Recorder(self, metrics, steps, classes, None if checkpoint is None else checkpoint.step)
 
-    def finish(self, run: TrainedRun, ignore_index: int | None) -> TrainSummary:
-        """Write the pictures, the page and, last, `result.json`: it marks a whole folder."""
+    def finish(
+        self, setup: TrainingSetup, progress: Progress, validation: Validation, ignore_index: int | None
+    ) -> TrainSummary:
+        """Write the pictures, the page and, last, `result.json`: it marks a whole folder.
+
+        `validation` is that of the best weights.
+        """
         from ..report.curves import draw_training_curves
         from ..report.page.training_page import training_page
         from ..report.reconstructions import Panels, draw_panels
 
-        summary = run.summary(self.path)
+        summary = TrainSummary.from_run(setup, progress, validation, self.path)
         self.draw("curves.png", partial(draw_training_curves, summary))
         title = f"validation, weights of update {summary.best_step:,}"
-        panels = Panels.from_validation(run.validation, len(summary.class_accuracy), ignore_index, title)
+        panels = Panels.from_validation(validation, len(summary.class_accuracy), ignore_index, title)
         self.draw("reconstructions.png", partial(draw_panels, panels))
         picture = (self.path / "reconstructions.png").read_bytes()
-        content = training_page(summary, run.validation, read_json(self.path, "config.json"), picture)
+        content = training_page(summary, validation, read_json(self.path, "config.json"), picture)
         self.write("report.html", content)
         self.write("result.json", json_file(summary.json()))
         return summary
 
 
 @dataclass
-class Recorder:
+class Recorder(RunRecorder):
     """Writer of the rows, weights and checkpoints of a run."""
 
     folder: TrainFolder
@@ -107,19 +125,13 @@ class Recorder:
 
     def steps_row(self, row: StepsRow) -> None:
         """Add a row to `steps.csv`."""
-        average = row.average
-        head = [row.step, row.epoch, row.lr, row.beta, average.loss, average.focal, average.kl, average.grad_norm]
-        self.steps.write([*head, *_accuracies(average.accuracies, self.classes)])
+        self.steps.write([row.step, row.epoch, row.lr, row.beta, *_averages(row.average, self.classes)])
 
     def validation_row(self, row: ValidationRow) -> None:
         """Add a row to `metrics.csv`."""
-        found, training = row.validation, row.training
-        before: list[object] = [None] * 7
-        if training is not None:
-            before = [training.loss, training.focal, training.kl, training.grad_norm]
-            before += _accuracies(training.accuracies, 0)
-        head = [row.step, row.epoch, row.lr, row.beta, *before, found.loss, found.focal, found.kl]
-        head += [found.active_dimensions, found.skill]
+        found = row.validation
+        head = [row.step, row.epoch, row.lr, row.beta, *_averages(row.training, 0)]
+        head += [found.loss, found.focal, found.kl, found.active_dimensions, found.skill]
         self.metrics.write([*head, *_accuracies(found.accuracies, self.classes)])
 
     def best(self, model: nn.Module, best: BestValidation) -> None:
@@ -147,40 +159,6 @@ class Recorder:
             self.newest = checkpoint.step
 
 
-class NullRecorder:
-    """Recorder of the other ranks, which writes nothing: rank 0 writes the same rows and weights."""
-
-    def steps_row(self, row: StepsRow) -> None:
-        """Do nothing."""
-
-    def validation_row(self, row: ValidationRow) -> None:
-        """Do nothing."""
-
-    def best(self, model: nn.Module, best: BestValidation) -> None:
-        """Do nothing."""
-
-    def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Do nothing."""
-
-
-def training_config(
-    settings: TrainSettings, prepared: PreparedTraining, loader: str, rate: ChosenRate
-) -> dict[str, object]:
-    """Return the content of `config.json`."""
-    dataset = prepared.dataset
-    split = {role: prepared.split.size(role) for role in ROLES}
-    return {
-        "kind": KIND,
-        "format": FORMAT,
-        **config_json(settings, prepared),
-        "dataset": {"digest": dataset.digest, "grids": dataset.grids, "counts": dataset.counts.tolist()},
-        "weights": prepared.weights.values.tolist(),
-        "split": split,
-        "loader": loader,
-        "rate": asdict(rate),
-    }
-
-
 _TRAINING = ("loss", "focal", "kl", "grad_norm", "pixel_accuracy", "macro_accuracy", "worst_class_accuracy")
 _ACCURACIES = _TRAINING[-3:]
 _STEPS_COLUMNS = ("step", "epoch", "lr", "beta", *_TRAINING)
@@ -188,6 +166,13 @@ _METRICS_COLUMNS = (
     "step", "epoch", "lr", "beta", *(f"train_{name}" for name in _TRAINING),
     "loss", "focal", "kl", "active_dimensions", "skill", *_ACCURACIES,
 )  # fmt: skip
+
+
+def _averages(found: Average | None, classes: int) -> list[object]:
+    """Return the columns of `_TRAINING`, and the accuracy of the first `classes` classes."""
+    if found is None:
+        return [None] * (len(_TRAINING) + classes)
+    return [found.loss, found.focal, found.kl, found.grad_norm, *_accuracies(found.accuracies, classes)]
 
 
 def _accuracies(found: Accuracies | None, classes: int) -> list[object]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from vaefit.cache import ShardCounts, count_shards
 from vaefit.cache.dataset_counts import Progress
@@ -33,15 +31,17 @@ from ..environment.device import (
 )
 from ..errors import RunError
 from ..loader.loader import open_loader
-from ..loader.split import ROLES, NamedSplit, Role, Split, find_named_splits, named_split
+from ..loader.split import NamedSplit, Role, Split, find_named_splits, named_split
 from ..model.network import described_model
 from ..objective.objective import Objective
 from ..optim.train_step import Step
 from ..recipe import MAX_BATCH, one_of
-from ..results.evaluation_summary import EvaluatedOn, EvaluationSummary
+from ..results.evaluation_summary import KIND, EvaluatedOn, EvaluationSummary
+from ..results.json_values import json_file
+from ..results.metrics import measured_on_split
 from ..results.overfit_summary import DatasetSummary
-from ..run_folder.evaluation_folder import EvaluationFolder
-from ..run_folder.reader import DataOfRun, StoredRun
+from ..run_folder.folder import RunFolder
+from ..run_folder.reader import StoredRun
 from ..settings import MAX_THREADS
 from ..training.prepare import named_words, seeded_split
 from ..training.settings import TrainSettings
@@ -87,18 +87,10 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True)
-class WholeDataset:
-    """Split in which every grid has the role `test`."""
+class EvaluationFolder(RunFolder):
+    """The folder of one evaluation."""
 
-    grids: int
-
-    def roles(self, first: int, stop: int) -> NDArray[np.uint8]:
-        """Return the roles (stop - first,) as indices into ROLES."""
-        return np.full(stop - first, ROLES.index("test"), np.uint8)
-
-    def size(self, role: Role) -> int:
-        """Return the number of grids of a role."""
-        return self.grids if role == "test" else 0
+    kind: ClassVar[str] = KIND
 
 
 @dataclass(frozen=True)
@@ -130,17 +122,21 @@ class _Chosen:
         _check_sizes(dataset, run)
         digest = None if run.dataset is None else run.dataset.digest
         same = own or (digest is not None and digest == dataset.digest)
-        changed = _changed(dataset, run.dataset) if same and run.dataset is not None else ()
+        changes = run.dataset.changes(dataset) if same and run.dataset is not None else {}
+        changed = [f"the {name}" for name in changes]
+        if "number of grids" in changes:
+            before, now = changes["number of grids"]
+            changed[0] += f", {now:,}, before {before}"
         trained = stored if same and isinstance(stored, TrainSettings) else None
         name: SplitName = settings.split or ("val" if own and trained is not None else "all")
         if name == "all":
-            whole = WholeDataset(dataset.grids)
-            return cls(dataset, data, whole, "test", name, "every grid of the dataset", changed)
+            whole = NamedSplit((dataset.grids,), ("test",))
+            return cls(dataset, data, whole, "test", name, "every grid of the dataset", tuple(changed))
         split, words = _split(dataset, named, trained, name)
         if split.size(name) == 0:
             do = "Use --split val, train or all; a run keeps grids for a test with --test-share."
             raise RunError(f"the split has no grid for {name}", dataset.name, f"--split {name}", do)
-        return cls(dataset, data, split, name, name, words, changed)
+        return cls(dataset, data, split, name, name, words, tuple(changed))
 
 
 def evaluate(
@@ -163,12 +159,14 @@ def evaluate(
     run = StoredRun.read(settings.run)
     folder = EvaluationFolder.claim(settings.out, settings.overwrite)
     try:
-        folder.check_no_run()
+        if (folder.path / "config.json").exists():
+            what = "the result of the run in this folder would be lost"
+            raise RunError(what, str(folder.path), do="Pass another --out.")
         trained = TrainedModel.load(run, device, settings.checkpoint)
         chosen = _Chosen.from_settings(settings, run, counting)
         if chosen.changed:
             again = ""
-            if not isinstance(chosen.split, WholeDataset | NamedSplit):
+            if not isinstance(chosen.split, NamedSplit):
                 again = "; the split is drawn anew, and may hold grids that the model was trained on"
             _log.warning(f"the data changed since the run began ({'; '.join(chosen.changed)}){again}")
         on = _described(trained, chosen, choice, device)
@@ -177,10 +175,26 @@ def evaluate(
         recipe = run.recipe
         beta = recipe.beta_at(recipe.iterations if trained.step is None else trained.step)
         found = _measured(settings, trained, chosen, backend, device, beta)
-        return folder.finish(on, found, beta, run.settings.ignore_index, time.perf_counter() - start)
+        seconds, measured = time.perf_counter() - start, measured_on_split(found)
+        summary = EvaluationSummary(beta=beta, on=on, seconds=seconds, run_dir=str(folder.path), **measured)
+        _write(folder, summary, found, run.settings.ignore_index)
+        return summary
     except BaseException:
         folder.release()
         raise
+
+
+def _write(folder: EvaluationFolder, summary: EvaluationSummary, found: Validation, ignore_index: int | None) -> None:
+    """Write the picture and, last, `result.json`: it marks a whole folder."""
+    from ..report.reconstructions import Panels, draw_panels
+
+    on = summary.on
+    folder.remove(("result.json", "reconstructions.png"))
+    after = "" if on.step is None else f" of update {on.step:,}"
+    title = f"{'all grids' if on.split == 'all' else on.split}, weights{after}"
+    panels = Panels.from_validation(found, len(summary.class_accuracy), ignore_index, title)
+    folder.draw("reconstructions.png", partial(draw_panels, panels))
+    folder.write("result.json", json_file(summary.json()))
 
 
 def _measured(
@@ -196,24 +210,18 @@ def _measured(
     size = min(settings.batch_size or stored.batch_size, chosen.split.size(chosen.role))
     narrow = isinstance(stored, TrainSettings) and stored.precision == "bfloat16"
     what = f"{size} grids of {config.height} x {config.width}, {config.classes} classes"
-    with ExitStack() as stack:
-        stack.enter_context(cpu_threads(settings.threads, size * config.height * config.width))
-        stack.enter_context(reproducible())
-        stack.enter_context(seeded(stored.seed, device))  # a user's model may draw random numbers
-        stack.enter_context(fitting_memory(what))
-        loader = stack.enter_context(
-            open_loader(
-                chosen.data,
-                chosen.split,
-                chosen.role,
-                size,
-                classes=config.classes,
-                ignore_index=stored.ignore_index,
-            )
-        )
-        objective = Objective.build(run.weights().values, stored.recipe, stored.ignore_index, backend, device)
+    ignored, cells = stored.ignore_index, size * config.height * config.width
+    opened = open_loader(chosen.data, chosen.split, chosen.role, size, classes=config.classes, ignore_index=ignored)
+    with (
+        cpu_threads(settings.threads, cells),
+        reproducible(),
+        seeded(stored.seed, device),  # a user's model may draw random numbers
+        fitting_memory(what),
+        opened as loader,
+    ):
+        objective = Objective.build(run.weights().values, stored.recipe, ignored, backend, device)
         step = Step.build(trained.model, trained.adapter, objective, stored.recipe, torch.bfloat16 if narrow else None)
-        return Validator(step, lambda: loader.in_order(size), loader.size, stored.ignore_index).measure(beta)
+        return Validator(step, lambda: loader.in_order(size), loader.size, ignored).measure(beta)
 
 
 def _described(trained: TrainedModel, chosen: _Chosen, choice: BackendChoice, device: torch.device) -> EvaluatedOn:
@@ -260,13 +268,3 @@ def _split(
     except SettingError as error:  # a run that validated had a split
         do = "Put the data back as they were, or use --split all."
         raise RunError("the data cannot be split as the run did", dataset.name, str(error), do) from error
-
-
-def _changed(dataset: ShardCounts, before: DataOfRun) -> tuple[str, ...]:
-    """Return the differences of a dataset from that of a run, in words; digests are compared where both were taken."""
-    words = {
-        f"the number of grids, {dataset.grids:,}, before {before.grids}": dataset.grids != before.grids,
-        "the class counts": dataset.counts.tolist() != list(before.counts),
-        "the digest": None not in (dataset.digest, before.digest) and dataset.digest != before.digest,
-    }
-    return tuple(text for text, differs in words.items() if differs)

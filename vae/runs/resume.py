@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 
 from ..errors import RunError
 from ..loader.split import ROLES
-from ..results.training_summary import FORMAT, METRICS
-from ..run_folder.reader import StoredRun, TrainConfig
+from ..results.training_summary import FORMAT
+from ..run_folder.reader import StoredRun, TrainConfig, count_rows
 from ..training.prepare import PreparedTraining
 from ..training.settings import TrainSettings
 
@@ -50,11 +50,8 @@ class ResumableRun:
     def check(self, prepared: PreparedTraining) -> None:
         """Raise RunError where the data, the split or the weights changed; warn where only the machine did."""
         began, dataset = self.began, prepared.dataset
-        digests = (began.dataset.digest, dataset.digest)
         pairs: dict[str, tuple[Any, Any]] = {
-            "number of grids": (began.dataset.grids, dataset.grids),
-            "class counts": (list(began.dataset.counts), dataset.counts.tolist()),
-            "digest": (None, None) if None in digests else digests,
+            **began.dataset.changes(dataset),
             "split": (began.split, {role: prepared.split.size(role) for role in ROLES}),
             "class weights": (list(began.weights), prepared.weights.values.tolist()),
         }
@@ -70,9 +67,8 @@ class ResumableRun:
         }
         for name, (before, now) in machine.items():
             if before != now:
-                _log.warning(
-                    f"the run began with {name} {before}, and this is {now}: its numbers may differ from here on"
-                )
+                words = f"the run began with {name} {before}, and this is {now}"
+                _log.warning(f"{words}: its numbers may differ from here on")
 
     def check_ranks(self, ranks: int) -> None:
         """Raise RunError where a run that streams its grids has another number of processes than at its start.
@@ -89,9 +85,7 @@ class ResumableRun:
 
     def check_unbegun(self) -> None:
         """Raise RunError unless the run was cut off before its first checkpoint: then it may begin anew."""
-        metrics = self.folder / METRICS
-        rows = metrics.read_text(encoding="utf-8", errors="replace").count("\n") if metrics.is_file() else 0
-        if rows > 2 or (self.folder / "result.json").exists():
+        if count_rows(self.folder) > 1 or (self.folder / "result.json").exists():
             do = f"Put the folder `checkpoints` back, {_ANEW}"
             raise RunError("the checkpoints of the run are gone", str(self.folder), do=do)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ..metrics.accuracy import Labels, distinct
 from ..model.beta_vae import BetaVAE
 from ..model.state import evaluating
 from ..recipe import MAX_SEED, Recipe
-from ..results.json_values import plain
+from ..results.json_values import record_values
 from ..results.training_summary import TrainSummary
 from ..run_folder.folder import RunFolder
 from ..run_folder.reader import StoredRun
@@ -92,8 +92,7 @@ class SampleSummary:
 
     def json(self) -> dict[str, Any]:
         """Return what `sample --json` prints."""
-        found: dict[str, Any] = plain(asdict(self))
-        return found
+        return record_values(self)
 
 
 def sample(settings: SampleSettings) -> SampleSummary:
@@ -111,69 +110,58 @@ def sample(settings: SampleSettings) -> SampleSummary:
         do = f"Pass --count {max(MAX_CELLS // (height * width), 1)} or less."
         raise SettingError("so many grids make no picture to look at", "--count", got, do)
     trained = TrainedModel.load(run, device)
-    decoder = _Decoder.from_model(trained)
+    latent_dim = _latent_dim(trained, device)
+    # drawn at once on the CPU, so that the device and the size of a batch change no code
+    drawn = torch.randn((settings.count, latent_dim), generator=torch.Generator().manual_seed(settings.seed))
+    parts = torch.split(drawn * settings.temperature, DECODE_BATCH)
     with cpu_threads(None, cells), reproducible(), seeded(settings.seed, device), fitting_memory(f"{cells:,} cells"):
-        grids = decoder.draw(settings.count, settings.seed, settings.temperature, device)
-    summary = _summary(settings, trained, decoder.latent_dim, grids)
+        grids = np.concatenate([_decode(trained, part.to(device)) for part in parts])
+    summary = _summary(settings, trained, latent_dim, grids)
     _write(settings, summary, grids, run.config.classes)
     return summary
 
 
-@dataclass(frozen=True)
-class _Decoder:
-    """Decoder of a model: z (B, latent) to logits (B, C, H, W)."""
+def _latent_dim(trained: TrainedModel, device: torch.device) -> int:
+    """Return the size of z; RunError where the model cannot decode, or the size is not known."""
+    model, config = trained.model, trained.run.config
+    name = type(model).__name__
+    if not callable(getattr(model, "decode", None)):
+        do = "Give it a method decode(z) that returns logits (B, C, H, W) of z (B, latent)."
+        raise RunError("the model cannot decode: it has no method `decode`", name, do=do)
+    if isinstance(model, BetaVAE):
+        return model.latent_dim
+    labels = torch.zeros((2, config.height, config.width), dtype=torch.int64, device=device)
+    with torch.no_grad(), evaluating(model):
+        _, mu, _ = trained.adapter.outputs(model, trained.adapter.inputs(labels, model))
+    if mu is None or mu.dim() != 2:
+        got = "no mu" if mu is None else f"mu {tuple(mu.shape)}"
+        do = "Let it return logits, mu and logvar, with mu (B, latent)."
+        raise RunError("the size of z is not known", name, got, do)
+    return mu.shape[1]
 
-    trained: TrainedModel
-    latent_dim: int
 
-    @classmethod
-    def from_model(cls, trained: TrainedModel) -> _Decoder:
-        """Find the decoder; RunError where the model has none, or the size of z is not known."""
-        model = trained.model
-        name = type(model).__name__
-        if not callable(getattr(model, "decode", None)):
-            do = "Give it a method decode(z) that returns logits (B, C, H, W) of z (B, latent)."
-            raise RunError("the model cannot decode: it has no method `decode`", name, do=do)
-        if isinstance(model, BetaVAE):
-            return cls(trained, model.latent_dim)
-        config, device = trained.run.config, next(model.parameters()).device
-        labels = torch.zeros((2, config.height, config.width), dtype=torch.int64, device=device)
+def _decode(trained: TrainedModel, z: Tensor) -> Labels:
+    """Return grids (B, H, W) of z (B, latent); RunError where the model decodes to another shape or to NaN."""
+    model: Any = trained.model
+    config = trained.run.config
+    name, wanted = type(model).__name__, (len(z), config.classes, config.height, config.width)
+    do = "Let decode(z) return logits (B, C, H, W) of z (B, latent)."
+    try:
         with torch.no_grad(), evaluating(model):
-            _, mu, _ = trained.adapter.outputs(model, trained.adapter.inputs(labels, model))
-        if mu is None or mu.dim() != 2:
-            got = "no mu" if mu is None else f"mu {tuple(mu.shape)}"
-            do = "Let it return logits, mu and logvar, with mu (B, latent)."
-            raise RunError("the size of z is not known", name, got, do)
-        return cls(trained, mu.shape[1])
-
-    def draw(self, count: int, seed: int, temperature: float, device: torch.device) -> Labels:
-        """Return grids (count, H, W); RunError where the model decodes to another shape."""
-        # drawn at once on the CPU, so that the device and the size of a batch change no code
-        codes = torch.randn((count, self.latent_dim), generator=torch.Generator().manual_seed(seed)) * temperature
-        model: Any = self.trained.model
-        with torch.no_grad(), evaluating(model):
-            return np.concatenate([self._decoded(model, part.to(device)) for part in torch.split(codes, DECODE_BATCH)])
-
-    def _decoded(self, model: Any, z: Tensor) -> Labels:
-        config = self.trained.run.config
-        wanted = (len(z), config.classes, config.height, config.width)
-        do = "Let decode(z) return logits (B, C, H, W) of z (B, latent)."
-        try:
             logits = model.decode(z)
-        except Exception as error:
-            if isinstance(model, BetaVAE) or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-                raise
-            first = str(error).strip().partition("\n")[0]
-            got = f"{type(error).__name__}: {first}"
-            raise RunError(f"the model cannot decode z {tuple(z.shape)}", type(model).__name__, got, do) from error
-        if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
-            got = str(tuple(logits.shape)) if isinstance(logits, Tensor) else type(logits).__name__
-            raise RunError(f"the model must decode z to logits {wanted}", type(model).__name__, got, do)
-        if torch.isnan(logits).any():
-            do = "Train it again, at a lower --lr."
-            raise RunError("the model decodes to NaN", str(self.trained.run.folder), do=do)
-        labels: Labels = logits.argmax(dim=1).cpu().numpy()
-        return labels
+    except Exception as error:
+        if isinstance(model, BetaVAE) or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+            raise
+        first = str(error).strip().partition("\n")[0]
+        got = f"{type(error).__name__}: {first}"
+        raise RunError(f"the model cannot decode z {tuple(z.shape)}", name, got, do) from error
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
+        got = str(tuple(logits.shape)) if isinstance(logits, Tensor) else type(logits).__name__
+        raise RunError(f"the model must decode z to logits {wanted}", name, got, do)
+    if torch.isnan(logits).any():
+        raise RunError("the model decodes to NaN", str(trained.run.folder), do="Train it again, at a lower --lr.")
+    labels: Labels = logits.argmax(dim=1).cpu().numpy()
+    return labels
 
 
 def _summary(settings: SampleSettings, trained: TrainedModel, latent_dim: int, grids: Labels) -> SampleSummary:

@@ -19,10 +19,14 @@ from vaefit.kernels import Backend, choose_backend
 from vaefit.kernels.cpu import compiled
 from vaefit.native_build import BuildError, Library
 
+from ..data.hdf5_writer import write_grids
+from ..data.synthetic import SyntheticSpec, synthesise
 from ..environment.hardware import Machine
 from ..errors import RunError
+from ..model.beta_vae import BetaVAE
 from ..objective.objective import Objective
 from ..objective.preflight import Agreement, difference
+from ..overfitting import overfit
 
 
 @dataclass(frozen=True)
@@ -138,9 +142,6 @@ def _counts(device: torch.device, backend: Backend) -> tuple[bool, str]:
 
 
 def _dataset() -> tuple[bool, str]:
-    from ..data.hdf5_writer import write_grids
-    from ..data.synthetic import SyntheticSpec, synthesise
-
     grids = synthesise(SyntheticSpec(grids=256))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "grids.h5"
@@ -151,10 +152,6 @@ def _dataset() -> tuple[bool, str]:
 
 
 def _check(device: torch.device, backend: Backend) -> tuple[bool, str]:
-    from ..data.synthetic import SyntheticSpec, synthesise
-    from ..model.beta_vae import BetaVAE
-    from ..overfitting import overfit
-
     grids = synthesise(SyntheticSpec(grids=4, height=8, width=8))
     result = overfit(BetaVAE(10, 8, 8).to(device), grids, weights=np.ones(10), backend=backend)
     return result.passed, f"{result.verdict} after {result.iterations} updates"

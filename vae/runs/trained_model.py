@@ -34,9 +34,9 @@ class TrainedModel:
     """Updates done when it had these weights; None where the folder does not say."""
 
     @classmethod
-    def read(cls, folder: Path, device: torch.device | None = None, which: WhichWeights = "best") -> TrainedModel:
-        """Read the run and load it; errors are those of `StoredRun.read` and `load`."""
-        return cls.load(StoredRun.read(folder), device or torch.device("cpu"), which)
+    def read(cls, folder: Path) -> TrainedModel:
+        """Read the run and load its best weights on the CPU; errors are those of `StoredRun.read` and `load`."""
+        return cls.load(StoredRun.read(folder), torch.device("cpu"))
 
     @classmethod
     def load(cls, run: StoredRun, device: torch.device, which: WhichWeights = "best") -> TrainedModel:
@@ -59,10 +59,10 @@ class TrainedModel:
         cells = torch.arange(2 * height * width, device=device) % classes
         # the forward pass also sizes lazy layers, before they can load weights
         adapter = find_adapter(model, cells.view(2, height, width), classes, None, settings.ignore_index)
-        if which == "best":
-            load_weights(model, file)
-            return cls(run, model, adapter, which, run.best_step)
-        return cls(run, model, adapter, which, _load_newest(model, run))
+        if which == "last":
+            return cls(run, model, adapter, which, _load_newest(model, run))
+        load_weights(model, file)
+        return cls(run, model, adapter, which, run.best_step)
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
@@ -77,9 +77,8 @@ def load_weights(model: nn.Module, file: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise RunError("the weights cannot be read", str(file), str(error).splitlines()[0], do) from error
     except RuntimeError as error:  # shapes that are not the model's
-        raise RunError(
-            "the weights are not those of the model", str(file), str(error).splitlines()[-1].strip(), do
-        ) from error
+        got = str(error).splitlines()[-1].strip()
+        raise RunError("the weights are not those of the model", str(file), got, do) from error
     # get_extra_state may return anything, and a safetensors file holds tensors alone
     wrong = [name for name in (*found.missing_keys, *found.unexpected_keys) if not name.endswith(EXTRA)]
     if wrong:

@@ -29,8 +29,8 @@ from ..model.network import build_network, described_model
 from ..optim.train_step import Step
 from ..recipe import Recipe
 from ..results.overfit_summary import DatasetSummary, WeightsSummary
-from ..results.training_summary import TrainedRun, TrainingSetup, TrainSummary
-from ..run_folder.training_folder import NullRecorder, TrainFolder
+from ..results.training_summary import TrainingSetup, TrainSummary
+from ..run_folder.training_folder import TrainFolder
 from ..training.checkpoint import Checkpoint
 from ..training.interrupt import TrainingStopped, stop_request
 from ..training.loop import Training
@@ -194,8 +194,8 @@ class _Run:
             with self._resumable(), stop_request(insisting=self.job is None) as stop:
                 training.run(stop, self.watcher.update)
         with self._resumable():
-            trained = TrainedRun(prepared, setup, training.progress, training.best_validation())
-            return from_rank_zero(self.job, lambda: self.folder.finish(trained, ignored))
+            best = training.best_validation()
+            return from_rank_zero(self.job, lambda: self.folder.finish(setup, training.progress, best, ignored))
 
     def _first_batch(self, train: Loader) -> NDArray[np.int64]:
         """Return the grids (B, H, W) of all ranks that the network is initialised and inspected with."""
@@ -207,7 +207,7 @@ class _Run:
     def _recording(self, classes: int, checkpoint: Checkpoint | None) -> AbstractContextManager[RunRecorder]:
         if self.job is None or self.job.rank == 0:
             return self.folder.recording(classes, checkpoint)
-        return nullcontext(NullRecorder())
+        return nullcontext(RunRecorder())
 
     def _rate(self, recipe: Recipe, ready: ReadyModel) -> ChosenRate:
         """Return the learning rate; a range test on the first batch chooses it once, for all resumptions."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
+from ..fitting.result import OverfitRun
 from ..metrics.verdict import Verdict
-from ..results.json_values import plain
+from ..results.json_values import record_values
 from ..results.overfit_summary import RunSummary
 from .plan import Knob
-
-if TYPE_CHECKING:
-    from ..fitting.result import OverfitRun
 
 
 @dataclass(frozen=True)
@@ -138,8 +136,7 @@ class SweepOutcome:
 
     def json(self) -> dict[str, Any]:
         """Return what `sweep --json` prints."""
-        found: dict[str, Any] = plain(asdict(self))
-        return found
+        return record_values(self)
 
 
 def _steps(value: float | None) -> float:

@@ -50,8 +50,8 @@ class BestValidation:
     macro: float
 
 
-class RunRecorder(Protocol):
-    """Interface of a run recorder: writes rows, weights and checkpoints."""
+class RunRecorder:
+    """Base of run recorders: receives rows, weights and checkpoints, and writes nothing, as ranks other than 0 do."""
 
     def steps_row(self, row: StepsRow) -> None:
         """Add a row to `steps.csv`."""

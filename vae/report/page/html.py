@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from ...results.overfit_signals import optional
+from ...results.signals import optional
 
 _TEMPLATES = Path(__file__).parent / "template"
 

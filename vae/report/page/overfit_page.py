@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...results.overfit_signals import readings
 from ...results.overfit_summary import RunSummary
+from ...results.signals import readings
 from ..curves import overfit_figure
 from ..figure import POINTS, inline_svg
 from ..palette import MOST_CLASSES, hex_colours

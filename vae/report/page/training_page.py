@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from ...results.training_signals import AFTER_DIVERGENCE, headline, pixel_meaning, recall_trade, training_readings
+from ...results.signals import AFTER_DIVERGENCE, headline, pixel_meaning, recall_trade, training_readings
 from ...results.training_summary import TrainSummary
 from ..curves import DIMENSIONS, latent_figure, training_figure
 from ..figure import POINTS, inline_svg

@@ -15,8 +15,8 @@ from tests.vae.report.page.parsed_page import Page, look_up
 from vaefit.vae.errors import RunError
 from vaefit.vae.report.curves import DIMENSIONS
 from vaefit.vae.report.page.training_page import LARGEST_PICTURE, latent_chart, training_page
-from vaefit.vae.results import training_signals
-from vaefit.vae.results.training_signals import pixel_meaning, recall_trade
+from vaefit.vae.results import signals
+from vaefit.vae.results.signals import pixel_meaning, recall_trade
 from vaefit.vae.results.training_summary import TrainSummary
 from vaefit.vae.run_folder.reader import StoredRun, read_json
 from vaefit.vae.run_folder.training_folder import TrainFolder
@@ -125,7 +125,7 @@ def test_settings_that_had_no_say_are_left_out(made: Trained) -> None:
 def _little_is_learned() -> Iterator[None]:
     """So short a run has bought no recall; its page shall tell of the trade all the same."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_signals, "LEARNED", 0.0)
+        patch.setattr(signals, "LEARNED", 0.0)
         yield
 
 
@@ -140,7 +140,7 @@ def test_it_says_what_pixel_accuracy_means(make: Callable[..., Trained], monkeyp
     assert "says nothing" in pixel_meaning(replace(run, background_share=1.0, skill=None))
     assert "trade pixel accuracy for the recall of rare classes" in (recall_trade(below) or "")
     assert recall_trade(above) is None
-    monkeypatch.setattr(training_signals, "LEARNED", 2.0)
+    monkeypatch.setattr(signals, "LEARNED", 2.0)
     assert recall_trade(replace(below, macro_accuracy=0.15)) is None  # nothing was bought
     plain = make("no weights").summary
     assert recall_trade(replace(plain, pixel_accuracy=0.8, background_share=0.9, macro_accuracy=0.7)) is None
