@@ -18,12 +18,12 @@ from .hdf5.open_files import flush_writers, shared_files
 from .location import Location
 from .store import counts_file
 from .store.cache_key import FileState
-from .store.cached_scan import scan_and_keep, scan_unchanged
+from .store.cached_scan import CountSettings, scan_and_keep
 from .store.change_detector import ChangedError
 from .store.dataset_info import LabelCounts
 
 if TYPE_CHECKING:  # a cached answer needs no HDF5
-    from .scan import Checkpoint
+    from .scan import Checkpoint, Scan
 
 _log = logging.getLogger("vaefit")
 
@@ -32,26 +32,14 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class DatasetCounts:
-    """The class counts of a dataset, and where they come from."""
+class ClassCounts:
+    """Counts of classes in grids."""
 
-    location: Location
-    dataset: str
     counts: NDArray[np.int64]
     """(C,), cells of each class; ignored cells are not among them."""
     shape: tuple[int, int, int]
-    source: Literal["cache", "scan"]
-    cache_file: Path | None
-    """The cached file that was read or written; None without one."""
-    digest: str | None
-    """sha256 of the file's bytes (of several files, see `content_digest`); None without a cached file."""
+    """(N, H, W)"""
     seconds: float
-    route: str = ""
-    """The way in which the cells were read; empty for a cached answer, as are the next two."""
-    reason: str = ""
-    threads: int = 0
-    resumed: int = 0
-    """Cells that an earlier, interrupted scan had counted."""
 
     @property
     def classes(self) -> int:
@@ -67,6 +55,25 @@ class DatasetCounts:
     def cells(self) -> int:
         """Number of counted cells, without ignored ones."""
         return int(self.counts.sum())
+
+
+@dataclass(frozen=True)
+class DatasetCounts(ClassCounts):
+    """The class counts of a dataset, and where they come from."""
+
+    location: Location
+    dataset: str
+    source: Literal["cache", "scan"]
+    cache_file: Path | None
+    """The cached file that was read or written; None without one."""
+    digest: str | None
+    """sha256 of the file's bytes (of several files, see `content_digest`); None without a cached file."""
+    route: str = ""
+    """The way in which the cells were read; empty for a cached answer, as are the next two."""
+    reason: str = ""
+    threads: int = 0
+    resumed: int = 0
+    """Cells that an earlier, interrupted scan had counted."""
 
 
 def count_dataset(
@@ -93,13 +100,21 @@ def count_dataset(
         SettingError: `classes` is not 1..256.
         DataError: the data cannot be read, holds a label outside the classes, or changed twice while it was counted.
     """
+    settings = CountSettings(classes, ignore_index, cache_dir, use_cache, rebuild, may_scan, threads)
+    return count_location(data, settings, progress)
+
+
+def count_location(
+    data: str | Path | Location, settings: CountSettings, progress: Progress | None = None
+) -> DatasetCounts:
+    """Count one dataset, see `count_dataset`."""
     start = time.perf_counter()
-    if classes is not None:
-        require_range("--classes", classes, 1, MAX_CLASSES)
+    if settings.classes is not None:
+        require_range("--classes", settings.classes, 1, MAX_CLASSES)
     location = Location.parse(data)
     flush_writers()  # before a file is stamped
     with shared_files():
-        hit = cached_counts(location, classes, ignore_index, cache_dir, use_cache and not rebuild, may_scan)
+        hit = cached_counts(location, settings)
         if hit is not None:
             return hit
 
@@ -107,35 +122,16 @@ def count_dataset(
             if progress is not None:
                 progress(at.cells, total)
 
-        file, digest = None, None
-        for last in (False, True):
+        try:
+            scanned = scan_and_keep(location, settings, each)
+        except ChangedError as changed:
+            warn_recounted(str(changed))
             try:
-                if use_cache:
-                    scanned, file, digest = scan_and_keep(
-                        location, classes, ignore_index, threads, each, cache_dir, rebuild
-                    )
-                else:
-                    scanned = scan_unchanged(location, classes, ignore_index, threads, each)
-                break
-            except ChangedError as changed:
-                if last:
-                    raise twice_changed(str(changed)) from None
-                warn_recounted(str(changed))
-        found, scan = scanned.found, scanned.scan
-        return DatasetCounts(
-            location=location,
-            dataset=found.dataset,
-            counts=of_classes(found, location, classes, ignore_index),
-            shape=found.shape,
-            source="scan",
-            cache_file=file,
-            digest=digest,
-            seconds=time.perf_counter() - start,
-            route=scan.route,
-            reason=scan.reason,
-            threads=scan.threads,
-            resumed=scan.resumed,
-        )
+                scanned = scan_and_keep(location, settings, each)
+            except ChangedError as again:
+                raise twice_changed(str(again)) from None
+        file, digest = scanned.cache_file, scanned.digest
+        return as_result(scanned.found, location, settings, start, file, digest, scanned.scan)
 
 
 def stored_counts(
@@ -147,51 +143,44 @@ def stored_counts(
     """Return the counts in the cached file, whether they are still true or not; DataError without a readable file."""
     start = time.perf_counter()
     location = Location.parse(data)
-    if (hit := cached_counts(location, classes, ignore_index, cache_dir)) is not None:
+    settings = CountSettings(classes, ignore_index, cache_dir)
+    if (hit := cached_counts(location, settings)) is not None:
         return hit
     for path in counts_file.places(location, cache_dir):
         entry = None if counts_file.belongs_to_other_data(path, location, cache_dir) else counts_file.read(path)
         if entry is not None and entry.answers(location, ignore_index):
-            return _answered(entry, path, location, classes, ignore_index, start)
+            return as_result(entry.found, location, settings, start, path, entry.key.content or None)
     raise DataError("there are no cached counts", str(location), do=f"Run `vaefit-cli weights {location}` first.")
 
 
-def cached_counts(
-    location: Location,
-    classes: int | None,
-    ignore_index: int | None,
-    cache_dir: str | Path | None,
-    use_cache: bool = True,
-    may_scan: bool = True,
-) -> DatasetCounts | None:
+def cached_counts(location: Location, settings: CountSettings) -> DatasetCounts | None:
     """Return the counts of a true cached file; None without one. DataError where the dataset may not be scanned."""
     start = time.perf_counter()
-    hit = _look_up(location, ignore_index, cache_dir) if use_cache else None
+    hit = _look_up(location, settings) if settings.use_cache and not settings.rebuild else None
     if hit is not None:
-        return _answered(*hit, location, classes, ignore_index, start)
-    if not may_scan and location.exists():
+        entry, path = hit
+        return as_result(entry.found, location, settings, start, path, entry.key.content or None)
+    if not settings.may_scan and location.exists():
         what = "no cached counts are true of this dataset, and a scan was not allowed"
         raise DataError(what, str(location), do=f"Run `vaefit-cli weights {location}` first.")
     return None
 
 
-def _look_up(
-    location: Location, ignore_index: int | None, cache_dir: str | Path | None
-) -> tuple[counts_file.CachedCounts, Path] | None:
+def _look_up(location: Location, settings: CountSettings) -> tuple[counts_file.CachedCounts, Path] | None:
     """Return the first cached counts, in order of the paths, that are true of the files as they are now."""
     if not location.exists():
         return None  # the scan raises the error
     look = FileState(location)
-    for path in counts_file.places(location, cache_dir):
+    for path in counts_file.places(location, settings.cache_dir):
         entry = counts_file.read(path)
-        if entry is None or not entry.answers(location, ignore_index):
+        if entry is None or not entry.answers(location, settings.ignore_index):
             continue
         key = entry.key.still_true(location, look)
         if key is entry.key:
             return entry, path
         if key is not None:
             entry = replace(entry, key=key)
-            return entry, counts_file.write(entry, location, cache_dir, replace_newer=False) or path
+            return entry, counts_file.write(entry, location, settings.cache_dir, replace_newer=False) or path
     return None
 
 
@@ -206,42 +195,39 @@ def warn_recounted(file: str) -> None:
     _log.warning(f"{file}: it changed while it was counted, so it is counted again")
 
 
-def _answered(
-    entry: counts_file.CachedCounts,
-    file: Path,
+def as_result(
+    found: LabelCounts,
     location: Location,
-    classes: int | None,
-    ignore_index: int | None,
+    settings: CountSettings,
     start: float,
+    file: Path | None,
+    digest: str | None,
+    scan: Scan | None = None,
 ) -> DatasetCounts:
-    """Return the counts of a cached file as a result."""
-    found = entry.found
-    counts = of_classes(found, location, classes, ignore_index)
+    """Return the counts of a scan, or without one of a cached file; DataError for a label outside the classes.
+
+    `start` is the time at which the count began, in seconds of `time.perf_counter`.
+    """
+    counts = _of_classes(found, location, settings)
+    source: Literal["cache", "scan"] = "cache" if scan is None else "scan"
+    how = ("", "", 0, 0) if scan is None else (scan.route, scan.reason, scan.threads, scan.resumed)
     seconds = time.perf_counter() - start
-    return DatasetCounts(
-        location, found.dataset, counts, found.shape, "cache", file, entry.key.content or None, seconds
-    )
+    return DatasetCounts(counts, found.shape, seconds, location, found.dataset, source, file, digest, *how)
 
 
-def of_classes(
-    found: LabelCounts, location: Location, classes: int | None, ignore_index: int | None
-) -> NDArray[np.int64]:
+def _of_classes(found: LabelCounts, location: Location, settings: CountSettings) -> NDArray[np.int64]:
     """Return counts (C,) of the requested classes, without ignored cells; DataError for a label outside them."""
+    ignore_index = settings.ignore_index
     counts = np.zeros(MAX_CLASSES, dtype=np.int64)
     counts[: len(found.labels)] = found.labels
     if ignore_index is not None and 0 <= ignore_index < MAX_CLASSES:
         counts[ignore_index] = 0
     largest = int(np.flatnonzero(counts).max(initial=-1))
-    size = classes or found.declared_classes or max(largest, 0) + 1
+    size = settings.classes or found.declared_classes or max(largest, 0) + 1
     if largest >= size:
-        raise _first_outside(location, size, largest, ignore_index)
+        from .hdf5.dataset import open_grids
+        from .scan import first_wrong_label
+
+        with open_grids(location) as dataset:
+            raise first_wrong_label(dataset, size, ignore_index, f"Pass --classes {largest + 1}")
     return counts[:size]
-
-
-def _first_outside(location: Location, classes: int, largest: int, ignore_index: int | None) -> DataError:
-    """Find the position of a label outside the classes, and return its error."""
-    from .hdf5.dataset import open_grids
-    from .scan import first_wrong_label
-
-    with open_grids(location) as dataset:
-        return first_wrong_label(dataset, classes, ignore_index, f"Pass --classes {largest + 1}")

@@ -10,11 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from .errors import DataError, require
 
 Scheme = Literal["sqrt_inverse", "inverse", "balanced", "effective", "none"]
-
-
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
-
-
 DEFAULT_SCHEME: Scheme = "sqrt_inverse"
 
 

@@ -8,8 +8,8 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Literal
@@ -18,23 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .communicator import Communicator, from_rank_zero
-from .dataset_counts import DatasetCounts, Progress, cached_counts, count_dataset, stored_counts
+from .dataset_counts import ClassCounts, DatasetCounts, Progress, cached_counts, count_location, stored_counts
 from .errors import DataError, require_range
 from .hdf5.blocks import MAX_CLASSES
 from .hdf5.open_files import flush_writers
 from .location import Location
 from .shards import Data, Shape, agree, describe, find_shards, refuse_twice
+from .store.cached_scan import CountSettings
 
 
 @dataclass(frozen=True)
-class ShardCounts:
-    """Class counts of a dataset in one or more files."""
+class ShardCounts(ClassCounts):
+    """Class counts of a dataset in one or more files; C is that of the shard with most classes."""
 
     shards: tuple[DatasetCounts, ...]
     """One or more, in the order in which indices count through their grids."""
-    counts: NDArray[np.int64]
-    """(C,), cells of each class in all shards; C is that of the shard with most classes."""
-    seconds: float
 
     @classmethod
     def from_shards(cls, shards: Sequence[DatasetCounts], seconds: float) -> ShardCounts:
@@ -45,32 +43,13 @@ class ShardCounts:
         counts = np.zeros(max(shard.classes for shard in shards), dtype=np.int64)
         for shard in shards:
             counts[: shard.classes] += shard.counts
-        return cls(tuple(shards), counts, seconds)
+        shape = (sum(shard.grids for shard in shards), *shards[0].shape[1:])
+        return cls(counts, shape, seconds, tuple(shards))
 
     @property
     def name(self) -> str:
         """The name of the shard, or the first and the last of many."""
         return describe([shard.location for shard in self.shards])
-
-    @property
-    def shape(self) -> Shape:
-        """(N, H, W) of all shards together."""
-        return (sum(shard.grids for shard in self.shards), *self.shards[0].shape[1:])
-
-    @property
-    def classes(self) -> int:
-        """C."""
-        return int(self.counts.size)
-
-    @property
-    def grids(self) -> int:
-        """N."""
-        return self.shape[0]
-
-    @property
-    def cells(self) -> int:
-        """The number of counted cells."""
-        return int(self.counts.sum())
 
     @property
     def cached(self) -> int:
@@ -149,15 +128,7 @@ def count_shards(
     """
     start = time.perf_counter()
     locations = from_rank_zero(ranks, lambda: find_shards(data))
-    one = partial(
-        count_dataset,
-        classes=classes,
-        ignore_index=ignore_index,
-        cache_dir=cache_dir,
-        use_cache=use_cache,
-        rebuild=rebuild,
-        may_scan=may_scan,
-    )
+    settings = CountSettings(classes, ignore_index, cache_dir, use_cache, rebuild, may_scan, threads)
     if ranks is not None:
         from .distributed.joint_count import JointCount
         from .scan import default_threads
@@ -165,72 +136,55 @@ def count_shards(
         if classes is not None:
             require_range("--classes", classes, 1, MAX_CLASSES)
         flush_writers()  # before a file is stamped
-        threads = default_threads(ranks.local_size) if threads is None else threads
-        alone = partial(one, threads=threads)
-        hit = partial(cached_counts, classes=classes, ignore_index=ignore_index, cache_dir=cache_dir, may_scan=may_scan)
+        if threads is None:
+            settings = replace(settings, threads=default_threads(ranks.local_size))
         with _numbered_within(len(locations)):
-            answers = from_rank_zero(
-                ranks, lambda: [hit(location, use_cache=use_cache and not rebuild) for location in locations]
-            )
-            settings = (classes, ignore_index, cache_dir, use_cache, rebuild, threads)
-            found = JointCount(ranks, locations, answers, *settings, alone, progress).run()
+            answers = from_rank_zero(ranks, lambda: [cached_counts(location, settings) for location in locations])
+            found = JointCount(ranks, locations, answers, settings, progress).run()
         return from_rank_zero(ranks, lambda: ShardCounts.from_shards(found, time.perf_counter() - start))
-    overall = _Overall(locations, progress)
-    found = []
-    for number, location in enumerate(locations):
-        with _numbered_within(len(locations)):
-            found.append(one(location, threads=threads, progress=overall.progress_of(number)))
+    with _numbered_within(len(locations)):
+        reports = _progress_of_shards(locations, progress)
+        found = [count_location(one, settings, report) for one, report in zip(locations, reports, strict=True)]
     return ShardCounts.from_shards(found, time.perf_counter() - start)
 
 
 def stored_shard_counts(
-    data: Data,
-    classes: int | None = None,
-    ignore_index: int | None = None,
-    cache_dir: str | Path | None = None,
+    data: Data, classes: int | None = None, ignore_index: int | None = None, cache_dir: str | Path | None = None
 ) -> ShardCounts:
     """Return what the cached files say, true or not; DataError for the first shard without one."""
     locations = find_shards(data)
-    found = []
-    for location in locations:
-        with _numbered_within(len(locations)):
-            found.append(stored_counts(location, classes, ignore_index, cache_dir))
+    with _numbered_within(len(locations)):
+        found = [stored_counts(location, classes, ignore_index, cache_dir) for location in locations]
     return ShardCounts.from_shards(found, sum(shard.seconds for shard in found))
 
 
-class _Overall:
-    """Progress over all shards.
+def _progress_of_shards(locations: Sequence[Location], progress: Progress | None) -> Sequence[Progress | None]:
+    """Return the callback for the scan of each shard, which reports the progress over all shards.
 
     The shapes are read when the first scan begins, so that a shard of another shape is an error then, not after hours.
     Where all counts are cached no file is opened.
     """
+    if len(locations) == 1:
+        return [progress]
 
-    def __init__(self, locations: Sequence[Location], progress: Progress | None) -> None:
-        self._locations, self._progress = locations, progress
-        self._before: list[int] = []
-
-    def progress_of(self, number: int) -> Progress | None:
-        """Return the progress callback for the scan of one shard."""
-        if len(self._locations) == 1:
-            return self._progress
-
-        def counting(done: int, _: int) -> None:
-            self._before = self._before or self._measure()
-            if self._progress is not None:
-                self._progress(self._before[number] + done, self._before[-1])
-
-        return counting
-
-    def _measure(self) -> list[int]:
+    @cache
+    def before() -> list[int]:
         """Return the number of cells before each shard, and last the number of all cells."""
         from .hdf5.dataset import open_grids
 
         shapes: list[Shape] = []
-        for location in self._locations:
+        for location in locations:
             with open_grids(location) as dataset:
                 shapes.append(dataset.shape)
-        agree(zip(self._locations, shapes, strict=True))
+        agree(zip(locations, shapes, strict=True))
         return list(accumulate(map(math.prod, shapes), initial=0))
+
+    def report(number: int, done: int, _: int) -> None:
+        cells = before()
+        if progress is not None:
+            progress(cells[number] + done, cells[-1])
+
+    return [partial(report, number) for number in range(len(locations))]
 
 
 @contextmanager

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from pathlib import Path
 from threading import Event
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..communicator import Communicator, from_rank_zero, portion
-from ..dataset_counts import DatasetCounts, Progress, of_classes, twice_changed, warn_recounted
+from ..dataset_counts import DatasetCounts, Progress, as_result, count_location, twice_changed, warn_recounted
 from ..errors import DataError
 from ..hdf5.dataset import open_grids
 from ..location import Location
@@ -24,7 +23,7 @@ from ..scan.histogram import MAX_CLASSES
 from ..shards import Shape, agree, describe
 from ..store import counts_file
 from ..store.cache_key import CacheKey, FileState
-from ..store.cached_scan import warn_uncached
+from ..store.cached_scan import CountSettings, warn_uncached
 from ..store.change_detector import ChangeDetector
 from ..store.dataset_info import Description
 from ..store.fingerprint import Stamps
@@ -39,9 +38,8 @@ class _Report:
     rank: int
     shard: int
     described: Description
-    cut: str
-    """How the rank cut the dataset into spans; pieces of one cut add up."""
-    how: tuple[str, str, int]  # route, reason, threads
+    scan: Scan
+    """The scan of its piece; pieces of one cut add up."""
     key: CacheKey
     """The files that this rank read, with the digest of their bytes."""
     changed: str | None
@@ -58,14 +56,7 @@ class JointCount:
     locations: Sequence[Location]
     answers: list[DatasetCounts | None]
     """One for each location; None where no cached file answers."""
-    classes: int | None
-    ignore_index: int | None
-    cache_dir: str | Path | None
-    use_cache: bool
-    rebuild: bool
-    threads: int
-    count_alone: Callable[[Location], DatasetCounts]
-    """Count of one shard by one process, with the same settings."""
+    settings: CountSettings
     progress: Progress | None
     """Called by rank 0, which takes the progress of its own share for that of all."""
     _start: float = field(default_factory=time.perf_counter)
@@ -112,7 +103,7 @@ class JointCount:
         agree([(self.locations[shard], shape) for shard, shape in sorted(shapes.items())])
         for shard in [shard for shard, _, size in measured if size == 0]:
             # ranks cannot compare files that they cannot list: rank 0 counts them as a single process does
-            self.answers[shard] = self.count_alone(self.locations[shard])
+            self.answers[shard] = count_location(self.locations[shard], self.settings)
         hands = deal({shard: size for shard, _, size in measured}, self.ranks.size)
         left = sum(math.prod(shape) for _, shape, size in measured if size > 0)
         self._bar = left, sum(map(math.prod, shapes.values())), sum(piece.stop - piece.first for piece in hands[0])
@@ -126,11 +117,14 @@ class JointCount:
         watch = ChangeDetector.start(location)
         with open_grids(location) as dataset:
             watch.digest_beside(beside, stop)
-            described, size = Description.from_dataset(dataset, location, self.classes), int(dataset.dtype.itemsize)
+            described, size = (
+                Description.from_dataset(dataset, location, self.settings.classes),
+                int(dataset.dtype.itemsize),
+            )
             found = scan_dataset(
                 dataset,
-                self.ignore_index,
-                self.threads,
+                self.settings.ignore_index,
+                self.settings.threads,
                 each=lambda at, _: self._tell(at.cells * size),
                 which=piece.spans,
             )
@@ -147,9 +141,9 @@ class JointCount:
     def _report(self, shard: int, watch: ChangeDetector, described: Description, found: Scan) -> _Report:
         """Return the report on a shard that no rank reads any more."""
         content = watch.content()
-        key, how = replace(watch.key, content=content), (found.route, found.reason, found.threads)
+        key = replace(watch.key, content=content)
         changed, doubt = watch.changed(content), watch.doubt(described, content)
-        return _Report(self.ranks.rank, shard, described, found.cut, how, key, changed, doubt)
+        return _Report(self.ranks.rank, shard, described, found, key, changed, doubt)
 
     def _take_in(self, sums: Mapping[int, NDArray[np.int64]], reports: Iterable[_Report], last: bool) -> list[int]:
         """Answer the shards that did not change, and return the others; DataError for one that did, the last time."""
@@ -171,16 +165,14 @@ class JointCount:
     def _answer(self, report: _Report, key: CacheKey, row: NDArray[np.int64]) -> DatasetCounts:
         """Cache the counts of a shard and return them; DataError for a label outside the classes."""
         location, file, digest = self.locations[report.shard], None, None
-        found = report.described.counted(row[:-1], int(row[-1]), self.ignore_index)
+        found = report.described.counted(row[:-1], int(row[-1]), self.settings.ignore_index)
         assert row.sum() == math.prod(found.shape), "each span is counted once"
-        if self.use_cache and report.doubt is not None:
+        if self.settings.use_cache and report.doubt is not None:
             warn_uncached(location, report.doubt)
-        elif self.use_cache:
+        elif self.settings.use_cache:
             entry, digest = counts_file.CachedCounts(key, found), key.content
-            file = counts_file.write(entry, location, self.cache_dir, replace_newer=self.rebuild)
-        counts = of_classes(found, location, self.classes, self.ignore_index)
-        seconds = time.perf_counter() - self._start
-        return DatasetCounts(location, found.dataset, counts, found.shape, "scan", file, digest, seconds, *report.how)
+            file = counts_file.write(entry, location, self.settings.cache_dir, replace_newer=self.settings.rebuild)
+        return as_result(found, location, self.settings, self._start, file, digest, report.scan)
 
 
 def _common_key(location: Location, reports: Sequence[_Report]) -> tuple[CacheKey | None, str]:
@@ -192,7 +184,7 @@ def _common_key(location: Location, reports: Sequence[_Report]) -> tuple[CacheKe
         if report.changed is not None:
             return None, report.changed
     copies = {report.rank: _copy(report.key.stamps, report.key.content) for report in reports}
-    cuts = {report.rank: f"read as {report.cut}" for report in reports}
+    cuts = {report.rank: f"read as {report.scan.cut}" for report in reports}
     key, look = reports[0].key, FileState(location)
     # Cheaper than a digest of every file by rank 0: it takes none of a file with the device, inode, size and times that
     # a reader saw, for that is the same file. Of a copy elsewhere rank 0 takes its own digest.

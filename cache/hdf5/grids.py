@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import accumulate
 from typing import Any
 
@@ -46,8 +46,8 @@ class Grids:
         except BaseException:
             self.close()
             raise
-        self._ends = list(accumulate(shape[0] for shape in shapes))
-        self.shape: Shape = (self._ends[-1], *shapes[0][1:])
+        self._bounds = list(accumulate((shape[0] for shape in shapes), initial=0))
+        self.shape: Shape = (self._bounds[-1], *shapes[0][1:])
         self.dtype: np.dtype[Any] = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.int64)
         """The dtype of the shards, int64 where theirs differ, so that equal grids have equal bytes."""
 
@@ -86,12 +86,12 @@ class Grids:
         for number, shard in enumerate(self._shards):
             with self._readable(number, "some of the grids cannot be read"), open_grids(shard) as dataset:
                 for first, block in whole_grids(dataset):
-                    yield self._offset(number) + first, block.astype(self.dtype, copy=False)
+                    yield self._bounds[number] + first, block.astype(self.dtype, copy=False)
 
     def cuts(self) -> NDArray[np.int64]:
         """Return (M + 1,), the first grids of blocks of whole rows of chunks, each in one shard, and last N."""
-        begins = [np.arange(self._offset(n), self._ends[n], tiles.rows) for n, tiles in enumerate(self._tiles)]
-        return np.concatenate([*begins, self._ends[-1:]]).astype(np.int64)
+        begins = [np.arange(self._bounds[n], self._bounds[n + 1], tiles.rows) for n, tiles in enumerate(self._tiles)]
+        return np.concatenate([*begins, self._bounds[-1:]]).astype(np.int64)
 
     def pieces(self, first: int, stop: int) -> Iterator[tuple[Origin, Labels]]:
         """Yield (origin in the shard, labels (stop - first, h, w)): parts of the grids from one cut to the next.
@@ -114,15 +114,12 @@ class Grids:
 
     def _place(self, index: int) -> tuple[int, int]:
         """Return the number of the shard that holds a grid, and the index in it."""
-        grids = self._ends[-1]
+        grids = self._bounds[-1]
         if not -grids <= index < grids:
             raise IndexError(f"{self.name}: there is no grid {index}, only {grids:,}")
         index %= grids
-        number = bisect_right(self._ends, index)
-        return number, index - self._offset(number)
-
-    def _offset(self, number: int) -> int:
-        return self._ends[number - 1] if number else 0
+        number = bisect_right(self._bounds, index) - 1
+        return number, index - self._bounds[number]
 
     def _dataset(self, number: int) -> h5py.Dataset:
         """Return the dataset of a shard, opened if necessary; the least recently used one is closed for it."""
@@ -144,11 +141,6 @@ class Grids:
             raise DataError(what, str(self._shards[number]), got, do) from error
 
 
-@contextmanager
-def opened(data: Data) -> Iterator[Grids]:
+def opened(data: Data) -> closing[Grids]:
     """Context manager: open the grids of a dataset; errors as `Grids`."""
-    grids = Grids(data)
-    try:
-        yield grids
-    finally:
-        grids.close()
+    return closing(Grids(data))

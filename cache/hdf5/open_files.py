@@ -29,16 +29,14 @@ _Identity = tuple[int, int, int, int, int]
 
 @dataclass
 class _Handle:
-    """An open file, the number of `open_file` blocks that use it, and whether the last of them closes it."""
+    """An open file and the number of its users, the context that shares it included; the last one closes it."""
 
     file: h5py.File
     identity: _Identity
-    users: int = 0
-    retired: bool = False
+    users: int = 1
 
-    def retire(self) -> None:
-        """Close the file, at once or after its last user."""
-        self.retired = True
+    def release(self) -> None:
+        self.users -= 1
         if not self.users:
             self.file.close()
 
@@ -53,14 +51,11 @@ class _Sharing:
     def acquire(self, path: Path) -> _Handle | None:
         """Return the handle of a file, opened if necessary; None while another file is in use, which stays shared."""
         found = self._find(path)
-        if found is not None:
-            return found
-        if self._current is not None and self._current.users:
-            return None
-        self.release()
-        identity = _identity(path)  # before the file is opened: a change in between shows at the next use
-        if identity is not None:
-            found = self._current = _Handle(_open(path), identity)
+        if found is None and (self._current is None or self._current.users == 1):
+            self.release()
+            identity = _identity(path)  # before the file is opened: a change in between shows at the next use
+            if identity is not None:
+                found = self._current = _Handle(_open(path), identity)
         return found
 
     def descriptor(self, path: Path) -> int | None:
@@ -78,7 +73,7 @@ class _Sharing:
         """Close the shared handle, or leave that to its last user."""
         with self._lock:
             if self._current is not None:
-                self._current.retire()
+                self._current.release()
                 self._current = None
 
     def _find(self, path: Path) -> _Handle | None:
@@ -133,9 +128,7 @@ def open_file(path: Path) -> Iterator[h5py.File]:
     try:
         yield shared.file
     finally:
-        shared.users -= 1
-        if shared.retired and not shared.users:
-            shared.file.close()
+        shared.release()
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class Part:
     counts: NDArray[np.int64]
     """(256,), cells of each label 0..255."""
     outside: int
-    """Number of cells with an ignored label outside 0..255."""
+    """Number of cells with the ignored label, where that is outside 0..255."""
     cells: int
     """Number of counted cells."""
 

@@ -77,11 +77,8 @@ def _choose(dataset: h5py.Dataset, threads: int) -> Route:
     layout = dataset.id.get_create_plist().get_layout()
     if layout == h5py.h5d.CHUNKED:
         return _chunked(dataset, threads)
-    if layout == h5py.h5d.VIRTUAL:
-        return Route("h5py", "the dataset is virtual", Slabs(dataset), 1)
-    if layout == h5py.h5d.COMPACT:
-        return Route("h5py", "the cells lie among the metadata", Slabs(dataset), 1)
-    why_not = _not_by_bytes(dataset)
+    others = {h5py.h5d.VIRTUAL: "the dataset is virtual", h5py.h5d.COMPACT: "the cells lie among the metadata"}
+    why_not = others.get(layout) or _not_by_bytes(dataset)
     if why_not is not None:
         return Route("h5py", why_not, Slabs(dataset), 1)
     offset = dataset.id.get_offset()

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..hdf5.blocks import Count, blocks
@@ -51,15 +50,9 @@ Each = Callable[[Checkpoint, int], None]
 
 
 @dataclass(frozen=True)
-class Scan:
+class Scan(Part):
     """The counts of a whole dataset or of some of its spans, and how it was read."""
 
-    counts: NDArray[np.int64]
-    """(256,), cells of each label 0..255."""
-    outside: int
-    """Number of cells with the ignored label, where that is outside 0..255."""
-    cells: int
-    """Number of counted cells."""
     cut: str
     """How the dataset was cut into spans; parts of one cut add up."""
     route: str

@@ -43,7 +43,12 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
             temporary.unlink()
         raise
     if durable:
-        _sync_folder(path.parent)
+        with suppress(OSError):  # not every system opens a folder
+            handle = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(handle)  # the rename is on the disk, too
+            finally:
+                os.close(handle)
 
 
 def remove_stale(path: Path) -> None:
@@ -63,13 +68,3 @@ def _remove_stale(folder: Path, *suffixes: str) -> None:
                 with suppress(OSError):
                     if entry.stat().st_mtime < time.time() - STALE_SECONDS:
                         Path(entry.path).unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Write the rename to the disk, on systems where a folder can be opened."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

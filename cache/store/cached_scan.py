@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..location import Location
 from . import counts_file
-from .change_detector import ChangedError, ChangeDetector
+from .change_detector import ChangeDetector
 from .dataset_info import Description, LabelCounts
 from .sources import UnlistedError
 
@@ -22,53 +22,49 @@ _log = logging.getLogger("vaefit")
 
 
 @dataclass(frozen=True)
+class CountSettings:
+    """The settings of a count, which are arguments of `count_dataset`."""
+
+    classes: int | None = None
+    ignore_index: int | None = None
+    cache_dir: str | Path | None = None
+    use_cache: bool = True
+    rebuild: bool = False
+    may_scan: bool = True
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
 class Scanned:
-    """The result of a scan."""
+    """The result of a scan; the cached file and the digest are None where nothing was cached."""
 
     found: LabelCounts
     scan: Scan
-    described: Description
+    cache_file: Path | None = None
+    digest: str | None = None
 
 
-def scan_unchanged(
-    location: Location, classes: int | None, ignore_index: int | None, threads: int | None, each: Each
-) -> Scanned:
-    """Scan without the cache; ChangedError where the stamps of a file show that it changed meanwhile."""
-    try:
-        watch = ChangeDetector.start(location, by_bytes=False)
-    except UnlistedError:
-        return _scan(location, classes, ignore_index, threads, each)
-    scanned = _scan(location, classes, ignore_index, threads, each)
-    changed = watch.changed()
-    if changed is not None:
-        raise ChangedError(changed)
-    return scanned
+def scan_and_keep(location: Location, settings: CountSettings, each: Each) -> Scanned:
+    """Scan, from the checkpoint of an interrupted scan if there is one, and write the cached file.
 
-
-def scan_and_keep(
-    location: Location,
-    classes: int | None,
-    ignore_index: int | None,
-    threads: int | None,
-    each: Each,
-    cache_dir: str | Path | None,
-    rebuild: bool,
-) -> tuple[Scanned, Path | None, str | None]:
-    """Scan, from the checkpoint of an interrupted scan if there is one; return the cached file and the digest too.
-
-    No file is written, with a warning, where the files that the counts depend on cannot be listed. Raises ChangedError
-    where one of them changed meanwhile.
+    No file is written without `use_cache`, and, with a warning, where the files that the counts depend on cannot be
+    listed. Raises ChangedError where one of them changed meanwhile; without `use_cache` only the stamps show that.
     """
     from .partial_scan import PartialFile
 
     try:
-        watch = ChangeDetector.start(location)
+        watch = ChangeDetector.start(location, by_bytes=settings.use_cache)
     except UnlistedError as error:
-        scanned = _scan(location, classes, ignore_index, threads, each)
-        warn_uncached(location, str(error))
-        return scanned, None, None
-    partial = PartialFile(watch.key, location, cache_dir, ignore_index)
-    resume = None if rebuild else partial.resume()
+        scanned, _ = _scan(location, settings, each)
+        if settings.use_cache:
+            warn_uncached(location, str(error))
+        return scanned
+    if not settings.use_cache:
+        scanned, _ = _scan(location, settings, each)
+        watch.require_unchanged()
+        return scanned
+    partial = PartialFile(watch.key, location, settings.cache_dir, settings.ignore_index)
+    resume = None if settings.rebuild else partial.resume()
 
     def follow(at: Checkpoint, total: int) -> None:
         partial.follow(at)
@@ -78,22 +74,21 @@ def scan_and_keep(
     with ThreadPoolExecutor(1, "digest") as beside:
         try:
             watch.digest_beside(beside, stop)
-            scanned = _scan(location, classes, ignore_index, threads, follow, resume)
+            scanned, described = _scan(location, settings, follow, resume)
             content = watch.content()
         except BaseException:
             stop.set()
             partial.interrupted()
             raise
     partial.remove()
-    changed = watch.changed(content)
-    if changed is not None:
-        raise ChangedError(changed)
-    doubt = watch.doubt(scanned.described, content)
+    watch.require_unchanged(content)
+    doubt = watch.doubt(described, content)
     if doubt is not None:
         warn_uncached(location, doubt)
-        return scanned, None, None
+        return scanned
     entry = counts_file.CachedCounts(replace(watch.key, content=content), scanned.found)
-    return scanned, counts_file.write(entry, location, cache_dir, replace_newer=rebuild), content
+    file = counts_file.write(entry, location, settings.cache_dir, replace_newer=settings.rebuild)
+    return replace(scanned, cache_file=file, digest=content)
 
 
 def warn_uncached(location: Location, why: str) -> None:
@@ -102,23 +97,19 @@ def warn_uncached(location: Location, why: str) -> None:
 
 
 def _scan(
-    location: Location,
-    classes: int | None,
-    ignore_index: int | None,
-    threads: int | None,
-    each: Each,
-    resume: Checkpoint | None = None,
-) -> Scanned:
+    location: Location, settings: CountSettings, each: Each, resume: Checkpoint | None = None
+) -> tuple[Scanned, Description]:
     """Count every cell, or those that a checkpoint does not include."""
     from ..hdf5.dataset import open_grids
     from ..scan import scan_dataset
 
     with open_grids(location) as dataset:
-        counted = scan_dataset(dataset, ignore_index, threads, resume, each)
+        counted = scan_dataset(dataset, settings.ignore_index, settings.threads, resume, each)
         if resume is not None and int(counted.counts.sum()) + counted.outside != dataset.size:
             _log.warning(f"{location}: the partial file does not fit the dataset; the scan starts over")
-            counted = scan_dataset(dataset, ignore_index, threads, None, each)
+            counted = scan_dataset(dataset, settings.ignore_index, settings.threads, None, each)
         elif resume is not None and resume.cells and not counted.resumed:
             _log.warning(f"{location}: the partial file is of another way of reading; the scan starts over")
-        described = Description.from_dataset(dataset, location, classes)
-        return Scanned(described.counted(counted.counts, counted.outside, ignore_index), counted, described)
+        described = Description.from_dataset(dataset, location, settings.classes)
+        found = described.counted(counted.counts, counted.outside, settings.ignore_index)
+        return Scanned(found, counted), described

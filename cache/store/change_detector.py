@@ -60,6 +60,12 @@ class ChangeDetector:
             return str(self.location)
         return None if changed is None else str(changed)
 
+    def require_unchanged(self, content: str | None = None) -> None:
+        """Raise ChangedError for a file that changed since the start, see `changed`."""
+        changed = self.changed(content)
+        if changed is not None:
+            raise ChangedError(changed)
+
     def doubt(self, described: Description, content: str) -> str | None:
         """Return why the counts should not be cached; None where they may be."""
         if self.holder is None or described.holder != self.holder.resolve():

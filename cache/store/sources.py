@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -193,7 +193,7 @@ class _Walk:
         self._cells(source, item)
         return source.resolve(self.main)
 
-    def _elsewhere(self, candidates: Iterator[Source], name: str) -> Path | None:
+    def _elsewhere(self, candidates: Iterable[Source], name: str) -> Path | None:
         """Follow `name` in the first file that opens: before HDF5 2, a file that does not open was skipped."""
         for candidate in candidates:
             holder = self._object(candidate, name)
@@ -211,7 +211,8 @@ class _Walk:
         if dataset.is_virtual:
             self._virtual(source, dataset)
         for name, _, _ in dataset.external or ():
-            self._stamp(_from_working_folder(name))  # HDF5 searches no other folder
+            # HDF5 searches no other folder than the working folder
+            self._stamp(Source("absolute" if PurePath(name).is_absolute() else "cwd", name))
 
     def _virtual(self, source: Source, dataset: h5py.Dataset) -> None:
         from h5py import h5s
@@ -226,10 +227,7 @@ class _Walk:
                     raise UnlistedError("it is virtual without limits: its sources may grow")
             parts.add((file, name))
         for file, name in sorted(parts):
-            if file == ".":
-                self._object(source, name)
-                continue
-            self._elsewhere(self._candidates(source, file), name)
+            self._elsewhere([source] if file == "." else self._candidates(source, file), name)
 
     def _candidates(self, source: Source, name: str) -> Iterator[Source]:
         """Yield the files that HDF5 tries for a name in `source`, in its order."""
@@ -265,7 +263,3 @@ def _opened(path: Path | None) -> Iterator[h5py.File | None]:
             with suppress(OSError):
                 handle = stack.enter_context(open_file(path))
         yield handle
-
-
-def _from_working_folder(name: str) -> Source:
-    return Source("absolute" if PurePath(name).is_absolute() else "cwd", name)
