@@ -12,7 +12,7 @@ Part = TypeVar("Part")
 
 
 class Communicator(Protocol):
-    """One process of a job. All processes call the same methods in the same order.
+    """A process of a job. All processes call the same methods in the same order.
 
     `gather` and `share` pickle their argument, so the processes must trust each other.
     """

@@ -18,7 +18,7 @@ from .worker import Answer, Request, Worker
 SIZES = (100_000_000, 1_000_000_000, 4_000_000_000)
 """Bytes of cells, of uint8."""
 EMPTY_GRIDS = 8
-"""One grid in this many is not empty, so that the files stay small."""
+"""Share of non-empty grids, as one in this many; it keeps the files small."""
 LEAST_SECONDS = 0.2
 HITS = 5
 NOT_RACY_SECONDS = 2.2

@@ -59,7 +59,7 @@ class Compiled:
     kernel: str
     target: str
     registers: int | None
-    """Of a thread; None where the compiler does not say."""
+    """Registers of a thread; None where the compiler does not say."""
     spills: int
     """Stores to local memory, or on AMD spilled vector registers."""
     stack: int

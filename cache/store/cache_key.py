@@ -15,7 +15,7 @@ from .sources import Base, Source, Sources
 
 
 class _SourceFields(Struct, frozen=True):
-    """One file that the counts depend on, with its stamp: the values of `Stamp`, None for an absent file."""
+    """A file that the counts depend on, with its stamp: the values of `Stamp`, None for an absent file."""
 
     base: Base
     path: checked_json.Text

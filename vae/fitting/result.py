@@ -45,7 +45,7 @@ class RunHeader:
 
 @dataclass(frozen=True)
 class Record:
-    """One row of `metrics.csv`: the model after `step` updates, measured on the fixed batch with z = mu."""
+    """A row of `metrics.csv`: the model after `step` updates, measured on the fixed batch with z = mu."""
 
     step: int
     loss: float
@@ -79,7 +79,7 @@ class OverfitResult:
     """Updates done."""
     reached: Reached
     accuracies: Accuracies
-    """Of the final reconstruction."""
+    """Accuracies of the final reconstruction."""
     confusion: NDArray[np.int64]
     """(C, C) counts of the final reconstruction, row = target, column = prediction."""
     shares: BaselineShares

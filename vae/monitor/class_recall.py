@@ -42,11 +42,11 @@ class ClassRows(NamedTuple):
     held: Counts
     """Cells of the class in the targets."""
     right: Counts
-    """Of these, the cells that were predicted correctly."""
+    """Cells of the class that were predicted correctly."""
     predicted: Counts
     """Cells that were predicted as the class."""
     wrong: Counts
-    """Of these, the cells of other classes, except the most frequent class."""
+    """Cells predicted as the class whose target is another class, except the most frequent class."""
 
 
 class ClassRecall:

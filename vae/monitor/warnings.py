@@ -10,7 +10,7 @@ WarningKind = Literal["class_died", "class_not_learned", "collapsed", "non_finit
 
 @dataclass(frozen=True)
 class TrainingWarning:
-    """One warning; `str()` gives in one sentence the step, the finding with numbers, and the advice."""
+    """A warning; `str()` gives in one sentence the step, the finding with numbers, and the advice."""
 
     kind: ClassVar[WarningKind]
 

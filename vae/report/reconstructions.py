@@ -46,7 +46,7 @@ class Panels:
     """(n, H, W), like the next."""
     predictions: Labels
     names: tuple[str, ...]
-    """One for each grid."""
+    """A title for each grid."""
     classes: int
     ignore_index: int | None
     title: str

@@ -26,7 +26,7 @@ class EvaluatedOn:
     split: str
     split_reason: str
     grids: int
-    """Of the split."""
+    """Number of grids in the split."""
     changed: tuple[str, ...]
     """Differences of the data of the run from those at its start, in words."""
     dataset: DatasetSummary

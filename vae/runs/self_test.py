@@ -31,7 +31,7 @@ from ..overfitting import overfit
 
 @dataclass(frozen=True)
 class Trial:
-    """One part of the self-test."""
+    """Result of a part of the self-test."""
 
     name: str
     passed: bool

@@ -109,7 +109,7 @@ def _writing(folder: Path, job: ProcessGroup | None) -> AbstractContextManager[N
 
 @dataclass
 class _Run:
-    """One new or resumed training run."""
+    """A training run, new or resumed."""
 
     settings: TrainSettings
     folder: TrainFolder

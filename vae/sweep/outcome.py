@@ -17,7 +17,7 @@ from .plan import Knob
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One run; a row of `sweep.csv`."""
+    """A run of the sweep: a row of `sweep.csv`."""
 
     values: tuple[str, ...]
     """The value of each knob."""

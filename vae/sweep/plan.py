@@ -22,7 +22,7 @@ class Knob:
 
 @dataclass(frozen=True)
 class Setting:
-    """One combination: a value for each knob, and the settings with these values."""
+    """A combination of values: a value for each knob, and the settings with these values."""
 
     values: tuple[str, ...]
     settings: CheckSettings

@@ -41,7 +41,7 @@ OnUpdate = Callable[["Training"], None]
 
 
 class Training:
-    """One training run: model, progress, and loop."""
+    """A training run: model, progress, and loop."""
 
     def __init__(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from torch import nn
 
@@ -21,7 +20,7 @@ class StepsRow:
     epoch: int
     """The epoch of the last of these updates; the first epoch is 1."""
     lr: float
-    """Of the last update, like `beta`."""
+    """Rate of the last update, like `beta`."""
     beta: float
     average: Average
 
@@ -34,7 +33,7 @@ class ValidationRow:
     epoch: int
     """The current epoch; 0 before the first update."""
     lr: float | None
-    """Of the last update; None before the first update."""
+    """Rate of the last update; None before the first update."""
     beta: float
     training: Average | None
     """Mean of the updates since the previous row; None before the first update."""

@@ -17,7 +17,7 @@ class ClassRow:
 
     label: int
     colour: str
-    """As `#rrggbb`."""
+    """Colour as `#rrggbb`."""
     dataset: int
     """Cells in the dataset; the next is their share of its cells that count, in 0..1."""
     dataset_share: float

@@ -18,7 +18,7 @@ class ConfusionRow:
     label: int
     total: int
     counts: list[int]
-    """One for each column."""
+    """A value for each column."""
     shades: list[int]
     """0 for no cell, else 1..`SHADES`, in proportion to the share of the row's cells."""
     others: int
