@@ -53,14 +53,13 @@ def weight_ratio(weights: ArrayLike) -> float:
 def _raw(n: NDArray[np.float64], scheme: Scheme, smooth: float, effective_b: float | None) -> NDArray[np.float64]:
     if scheme == "none":
         return np.ones_like(n)
+    total = n.sum()
     if scheme == "effective":
-        total = n.sum()
         b = 1.0 - 1.0 / total if effective_b is None else effective_b
         # log1p and expm1: b^n is so close to 1 for a rare class among many cells that 1 - b^n would lose its digits
         log_b = np.log1p(-1.0 / total) if effective_b is None and total > 1 else np.log(b) if b > 0 else -np.inf
         effective: NDArray[np.float64] = (1.0 - b) / -np.expm1(np.maximum(n, 1.0) * log_b)
         return effective
-    total = n.sum()
     # with smooth 0 an absent class has no weight of its own; the caller replaces it
     n = np.where(n > 0, n + smooth, 1.0)
     if scheme == "sqrt_inverse":

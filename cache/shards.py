@@ -50,12 +50,9 @@ def refuse_twice(shards: Sequence[tuple[Location, str | None]]) -> None:
             stat = shard.file.stat()
         first = seen.setdefault(((stat.st_dev, stat.st_ino), dataset), shard)
         if first is not shard:
-            raise DataError(
-                "this dataset is named twice, so its cells would count twice",
-                str(shard),
-                got=f"also named {first}",
-                do="Name it once; a pattern must not match a link to another of its files.",
-            )
+            what = "this dataset is named twice, so its cells would count twice"
+            do = "Name it once; a pattern must not match a link to another of its files."
+            raise DataError(what, str(shard), f"also named {first}", do)
 
 
 def agree(shards: Iterable[tuple[Location, Shape]]) -> None:
@@ -63,12 +60,9 @@ def agree(shards: Iterable[tuple[Location, Shape]]) -> None:
     (first, expected), *others = shards
     for shard, shape in others:
         if shape[1:] != expected[1:]:
-            raise DataError(
-                "the shards of one dataset hold grids of one size",
-                str(shard),
-                got=f"shape {shape}, where {first} has {expected}",
-                do="Leave it out, or count it by itself.",
-            )
+            got = f"shape {shape}, where {first} has {expected}"
+            do = "Leave it out, or count it by itself."
+            raise DataError("the shards of one dataset hold grids of one size", str(shard), got, do)
 
 
 def describe(shards: Sequence[Location | Path]) -> str:

@@ -60,10 +60,9 @@ def class_weights(
         subject, verb, then = ("class", "has", "it gets") if (n == 0).sum() == 1 else ("classes", "have", "they get")
         rest = f"{verb} no cell that counts; {then} the weight of class {_rarest(n)}, the rarest that has some"
         _log.warning(f"{subject} {format_labels(n == 0)} {rest}")
-    if scheme != "none" and weight_ratio(weights) < EVEN_BELOW:
-        _log.warning(
-            f"the {scheme} weights have a ratio of {weight_ratio(weights):.4f}: even classes, or a large --smooth"
-        )
+    ratio = weight_ratio(weights)
+    if scheme != "none" and ratio < EVEN_BELOW:
+        _log.warning(f"the {scheme} weights have a ratio of {ratio:.4f}: even classes, or a large --smooth")
     return weights
 
 
@@ -76,12 +75,8 @@ def _is_data(given: ArrayLike | Data) -> TypeGuard[Data]:
 def _checked_counts(counts: ArrayLike | Data) -> NDArray[np.int64]:
     n = np.asarray(counts)
     if n.ndim != 1 or n.size == 0 or n.dtype.kind not in "iu" or (n.dtype.kind == "i" and n.min() < 0):
-        raise SettingError(
-            "class counts are non-negative integers, one a class",
-            "counts",
-            got=f"dtype {n.dtype}, shape {n.shape}",
-            do="Pass an integer array (C,).",
-        )
+        what, got = "class counts are non-negative integers, one a class", f"dtype {n.dtype}, shape {n.shape}"
+        raise SettingError(what, "counts", got, "Pass an integer array (C,).")
     if n.max() > np.iinfo(np.int64).max:
         raise SettingError("a class count is beyond 64 bits", "counts", str(n.max()), "Pass counts below 2^63.")
     return n.astype(np.int64)

@@ -117,10 +117,8 @@ class JointCount:
         watch = ChangeDetector.start(location)
         with open_grids(location) as dataset:
             watch.digest_beside(beside, stop)
-            described, size = (
-                Description.from_dataset(dataset, location, self.settings.classes),
-                int(dataset.dtype.itemsize),
-            )
+            described = Description.from_dataset(dataset, location, self.settings.classes)
+            size = int(dataset.dtype.itemsize)
             found = scan_dataset(
                 dataset,
                 self.settings.ignore_index,

@@ -88,12 +88,10 @@ def read(dataset: h5py.Dataset, where: tuple[slice, ...], buffer: NDArray[np.int
     try:
         dataset.read_direct(block, where)
     except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"grids {where[0].start} to {where[0].stop - 1} cannot be read",
-            f"{dataset.file.filename}:{dataset.name}",
-            got=str(error).splitlines()[0],
-            do="The file is damaged, or needs a compression filter that is not installed.",
-        ) from error
+        what = f"grids {where[0].start} to {where[0].stop - 1} cannot be read"
+        name, got = f"{dataset.file.filename}:{dataset.name}", str(error).splitlines()[0]
+        do = "The file is damaged, or needs a compression filter that is not installed."
+        raise DataError(what, name, got, do) from error
     return block
 
 

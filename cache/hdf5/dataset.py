@@ -86,12 +86,9 @@ def declared_classes(dataset: h5py.Dataset) -> int | None:
             continue
         value = np.asarray(attributes["classes"])
         if value.size != 1 or value.dtype.kind not in "iu" or not 1 <= int(value.reshape(())) <= MAX_CLASSES:
-            raise DataError(
-                f"the attribute `classes` is not a number from 1 to {MAX_CLASSES}",
-                place,
-                got=str(attributes["classes"]),
-                do="Correct the attribute, or remove it and pass --classes.",
-            )
+            what = f"the attribute `classes` is not a number from 1 to {MAX_CLASSES}"
+            do = "Correct the attribute, or remove it and pass --classes."
+            raise DataError(what, place, str(attributes["classes"]), do)
         return int(value.reshape(()))
     return None
 
@@ -105,11 +102,8 @@ def _pick(handle: h5py.File, location: Location) -> h5py.Dataset:
             raise DataError(what, str(location), do="Check the file and the dataset that it names.")
         if isinstance(found, h5py.Dataset):
             return found
-        raise DataError(
-            "there is no such dataset" if found is None else "this is a group, not a dataset",
-            str(location),
-            do=f"The file holds: {_listing(handle)}.",
-        )
+        what = "there is no such dataset" if found is None else "this is a group, not a dataset"
+        raise DataError(what, str(location), do=f"The file holds: {_listing(handle)}.")
     return only_dataset(handle, location)
 
 
@@ -126,12 +120,9 @@ def only_dataset(handle: h5py.File, location: Location) -> h5py.Dataset:
     if len(grids) == 1:
         return grids[0]
     if not grids:
-        raise DataError(
-            "no dataset of integer labels shaped (N, H, W) is in the file",
-            str(location),
-            got=_listing(handle) or "an empty file",
-            do="Store labels as an integer array of three dimensions.",
-        )
+        what = "no dataset of integer labels shaped (N, H, W) is in the file"
+        do = "Store labels as an integer array of three dimensions."
+        raise DataError(what, str(location), _listing(handle) or "an empty file", do)
     names = ", ".join(f"{location.file}:/{dataset_path(d)}" for d in grids)
     raise DataError(f"{len(grids)} datasets could be the grids", str(location), do=f"Name one of them: {names}.")
 
@@ -139,13 +130,11 @@ def only_dataset(handle: h5py.File, location: Location) -> h5py.Dataset:
 def _check(dataset: h5py.Dataset, location: Location) -> None:
     where = f"{location.file}:/{dataset_path(dataset)}"
     if dataset.dtype.kind not in "iu":
-        raise DataError(
-            "the labels are not integers", where, got=f"dtype {dataset.dtype}", do="Store them as an integer dtype."
-        )
+        do = "Store them as an integer dtype."
+        raise DataError("the labels are not integers", where, f"dtype {dataset.dtype}", do)
     if dataset.shape is None or dataset.ndim != 3:
-        raise DataError(
-            "grids are three dimensions, (N, H, W)", where, got=f"shape {dataset.shape}", do="Reshape the dataset."
-        )
+        what = "grids are three dimensions, (N, H, W)"
+        raise DataError(what, where, f"shape {dataset.shape}", "Reshape the dataset.")
     if 0 in dataset.shape:
         raise DataError("the dataset is empty", where, got=f"shape {dataset.shape}", do="Store at least one grid.")
 

@@ -159,9 +159,8 @@ def wrong_label(
 ) -> DataError:
     """Return the error for the first label of `block` outside 0..classes-1 that is not ignored.
 
-    `origin` is the index of the block's first cell.
-
-    `instead` is the advice besides correcting the data; by default to ignore the label.
+    `origin` is the index of the block's first cell, `instead` the advice besides correcting the data; by default to
+    ignore the label.
     """
     bad = outside_classes(block, classes, ignore_index)
     index = np.unravel_index(int(bad.argmax()), block.shape)

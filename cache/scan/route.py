@@ -98,9 +98,8 @@ def _chunked(dataset: h5py.Dataset, threads: int) -> Route:
         do = "The file is damaged; or write it anew in smaller chunks."
         raise DataError("one chunk does not fit into memory", where, f"{chunk_bytes:,} bytes", do)
     if [axis for axis, most in enumerate(dataset.maxshape) if most is None] in ([1], [2]):
-        return Route(
-            "h5py", "HDF5 may list the chunks of a dataset wrongly that may grow in H or W alone", Slabs(dataset), 1
-        )
+        why = "HDF5 may list the chunks of a dataset wrongly that may grow in H or W alone"
+        return Route("h5py", why, Slabs(dataset), 1)
     chunks = Chunks.from_dataset(dataset)
     if chunks is None:
         return Route("h5py", "the list of chunks is not in order", Slabs(dataset), 1)
@@ -121,10 +120,8 @@ def _chunked(dataset: h5py.Dataset, threads: int) -> Route:
     else:
         how = f"inflated by {choose_inflate()[1]}" if filters else "without a filter"
         threads = min(threads, MEMORY // chunk_bytes) if chunk_bytes >= _THREADED_CHUNK else 1
-        stored = StoredChunks(dataset, chunks, filters)
-        return Route(
-            "chunks", f"chunks taken as they are stored, {how}", stored, threads, len(filters) == 2 and itemsize > 1
-        )
+        stored, planes = StoredChunks(dataset, chunks, filters), len(filters) == 2 and itemsize > 1
+        return Route("chunks", f"chunks taken as they are stored, {how}", stored, threads, planes)
     if len(chunks) < chunks.most:
         return Route("chunks through h5py", f"{why}; not every chunk was written", ChunkReads(dataset, chunks), 1)
     return Route("h5py", why, Slabs(dataset), 1)

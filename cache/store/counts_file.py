@@ -128,9 +128,8 @@ def write(entry: CachedCounts, location: Location, cache_dir: str | Path | None,
     """
     failures: list[tuple[Path, str]] = []
     try:
-        data = checked_json.add_checksum(
-            SCHEMA, {**entry.key.encode(), **asdict(entry.found), "folder": _folder(location)}
-        )
+        body = {**entry.key.encode(), **asdict(entry.found), "folder": _folder(location)}
+        data = checked_json.add_checksum(SCHEMA, body)
     except checked_json.RejectedError as error:
         _log.warning(f"the counts could not be cached: {error}")
         return None
