@@ -73,6 +73,7 @@ def test_torch_compile_gives_the_same_numbers(backend, example, reduction):
     torch.testing.assert_close(compiled_slope, slope, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_autocast(backend, example):
     logits, targets, weight = example
     layer = torch.nn.Conv1d(5, 5, 1).to(DEVICE)
@@ -163,6 +164,7 @@ def test_counts_carry_no_gradient(backend, example):
     assert not confusion_counts(logits, targets, backend=backend).requires_grad
 
 
+@pytest.mark.slow
 def test_without_triton_the_kernels_import_and_say_so():
     script = """
 import sys

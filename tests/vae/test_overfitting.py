@@ -209,6 +209,7 @@ def test_the_classic_recipe_collapses_under_beta_without_weights() -> None:
     assert result.accuracies.pixel == pytest.approx(result.shares.background, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("height", "width", "classes"),
     [(1, 1, 2), (1, 9, 3), (3, 50, 5), (7, 11, 3), (30, 30, 21), (5, 6, 256), (33, 8, 10)],

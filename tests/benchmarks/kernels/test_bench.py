@@ -289,6 +289,7 @@ def test_a_goal_against_a_peer_that_is_not_there_is_none():
     assert [judgement.goal.peer for judgement in judge_goals([replace(row, peers={})])] == [None]
 
 
+@pytest.mark.slow
 def test_the_chart_is_a_picture(bench, tmp_path):
     file = tmp_path / "share.png"
     done = bench("--shape", "2,3,4,4", "--chart", str(file))

@@ -235,6 +235,7 @@ def test_raw_files_are_looked_for_in_the_working_folder(folder: Path, monkeypatc
         assert answer(main)[0] == truth(main) == [0] * label + [256]
 
 
+@pytest.mark.slow
 def test_folders_from_the_environment(folder: Path, tmp_path: Path) -> None:
     """Each process has the answer of HDF5 in its own environment, whatever another process cached."""
     for label, place in enumerate(("data", "elsewhere", "other", "third")):

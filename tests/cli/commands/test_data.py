@@ -27,6 +27,7 @@ def corpus(vaefit_cli, tmp_path_factory):
     return file
 
 
+@pytest.mark.slow
 def test_the_corpus_has_the_statistics_of_arc_grids(vaefit_cli, corpus):
     found = vaefit_cli("weights", corpus, "--json").json
     assert found["grids"] == 20_000

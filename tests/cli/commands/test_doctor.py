@@ -117,6 +117,7 @@ def _wrong_counts(*arguments, **options):
     return loss, counts.T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("broken", "part"), [(_wrong_gradient, "focal loss and gradient"), (_wrong_counts, "confusion counts")]
 )

@@ -147,6 +147,7 @@ def test_values_of_every_kind(vaefit_cli, dataset, tmp_path, vary, values):
     assert [setting["values"] for setting in found["settings"]] == values
 
 
+@pytest.mark.slow
 def test_data_is_a_knob_too_and_a_varied_seed_is_not_raised(vaefit_cli, dataset, tmp_path):
     arguments = ("--vary", f"data={dataset}", "--vary", "batch-seed=7,9", "--seeds", "2", "--out", tmp_path / "s")
     found = vaefit_cli("sweep", *SHORT, *arguments, "--json").json

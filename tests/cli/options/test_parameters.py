@@ -89,7 +89,15 @@ def place(tmp_path_factory, grids, write_dataset, vaefit_cli):
     return folder
 
 
-@pytest.mark.parametrize(("command", "line"), [(command, line) for command, lines in LINES.items() for line in lines])
+def _slow_benchmarks(command):
+    """Return the marks of a command: the benchmarks take seconds."""
+    return [pytest.mark.slow] if command in ("bench histogram", "bench loader", "bench step") else []
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [pytest.param(c, line, marks=_slow_benchmarks(c)) for c, lines in LINES.items() for line in lines],
+)
 def test_the_line_runs(vaefit_cli, place, monkeypatch, command, line):
     monkeypatch.chdir(place)
     monkeypatch.setattr("vaefit.benchmarks.kernels.clock.CPU_BYTES", 1 << 20)

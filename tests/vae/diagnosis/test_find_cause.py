@@ -86,6 +86,7 @@ def test_the_same_diagnosis_every_time() -> None:
     assert _failed()[1].diagnosis == _failed()[1].diagnosis
 
 
+@pytest.mark.slow
 def test_the_fix_is_the_next_step_and_fixes_the_run() -> None:
     _, result = _failed(replace(Recipe(), lr=1e-8, iterations=100))
     found = result.diagnosis

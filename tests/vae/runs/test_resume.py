@@ -91,6 +91,7 @@ def test_a_run_cut_off_after_any_update_ends_the_same(data, tmp_path, uninterrup
     assert_equal(folder, uninterrupted())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"loader": "stream", "window": 30}, {"precision": "bfloat16"}, {"patience": 1}])
 def test_so_does_one_that_is_cut_off_again_and_again(data, tmp_path, uninterrupted, change):
     folder = tmp_path / "run"
@@ -116,6 +117,7 @@ def test_a_run_that_has_ended_gives_its_result_again(data, tmp_path, uninterrupt
     assert (folder / "result.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("curves")
 def test_the_curves_are_the_same_too(data, tmp_path):
     run_training(settings(data, tmp_path / "whole"))

@@ -259,6 +259,7 @@ def test_the_same_seeds_give_the_same_bytes(run):
     assert (first / "metrics.csv").read_bytes() != (third / "metrics.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_narrow_arithmetic_trains_and_keeps_float32_weights(run):
     summary, folder = run(precision="bfloat16")
     assert summary.finished
