@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
@@ -204,6 +205,8 @@ def test_signatures_are_those_of_the_program(package: Any) -> None:
     names = [*package.__all__, *(["CollapseCallback"] if package is vaefit.vae else [])]
     for name in names:
         assert name in text
+        if name == "CollapseCallback" and not find_spec("lightning"):
+            continue  # the class derives from Lightning's; CI has it
         found = getattr(package, name)
         if inspect.isfunction(found) or (inspect.isclass(found) and f"{name}(" in text):
             assert signature(name, found) in text

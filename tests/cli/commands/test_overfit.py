@@ -263,6 +263,7 @@ def test_no_color(place, tmp_path, monkeypatch):
     assert "\x1b" not in printed[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     ["--iterations 12", "--iterations 12 --ignore-index 4", "--iterations 0", "--indices 9,4,9,1 --allow-duplicates"],
@@ -366,6 +367,7 @@ def test_a_knob_changes_the_run(trained, arguments, than):
     assert trained(arguments) != trained(than)
 
 
+@pytest.mark.slow  # --tensorboard needs the extra `peers`
 @pytest.mark.parametrize("arguments", SEEN)
 def test_an_option_shows_in_the_result(overfit, arguments):
     assert SEEN[arguments](overfit(*arguments.split()))

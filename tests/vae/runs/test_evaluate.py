@@ -85,6 +85,7 @@ def _copied(run: Path, to: Path, **changes: Any) -> Path:
     return to
 
 
+@pytest.mark.slow
 def test_the_validation_split_gives_the_numbers_of_the_run(place: Path, evaluate: Evaluate) -> None:
     found = evaluate("run")
     result = json.loads((place / "run" / "result.json").read_text())

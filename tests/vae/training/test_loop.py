@@ -291,6 +291,7 @@ def test_a_network_that_cannot_be_compiled_is_one_error(run, monkeypatch):
     assert caught.value.where == "--compile"
 
 
+@pytest.mark.slow
 def test_check_and_training_in_one_folder_do_not_mix(run, vaefit_cli, dataset):
     _, folder = run()
     (folder / "mine.txt").write_text("mine")
