@@ -21,7 +21,6 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import ArrayLike, NDArray
 
 from vaefit.cli import run
-from vaefit.vae.report import curves as curves_module
 
 # grids this small gain nothing from a second thread, and lose much on a busy machine; torch reads it when imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -59,6 +58,12 @@ class Outcome:
         return found
 
 
+@pytest.fixture(autouse=True)
+def seeded_torch() -> None:
+    """Seed torch's global generator, so that a model without a seed of its own does not depend on the test order."""
+    import_module("torch").manual_seed(0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder that is not the user's; one for all tests, so that the embedded corpus is made once."""
@@ -76,7 +81,8 @@ CURVES = ("draw_curves", "draw_training_curves")
 def undrawn() -> Iterator[dict[str, Callable[..., None]]]:
     """Let curves.png be an empty file: matplotlib takes longer than most runs of these tests. Gives what draws it."""
     with pytest.MonkeyPatch.context() as patch:
-        found = {f"vaefit.vae.report.curves.{name}": getattr(curves_module, name) for name in CURVES}
+        curves = import_module("vaefit.vae.report.curves")
+        found = {f"vaefit.vae.report.curves.{name}": getattr(curves, name) for name in CURVES}
         for name in found:
             patch.setattr(name, lambda _, out: out.touch())
         yield found
