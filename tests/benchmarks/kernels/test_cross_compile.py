@@ -59,7 +59,10 @@ def test_every_kernel_passes(everything, target):
         # sixteen cells a thread: their logits do not fit
         ("block = {'BLOCK': 2048}", "stack"),
         # nothing is known to be aligned
-        ("cross_compile.specialise = lambda launch, real=cross_compile.specialise: (*real(launch)[:2], {})", "narrower"),
+        (
+            "cross_compile.specialise = lambda launch, real=cross_compile.specialise: (*real(launch)[:2], {})",
+            "narrower",
+        ),
     ],
 )
 def test_a_broken_kernel_does_not_pass(change, problem):
