@@ -32,7 +32,7 @@ class ShardCounts(ClassCounts):
     """Class counts of a dataset in one or more files; C is that of the shard with most classes."""
 
     shards: tuple[DatasetCounts, ...]
-    """One or more, in the order in which indices count through their grids."""
+    """Counts of the shards, at least one, in the order in which indices count through their grids."""
 
     @classmethod
     def from_shards(cls, shards: Sequence[DatasetCounts], seconds: float) -> ShardCounts:

@@ -55,7 +55,7 @@ class JointCount:
     ranks: Communicator
     locations: Sequence[Location]
     answers: list[DatasetCounts | None]
-    """One for each location; None where no cached file answers."""
+    """Cached counts of each location; None where no cached file answers."""
     settings: CountSettings
     progress: Progress | None
     """Called by rank 0, which takes the progress of its own share for that of all."""

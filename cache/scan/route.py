@@ -31,7 +31,7 @@ _THREADED_CHUNK = 1 << 16
 
 @dataclass(frozen=True)
 class Route:
-    """How a dataset is read."""
+    """Method that reads a dataset."""
 
     name: str
     """`contiguous`, `chunks`, `chunks through h5py` or `h5py`."""

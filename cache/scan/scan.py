@@ -30,7 +30,7 @@ class Checkpoint:
     """The counts of the first spans of a scan; valid only while the data does not change."""
 
     route: str
-    """How the dataset was cut into spans; a checkpoint of another cut is useless."""
+    """Cut of the dataset into spans; a checkpoint of another cut is useless."""
     spans: Count
     """Number of counted spans."""
     cells: Count
@@ -54,7 +54,7 @@ class Scan(Part):
     """The counts of a whole dataset or of some of its spans, and how it was read."""
 
     cut: str
-    """How the dataset was cut into spans; parts of one cut add up."""
+    """Cut of the dataset into spans; parts of one cut add up."""
     route: str
     """Name of the route, see `Route`."""
     reason: str

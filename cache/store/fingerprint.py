@@ -63,7 +63,7 @@ class Stamp:
 
 
 Stamps = tuple[Stamp | None, ...]
-"""One for each file, None for an absent file: a file that appears later is a change too."""
+"""Stamps of the files, None for an absent file: a file that appears later is a change too."""
 
 
 def same_files(before: Stamps, after: Stamps) -> bool:

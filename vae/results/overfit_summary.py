@@ -19,7 +19,7 @@ from .metrics import ACCURACIES, BASELINES, Confusion, Metrics, measured
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """One file of a dataset of several files."""
+    """A file of a dataset of several files."""
 
     file: str
     grids: int
@@ -51,7 +51,7 @@ class DatasetSummary:
     cache_file: str | None
     """None for several shards, each of which has its own."""
     digest: str | None
-    """Of the file's bytes, or of the shards' digests; None where it was not taken."""
+    """Digest of the file's bytes, or of the shards' digests; None where it was not taken."""
     seconds: float
     shards: tuple[ShardSummary, ...] = ()
     """In the order of the indices of their grids; empty for a dataset in one file."""

@@ -19,7 +19,7 @@ _NAMES = {"worst_class_accuracy": "worst class", "focal": "focal loss", "kl": "K
 
 @dataclass(frozen=True)
 class Reading:
-    """One signal of a finished run."""
+    """A signal of a finished run."""
 
     key: str
     """Name of the value in `result.json`."""

@@ -53,7 +53,7 @@ class TrainingSetup:
 
 @dataclass(frozen=True)
 class HistoryRow:
-    """One validation, a row of `metrics.csv`."""
+    """A validation: a row of `metrics.csv`."""
 
     step: int
     epoch: int

@@ -33,7 +33,7 @@ def fresh() -> Iterator[None]:
 @pytest.fixture
 def counter() -> ByteCounter:
     if sys.platform != "linux" or shutil.which("cc") is None:
-        pytest.skip("there is no C compiler, or it is not asked")
+        pytest.skip("no C compiler, or not on Linux")
     found = build_counter()
     assert found.count is not None, found.told
     assert found.told.startswith("native_counter.c counts, built ")
