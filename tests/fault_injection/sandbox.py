@@ -23,7 +23,10 @@ from pathlib import Path
 from pkgutil import walk_packages
 from types import TracebackType
 
+import vaefit.cache
+from tests.fault_injection.plain import WAYS, plain_counts
 from tests.fault_injection.protocol import End, Report, Task
+from tests.fault_injection.task import count, rewrite
 
 
 class Forks:
@@ -119,9 +122,6 @@ def _limited(task: Task) -> Report:
 
 
 def _done(task: Task) -> Report:
-    from tests.fault_injection.plain import WAYS, plain_counts
-    from tests.fault_injection.task import count, rewrite
-
     try:
         if task.do in WAYS:
             try:
@@ -141,8 +141,6 @@ def _done(task: Task) -> Report:
 
 def main() -> int:
     """Do the tasks on stdin, a JSON object a line, and print a report a line."""
-    import vaefit.cache
-
     # in each fork an import would take longer than the task, and another user may not be let in here
     names = ["deflate", "hdf5plugin", "concurrent.futures.thread", "platformdirs.unix"]
     names += [module.name for module in walk_packages(vaefit.cache.__path__, "vaefit.cache.")]
