@@ -1,4 +1,4 @@
-"""What tests share: a cache folder of their own, a small dataset, and the command line run in this process."""
+"""Fixtures of all tests: a cache folder of their own, a small dataset, and the command line in this process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ settings.load_profile("same")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one command left: its exit code, and what it printed."""
+    """Exit code and output of one command."""
 
     code: int
     out: str

@@ -31,7 +31,7 @@ class Meeting:
 
 
 class ThreadRank:
-    """One thread as a `Communicator`."""
+    """`Communicator` of one thread."""
 
     def __init__(self, rank: int, size: int, meeting: Meeting) -> None:
         self.rank, self.size, self.local_size = rank, size, size

@@ -75,7 +75,7 @@ class Chunks:
         return tuple(_origins(missing, self.shape, self.chunk)[0].tolist())
 
     def inside(self, first: int, last: int) -> list[bool]:
-        """For each of these stored chunks, True where all of its cells lie in the dataset."""
+        """Return, for each of these stored chunks, whether all of its cells lie in the dataset."""
         ends = self.origins(first, last) + np.array(self.chunk)
         return list((ends <= np.array(self.shape)).all(axis=1).tolist())
 

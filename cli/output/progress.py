@@ -19,7 +19,7 @@ class ProgressLine:
     """Progress bar of the current kind of work; another kind replaces it, and `close` removes it."""
 
     def __init__(self, console: Console | None) -> None:
-        """With `console` None nothing is shown."""
+        """Show the bar on `console`; None shows nothing."""
         self._console = console
         self._bar: Progress | None = None
         self._task = TaskID(0)

@@ -1,4 +1,4 @@
-"""What a DATA argument names."""
+"""Tests of DATA arguments: the file and dataset that they name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every weighting scheme against its formula with 60 digits, and what must hold of any weights."""
+"""Property tests of the schemes: the formula with 60 digits, and invariants of all weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every wrong input ends in one clear error, the right exit code, and nothing half made."""
+"""Tests of wrong input: one clear error, the right exit code, and nothing half made."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ print(code, *sorted(name for name in sys.modules if "." not in name))
 
 
 def start(*arguments):
-    """What a new process prints for a command, its exit code, and the top-level modules it imported."""
+    """Run a command in a new process; return its output, exit code and imported top-level modules."""
     call = [sys.executable, "-W", "error", "-c", SCRIPT, *map(str, arguments)]
     done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr == ""

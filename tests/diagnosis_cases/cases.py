@@ -1,4 +1,4 @@
-"""All cases: the failing ones, and passing runs of four kinds of grids, four networks and unusual settings."""
+"""List of all cases: failing runs, and passing runs of four kinds of grids, four networks and unusual settings."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class MeanOverBatch(Mlp):
 
 
 class DrownedMean(Mlp):
-    """In training, z is a mean within +-1 plus noise of a fixed, huge sigma."""
+    """Model whose z in training is a mean within +-1 plus noise of a fixed, huge sigma."""
 
     def latent(self, mu: Tensor) -> Tensor:
         mu = torch.tanh(mu)

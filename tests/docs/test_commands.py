@@ -1,4 +1,4 @@
-"""Every command and every Python block of README and docs runs as it stands there, and every link leads somewhere."""
+"""Tests that run every command and Python block of README and docs, and follow every link."""
 
 from __future__ import annotations
 

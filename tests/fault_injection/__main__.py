@@ -1,4 +1,4 @@
-"""What happens when files are damaged, processes killed, and data edited behind their back.
+"""Drills with damaged files, killed processes, and data that change behind the cache's back.
 
     python -m tests.fault_injection                          every drill, some minutes each
     python -m tests.fault_injection damage --count 1000 --seed 1
@@ -35,7 +35,7 @@ QUICK = {"damage": 100, "kills": 4, "crowd": 1, "training": 1}
 
 
 def edits(settle: bool = True) -> Tally:
-    """Each change once, and with `settle` once more on files old enough that their times are believed."""
+    """Run each change once, and with `settle` once more on files old enough that their times are believed."""
     tally = Tally("edits", "each on files just written" + (", and on old ones" if settle else ""))
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # another user must be able to look at the files

@@ -29,7 +29,7 @@ sys.exit(run(sys.argv[1:]))
 
 
 def crowd(rounds: int, seed: int, processes: int = 16, chunks: int = 4_000) -> Tally:
-    """That many rounds; in every second one a process gets SIGKILL after a moment."""
+    """Run the rounds; in every second one a process gets SIGKILL after a moment."""
     tally = Tally("crowd", f"{rounds} rounds of {processes} processes, one killed in every second, seed {seed}")
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -151,7 +151,7 @@ WOUNDS: list[tuple[str, Wound]] = [
 
 
 def _place(data: bytearray, rng: np.random.Generator, whole: Whole) -> int:
-    """Where to begin: mostly where the structure is, for the cells are the larger part and the least dangerous one."""
+    """Draw an offset, mostly within the structure: the cells are the larger and less dangerous part."""
     if not data:
         return 0
     if whole.structure and rng.random() < 0.55:

@@ -69,7 +69,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Case:
-    """One damaged file, as the seed and its number make it."""
+    """Damaged file of a seed and number, and how the reads of it ended."""
 
     number: int
     layout: str
@@ -165,7 +165,7 @@ def _case(layouts: dict[str, Layout], place: Path, number: int, seed: int, forks
 
 
 def judge(plain: Report, ours: Report) -> tuple[str, bool]:
-    """How a read of ours ended beside that of h5py, and whether it may not."""
+    """Compare how our read and that of h5py ended; True where that is a fault."""
     if ours.end == "error":
         if not ours.text.isprintable() or len(ours.text) > LONGEST_ERROR:
             return BAD["several lines"], True

@@ -28,7 +28,7 @@ EDITED = 0.25
 
 @dataclass(frozen=True)
 class Kill:
-    """What one kill left, and how the run after it ended."""
+    """Files that one kill left, and the end of the run after it."""
 
     end: str
     bad: bool
@@ -95,7 +95,7 @@ class _Victim:
         return Task(do, name, folder, DATASET, save_every=SAVE_EVERY, kill_after=kill_after)
 
     def kept(self) -> list[Path]:
-        """Every file but the dataset, below the folder."""
+        """Return every file below the folder but the dataset."""
         return [path for path in self.folder.rglob("*") if path.is_file() and path != self.data.path]
 
     def clear(self) -> None:

@@ -57,7 +57,7 @@ def read_only_folder(scene: Scene) -> None:
 
 
 def nothing_writable(scene: Scene) -> None:
-    """No folder takes the cached file: right counts, and a warning."""
+    """The cached file fits into no folder: right counts, and a warning."""
     scene.dataset("a.h5", 1)
     home = _home(scene, 0o555)
     with _as_user(scene, home) as count:

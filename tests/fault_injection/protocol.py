@@ -14,7 +14,7 @@ End = Literal["counts", "error", "traceback", "memory", "time", "crash", "killed
 
 @dataclass(frozen=True)
 class Task:
-    """What a fork is to do, and within what."""
+    """Task of a fork, with its limits."""
 
     do: Do
     """`slices`, `chunks`, `whole` and `open` use h5py alone (see `plain.WAYS`), `ours` counts without the cache,
@@ -41,7 +41,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Report:
-    """How a fork ended."""
+    """End of a fork, with its counts or its error."""
 
     end: End
     counts: dict[int, int] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str) -> Report:
-        """What `main` printed."""
+        """Parse a line that `main` printed."""
         body = json.loads(text)
         body["counts"] = {int(label): count for label, count in body["counts"].items()}
         body["warnings"] = tuple(body["warnings"])

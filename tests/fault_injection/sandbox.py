@@ -33,7 +33,7 @@ class Forks:
     """A process that does one task after another, each in a fork of it."""
 
     def __init__(self, cache_home: Path | None = None, before: Sequence[str] = (), checked: bool = False) -> None:
-        """With `cache_home`, the user's cache folder is below that; `before` is a command that runs its arguments.
+        """Put the user's cache folder below `cache_home`; `before` is a command that runs its arguments.
 
         Where `checked`, Python looks behind its buffers for bytes that were written there, and ends the fork.
         """

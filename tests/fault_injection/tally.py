@@ -1,4 +1,4 @@
-"""What a drill found: how many of its cases ended in which way, and which ways are faults."""
+"""Tally of a drill: the number of cases by how they ended, and which ends are faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN = 12
 
 @dataclass
 class Tally:
-    """One drill's cases by how they ended."""
+    """Cases of one drill by how they ended."""
 
     name: str
     about: str
@@ -31,7 +31,7 @@ class Tally:
     started: float = field(default_factory=time.monotonic)
 
     def add(self, end: str, bad: bool = False, example: str = "") -> None:
-        """One more case; `example` says which."""
+        """Add a case; `example` names it."""
         self.ends[end] += 1
         if bad:
             self.bad[end] += 1

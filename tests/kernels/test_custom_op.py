@@ -1,4 +1,4 @@
-"""What torch's own machinery makes of the operators: opcheck, torch.compile, autocast, vmap, higher derivatives."""
+"""Tests of the operators in torch: opcheck, torch.compile, autocast, vmap, higher derivatives."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ def test_extreme_logits_give_the_exact_limits(backend: str, dtype: torch.dtype, 
 @pytest.mark.parametrize("gamma", [0.1, 0.5, 2.0])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nearly_certain_cells_stay_finite_and_small(backend: str, gamma: float, gap: float) -> None:
-    """With two classes 1 - p = sigmoid(-gap); for gamma < 1 the slope of (1 - p)^gamma grows without bound."""
+    """Compare with the closed form for two classes, 1 - p = sigmoid(-gap); for gamma < 1 its slope has no bound."""
     logits = torch.tensor([[gap, 0.0]], requires_grad=True)
     loss = focal_loss(logits, torch.tensor([0]), None, gamma, backend=backend)
     q = 1 / (1 + math.exp(gap))

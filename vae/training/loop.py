@@ -56,7 +56,7 @@ class Training:
         ignore_index: int | None,
         ranks: Communicator | None = None,
     ) -> None:
-        """With `ranks`, each rank makes its own `Training` of its rows of each batch; their models stay equal."""
+        """Build the training; with `ranks`, that of this rank's rows of each batch: the models stay equal."""
         self.step, self.recipe, self.plan = step, recipe, plan
         self.progress = Progress()
         self.validation: Validation | None = None

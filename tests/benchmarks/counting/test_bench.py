@@ -99,7 +99,7 @@ def test_a_row_for_each_layout_and_implementation(bench):
 
 @pytest.fixture
 def shown(vaefit_cli, monkeypatch):
-    """What the command prints for a result, and its exit code."""
+    """Return what the command prints for a result, and its exit code."""
 
     def show(found, *arguments):
         monkeypatch.setattr("vaefit.benchmarks.counting.bench.bench_histogram", lambda *_: found)

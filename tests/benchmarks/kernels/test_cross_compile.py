@@ -1,4 +1,4 @@
-"""Every kernel compiled for GPUs that are not here, in processes of their own: in this one, kernels are interpreted."""
+"""Tests of compiling for GPUs that are not here, in other processes: in this one, kernels are interpreted."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ print(json.dumps([dataclasses.asdict(found) for found in cross_compile.compile_a
 
 
 def environment():
-    """That of this process, in which kernels are interpreted, without what makes them so."""
+    """Return this process's environment without the variable that makes Triton interpret kernels."""
     return {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
 
 
 def compiled(*targets, change=""):
-    """What `compile_all` gives in a new process, after `change`."""
+    """Return the result of `compile_all` in a new process, after the code `change`."""
     call = [sys.executable, "-c", SCRIPT.format(change=change), *targets]
     done = subprocess.run(call, capture_output=True, text=True, check=False, env=environment())
     assert done.returncode == 0, done.stderr
@@ -36,7 +36,7 @@ def compiled(*targets, change=""):
 
 @pytest.fixture(scope="module")
 def everything():
-    """Every kernel for every target, as the command compiles them."""
+    """Result for every kernel and target, as the command compiles them."""
     call = [sys.executable, "-m", "vaefit.cli", "bench", "kernels", "--compile-only", "--json"]
     done = subprocess.run(call, capture_output=True, text=True, check=False, env=environment())
     assert done.returncode == 0, done.stderr

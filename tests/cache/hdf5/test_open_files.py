@@ -1,4 +1,4 @@
-"""One handle for nested readers of an HDF5 file, and how often a check opens its data."""
+"""Tests of the handle that nested readers share, and of how often a check opens its data."""
 
 from __future__ import annotations
 

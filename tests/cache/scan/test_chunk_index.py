@@ -1,4 +1,4 @@
-"""One damaged number in a list of chunks, a filter or an address: the counts of an h5py read, or one clear error."""
+"""Tests of damaged chunk lists, filters and addresses: the counts of an h5py read, or one clear error."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Hurt:
         self.number(self.find(name.ljust(8, b"\0")) + at, value, form)
 
     def contiguous(self) -> int:
-        """Where the layout says at which byte the cells begin, and then how many they are."""
+        """Return the place in the file of the layout's address and size of the cells."""
         with h5py.File(self.file) as handle:
             return self.find(struct.pack("<QQ", handle["grids"].id.get_offset(), 1440))
 
@@ -294,7 +294,7 @@ def listing(handle: h5py.File, endless: Iterator[SimpleNamespace], seen: list[in
 
 
 def chunk(place: int | None) -> SimpleNamespace:
-    """As h5py lists one, in a dataset of 2**16 chunks."""
+    """Return a chunk as h5py lists it, in a dataset of 2**16 chunks."""
     offset = None if place is None else (10 * place, 0, 0)
     return SimpleNamespace(chunk_offset=offset, filter_mask=0, byte_offset=None if place is None else 2048, size=360)
 

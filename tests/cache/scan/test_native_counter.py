@@ -24,7 +24,7 @@ WORTH = native_counter.WORTH_BUILDING
 
 @pytest.fixture
 def fresh() -> Iterator[None]:
-    """This process forgets the counter before and after the test; the cache folder keeps what was built."""
+    """Unload the counter of this process before and after the test; the cache folder keeps the build."""
     build_counter.cache_clear()
     yield
     build_counter.cache_clear()

@@ -1,4 +1,4 @@
-"""Every layout, dtype and way of reading against numpy over the whole array, and which way each layout takes."""
+"""Tests of the routes: each layout and dtype is counted as numpy counts it, by the expected route."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["libdeflate", "zlib"])
 def inflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Each library that inflates."""
+    """Fixture: each library that inflates."""
     if request.param == "zlib":
         monkeypatch.setitem(sys.modules, "deflate", None)
     else:
@@ -57,7 +57,7 @@ def inflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def counted(dataset: h5py.Dataset, ignore: int | None) -> tuple[list[int], int]:
-    """What numpy makes of the whole array."""
+    """Return the counts that numpy finds in the whole array."""
     cells = dataset[:].reshape(-1)
     outside = int(np.count_nonzero(cells == ignore)) if ignore is not None and not 0 <= ignore < 256 else 0
     inside = cells[cells != ignore] if outside else cells
@@ -137,7 +137,7 @@ def virtual(handle: h5py.File) -> None:
 
 
 def masked(handle: h5py.File) -> None:
-    """Of each two chunks one is stored as it is."""
+    """Store every second chunk without its filters."""
     dataset = handle.create_dataset("grids", (40, 6, 6), "<i2", chunks=(4, 6, 6), **SHUFFLED)
     for n in range(0, 40, 4):
         cells = np.full(144, n, "<i2")
@@ -147,7 +147,7 @@ def masked(handle: h5py.File) -> None:
 
 
 def growing_rows(handle: h5py.File) -> None:
-    """Of newer files that may grow along H or W alone, HDF5 lists the chunks at wrong places."""
+    """HDF5 lists the chunks of newer files that may grow along H or W alone at wrong places."""
     layout = {"shape": (40, 64, 8), "maxshape": (40, None, 8), "chunks": (10, 8, 8), "compression": "gzip"}
     handle.create_dataset("grids", dtype="u1", **layout)[:, :8] = np.arange(1, 5).repeat(10)[:, None, None]
 

@@ -264,7 +264,7 @@ def test_a_file_system_without_locks(small: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_cached_file_of_another_dataset(small: Path, write_dataset: Callable[..., Path]) -> None:
-    """Of equal size and shape: only what the key says of the file tells them apart."""
+    """Files of equal size and shape differ only in their stamps and digests."""
     other = write_dataset(small.with_name("other.h5"), grids=np.eye(8, dtype="u1")[None].repeat(20, 0) * 2)
     assert other.stat().st_size == small.stat().st_size
     theirs = count_dataset(other).cache_file
@@ -274,7 +274,7 @@ def test_a_cached_file_of_another_dataset(small: Path, write_dataset: Callable[.
 
 
 def test_the_work_of_a_hit(small: Path) -> None:
-    """It opens no HDF5, and does without the modules that take long to load."""
+    """A cached answer opens no HDF5 file and imports no slow module."""
     count_dataset(small)
     time.sleep(2.1)
     count_dataset(small)  # the times are no longer new

@@ -130,7 +130,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("changes", HOSTILE, ids=str)
 def test_contents_that_cannot_be_true_are_a_miss(data: Path, changes: dict[str, Any]) -> None:
-    """Even under a checksum that fits."""
+    """Hostile JSON is rejected under a checksum that fits, too."""
     count_dataset(data)
     forge(beside(data), **changes)
     assert answer(data) == (COUNTS, "scan")

@@ -164,7 +164,7 @@ def test_it_starts_over_where_the_data_changed(
 def test_it_starts_over_where_only_the_bytes_show_the_change(
     data: Path, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both writes within one tick of the file system's clock."""
+    """Simulate two writes within one tick of the file system's clock."""
     monkeypatch.setattr(Stamp, "same_file", lambda self, other: self.size == other.size)
     interrupt(data, 2, threads=1)
     with h5py.File(data, "r+") as handle:

@@ -237,7 +237,7 @@ def test_raw_files_are_looked_for_in_the_working_folder(folder: Path, monkeypatc
 
 @pytest.mark.slow
 def test_folders_from_the_environment(folder: Path, tmp_path: Path) -> None:
-    """Each process has the answer of HDF5 in its own environment, whatever another process cached."""
+    """A process gets HDF5's answer in its own environment, not the one that another process cached."""
     for label, place in enumerate(("data", "elsewhere", "other", "third")):
         (tmp_path / place).mkdir(exist_ok=True)
         plain(tmp_path / place / "part.h5", label)

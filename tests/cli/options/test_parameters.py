@@ -1,4 +1,4 @@
-"""Every option that a `--help` lists is taken, in one run or another; `overfit` and `train` have files of their own."""
+"""Tests that use every option which a `--help` lists; `overfit` and `train` have files of their own."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _help(vaefit_cli, *command):
 
 
 def _commands(vaefit_cli, *above):
-    """Every command that does something, by walking through the helps."""
+    """Return every command that is no group, found through the helps."""
     _, below = _help(vaefit_cli, *above)
     return [c for name in below for c in _commands(vaefit_cli, *above, name)] if below else [" ".join(above)]
 

@@ -1,4 +1,4 @@
-"""What reaches the terminal when a name would steer it, and what does when stdout cannot be written to."""
+"""Tests of the output streams: names with terminal escapes, and a stdout that cannot be written to."""
 
 from __future__ import annotations
 

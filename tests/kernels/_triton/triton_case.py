@@ -1,4 +1,4 @@
-"""One call of the Triton kernels, drawn at random, and how it is held against the float64 reference."""
+"""Random calls of the Triton kernels, compared with the float64 reference."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def counted(cells: NDArray[np.integer], ignore: int | None) -> NDArray[np.int64]
 
 
 def distinct_choices(cells: NDArray[np.integer], size: int) -> Iterator[tuple[int, ...]]:
-    """Every choice of `size` grids of which no two are equal."""
+    """Return every choice of `size` grids of which no two are equal."""
     for choice in itertools.combinations(range(len(cells)), size):
         if len({cells[i].tobytes() for i in choice}) == size:
             yield choice

@@ -251,7 +251,7 @@ def test_squashed_logits_are_the_cause() -> None:
 
 
 def test_a_change_that_helps_is_run_for_as_long_as_the_run_itself() -> None:
-    """With beta 0 alone the run memorises, but not within a share of the budget."""
+    """The run memorises with beta 0 alone, but not within a share of the budget."""
     recipe = Recipe(beta=1.0, init="kaiming", gamma=50.0, lr=1.0, iterations=300)
     failed = replace(_failed_run(BetaVAE(4, 8, 8)), recipe=recipe)
     assert not failed.result.passed

@@ -25,7 +25,7 @@ def batches(draw):
 
 
 def symmetries(grid):
-    """All that a turn and a mirror make of a grid."""
+    """Return every turned and mirrored form of a grid."""
     turned = [np.rot90(grid, turn) for turn in range(4)]
     return [*turned, *(one[:, ::-1] for one in turned)]
 

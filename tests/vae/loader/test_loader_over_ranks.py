@@ -1,4 +1,4 @@
-"""Of several ranks, each is given rows of its own of every batch, from blocks of its own where they are streamed."""
+"""Tests of the loader over ranks: each rank gets its own rows of a batch, streamed from its own blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which grids are for training, validation and test: exact counts, the same in every part and every process."""
+"""Tests of the splits: exact sizes, equal in every part and process."""
 
 from __future__ import annotations
 

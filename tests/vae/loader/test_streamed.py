@@ -1,4 +1,4 @@
-"""What a streamed dataset takes in memory."""
+"""Tests of the memory that a streamed dataset takes."""
 
 from __future__ import annotations
 

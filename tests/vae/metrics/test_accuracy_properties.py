@@ -91,7 +91,7 @@ def test_shares_and_skill(case):
 @given(st.integers(2, 2000), st.data())
 @example(21, None)
 def test_skill_is_on_the_right_side_of_its_thresholds(cells, data):
-    """One-cell grids, of which `background` show class 0; where the skill is 3/4 to the last digit, it passes."""
+    """Draw one-cell grids of which `background` show class 0; a skill of exactly 3/4 passes."""
     background = 17 if data is None else data.draw(st.integers((cells + 1) // 2, cells - 1))
     right = 20 if data is None else data.draw(st.integers(background - 2, cells))
     exact = Fraction(right - background, cells - background)

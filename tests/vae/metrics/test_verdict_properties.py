@@ -158,7 +158,7 @@ def test_the_verdict_of_a_reconstruction_in_fractions(run, ignore, target):
 
 @pytest.fixture(scope="module")
 def options(vaefit_cli) -> set[str]:
-    """Every option that the help of `overfit` shows."""
+    """Return every option that the help of `overfit` shows."""
     return set(re.findall(r"--[a-z][a-z-]*", vaefit_cli("overfit", "--help").out))
 
 

@@ -1,4 +1,4 @@
-"""How a model is called is found by trying it; what does not fit is told with what came and what is needed."""
+"""Tests of the adapter: it finds how a model is called by trying, and says what does not fit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Named = namedtuple("Named", ["z_mean", "z_log_var", "x_hat"])
 
 
 class Net(nn.Module):
-    """One-hot or labels in; what `give` makes of logits, mu and logvar out."""
+    """Model from one-hot or labels to what `give` makes of logits, mu and logvar."""
 
     def __init__(self, give: Any = lambda logits, mu, logvar: logits, labels: bool = False, classes: int = C) -> None:
         super().__init__()

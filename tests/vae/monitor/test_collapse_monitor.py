@@ -109,7 +109,7 @@ def test_a_class_that_the_targets_stop_holding_has_not_died(objects):
 
 
 def test_an_object_in_every_colour_in_turn_is_no_death():
-    """As networks begin: every object is painted in one class, then in another."""
+    """Predictions of a network at its start: every object in one class, then in another."""
     monitor, found = CollapseMonitor(num_classes=4), []
     for number in range(240):
         painted = 1 + number // 60 % 3

@@ -32,7 +32,7 @@ def runs(vaefit_cli, tmp_path_factory, grids, write_dataset):
 
 @pytest.fixture
 def compared(runs, vaefit_cli):
-    """What `compare --json` says of two runs by their names."""
+    """Return what `compare --json` says of two runs by their names."""
     folder, _ = runs
     return lambda first, second: vaefit_cli("compare", folder / first, folder / second, "--json").json
 

@@ -266,7 +266,7 @@ class Own(nn.Module):
 
 @pytest.fixture
 def own(tmp_path):
-    """Where a model lies that draws in training and keeps running means."""
+    """Return the file of a model that draws in training and keeps running means."""
     (tmp_path / "own.py").write_text(OWN)
     return ModelSource(str(tmp_path / "own.py"), "Own", {})
 

@@ -1,4 +1,4 @@
-"""What is measured on a split is what numpy finds over all of it at once."""
+"""Tests of validation: its measures are those that numpy finds over the whole split at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several ranks measure on a split together is what one process measures."""
+"""Tests of validation over ranks: together they measure what one process measures."""
 
 from __future__ import annotations
 

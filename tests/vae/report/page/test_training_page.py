@@ -123,7 +123,7 @@ def test_settings_that_had_no_say_are_left_out(made: Trained) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _little_is_learned() -> Iterator[None]:
-    """So short a run has bought no recall; its page shall tell of the trade all the same."""
+    """The page of a short run states the trade of recall, though there is none yet."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signals, "LEARNED", 0.0)
         yield
