@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import DataError, path_errors
+
+_URL = re.compile("(s3a?|gs|gcs|https?|ftp|hf|az|abfss?|hdfs|file):/", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class Location:
             return text
         if not str(text) or "\0" in str(text):
             raise DataError("this is no name of a file", repr(str(text)), do="Pass file.h5 or file.h5:/dataset.")
+        if _URL.match(str(text)) and not Path(str(text).partition(":")[0]).exists():
+            do = "Copy the file to a disk first, and pass its path."
+            raise DataError("this is a URL, and only files are read", str(text), do=do)
         file, colon, dataset = str(text).rpartition(":/")
         if not colon or len(file) == 1 or _is_file(Path(text)):
             found = cls(Path(text))

@@ -11,8 +11,6 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from ..errors import DataError
-
 if TYPE_CHECKING:  # a cached answer needs no HDF5
     import h5py
 
@@ -88,10 +86,9 @@ def read(dataset: h5py.Dataset, where: tuple[slice, ...], buffer: NDArray[np.int
     try:
         dataset.read_direct(block, where)
     except (OSError, RuntimeError) as error:
-        what = f"grids {where[0].start} to {where[0].stop - 1} cannot be read"
-        name, got = f"{dataset.file.filename}:{dataset.name}", str(error).splitlines()[0]
-        do = "The file is damaged, or needs a compression filter that is not installed."
-        raise DataError(what, name, got, do) from error
+        from .filters import unreadable
+
+        raise unreadable(dataset, f"grids {where[0].start} to {where[0].stop - 1} cannot be read", error) from error
     return block
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,24 @@ import numpy as np
 from ..errors import DataError, path_errors
 from ..location import Location
 from .blocks import MAX_CLASSES
+from .filters import load_plugins
 from .open_files import open_file
+
+_FOREIGN = (
+    (rb"version https://git-lfs", "a pointer of Git LFS", "Fetch the file itself: git lfs pull."),
+    (rb"\s*<(!doctype )?html", "a web page", "Download the file itself, not the page that shows it."),
+    (
+        rb"\x93NUMPY|PK\x03\x04",
+        "a numpy or zip file",
+        "For numpy: `vaefit-cli data import npz FILE grids.h5`.",
+    ),
+    (rb"\x1f\x8b", "a gzip file", "Unpack it: gunzip FILE."),
+    (rb"MATLAB 5", "an older MATLAB file", "Save it in MATLAB with the option -v7.3, or as numpy file."),
+    (rb"CDF[\1\2\5]", "a classic netCDF file", "Convert it: nccopy -k nc4 FILE grids.h5."),
+)
+"""Start, name and advice for files that are taken for HDF5."""
+_REVERSING = {"MATLAB_class": "MATLAB", "OCTAVE_NEW_FORMAT": "Octave", "rhdf5-NA.OK": "R"}
+"""Attributes of datasets or their groups, and the programs that write them, which store axes in reverse order."""
 
 
 @contextmanager
@@ -41,6 +59,8 @@ def open_grids(location: Location) -> Iterator[h5py.Dataset]:
         with damage_named(location):
             dataset = _pick(handle, location)
             _check(dataset, location)
+            _require_order_of_axes(dataset, location)
+            load_plugins(dataset)
         yield dataset
 
 
@@ -68,13 +88,6 @@ def name_bytes(name: str) -> bytes | None:
     except UnicodeDecodeError:
         return raw
     return None
-
-
-def filters(dataset: h5py.Dataset) -> tuple[str, ...]:
-    """Return the filters of its chunks, such as `deflate 4`, in the order of writing."""
-    plist = dataset.id.get_create_plist()
-    found = (plist.get_filter(i) for i in range(plist.get_nfilters()))
-    return tuple(" ".join([name.decode(errors="replace"), *map(str, values)]) for _, _, values, name in found)
 
 
 def declared_classes(dataset: h5py.Dataset) -> int | None:
@@ -121,8 +134,12 @@ def only_dataset(handle: h5py.File, location: Location) -> h5py.Dataset:
         return grids[0]
     if not grids:
         what = "no dataset of integer labels shaped (N, H, W) is in the file"
+        links = _links(handle)
         do = "Store labels as an integer array of three dimensions."
-        raise DataError(what, str(location), _listing(handle) or "an empty file", do)
+        if links:
+            do = f"Name the link that leads to it, as in {location.file}:/{next(iter(links))}."
+        listed = [_listing(handle), *(f"/{name}, a link to {target}" for name, target in links.items())]
+        raise DataError(what, str(location), ", ".join(filter(None, listed[:9])) or "an empty file", do)
     names = ", ".join(f"{location.file}:/{dataset_path(d)}" for d in grids)
     raise DataError(f"{len(grids)} datasets could be the grids", str(location), do=f"Name one of them: {names}.")
 
@@ -151,17 +168,52 @@ def _listing(handle: h5py.File) -> str:
     return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
+def _links(handle: h5py.File) -> dict[str, str]:
+    """Return the names and targets of the links to other files."""
+    found: dict[str, str] = {}
+
+    def note(name: str, link: object) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            found[name] = f"{link.filename}:{link.path}"
+
+    handle.visititems_links(note)
+    return found
+
+
+def _require_order_of_axes(dataset: h5py.Dataset, location: Location) -> None:
+    """Raise DataError for a dataset of a program that stores an array's axes in reverse order."""
+    for attributes in (dataset.attrs, dataset.parent.attrs):
+        for program in (name for mark, name in _REVERSING.items() if mark in attributes):
+            axes = f"{dataset.shape} here, {dataset.shape[::-1]} in {program}"
+            name = f"[{dataset_path(dataset)!r}][()]"
+            copy = f"import h5py; h5py.File('grids.h5', 'w')['labels'] = h5py.File({str(location.file)!r}){name}"
+            do = (
+                f'Write it anew: python -c "{copy}.T" where the grids are the first axis in {program}, with '
+                ".swapaxes(1, 2) in place of .T where they are the last."
+            )
+            what = f"{program} wrote this dataset, and HDF5 has its axes in reverse order"
+            raise DataError(what, str(location), axes, do)
+
+
 def _open_error(file: Path, error: OSError) -> DataError:
     """Return the error for an existing file that HDF5 could not open."""
     try:
         with file.open("rb") as stream:
-            stream.read(1)
+            head = stream.read(1024)
     except OSError as unreadable:
         got = unreadable.strerror or str(unreadable)
         return DataError("the file cannot be read", str(file), got, "Check its permissions.")
     if "unable to lock file" in str(error):
         do = "Close it there, or set HDF5_USE_FILE_LOCKING=FALSE if nothing is being written."
         return DataError("the file is open for writing elsewhere", str(file), _first_line(error), do)
+    if "h5clear" in str(error):
+        do = (
+            "Wait for its writer; if that was killed, clear the mark of a copy: h5clear -s FILE, one of the HDF5 tools."
+        )
+        return DataError("the file is marked as open for writing", str(file), do=do)
+    for start, kind, do in _FOREIGN:
+        if re.match(start, head, re.IGNORECASE):
+            return DataError(f"this is {kind}, not an HDF5 file", str(file), do=do)
     do = "`vaefit-cli data import` makes HDF5 from ARC tasks and numpy files."
     return DataError("the file is not HDF5, or it is damaged", str(file), _first_line(error), do)
 

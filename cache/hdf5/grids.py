@@ -13,10 +13,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
 from ..shards import Data, Shape, agree, describe, find_shards
 from .blocks import Labels, Origin, Tiles, read, whole_grids
 from .dataset import open_grids
+from .filters import unreadable
 
 PIECE_BYTES = 1 << 20
 """Bytes of the grids in a block of `cuts`, unless one row of chunks has more, which is read in parts: smaller blocks
@@ -136,9 +136,7 @@ class Grids:
         try:
             yield
         except OSError as error:
-            got = str(error).splitlines()[0]
-            do = "The file is damaged, or needs a compression filter that is not installed."
-            raise DataError(what, str(self._shards[number]), got, do) from error
+            raise unreadable(self._dataset(number), what, error) from error
 
 
 def opened(data: Data) -> closing[Grids]:

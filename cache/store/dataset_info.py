@@ -37,7 +37,8 @@ class Description:
     @classmethod
     def from_dataset(cls, dataset: h5py.Dataset, location: Location, classes: int | None) -> Description:
         """Describe an open dataset; DataError for a wrong attribute `classes` where no `classes` take its place."""
-        from ..hdf5.dataset import damage_named, dataset_path, declared_classes, filters
+        from ..hdf5.dataset import damage_named, dataset_path, declared_classes
+        from ..hdf5.filters import filters
 
         doubt = None
         with damage_named(location):

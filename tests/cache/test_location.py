@@ -35,6 +35,8 @@ def test_a_colon_and_a_slash_name_the_dataset(text: str, file: str, dataset: str
         ("a.h5:/", "after ':/'"),
         ("a.h5:", "after ':'"),
         ("*.h5:", "after ':'"),
+        ("s3://bucket/grids.h5", "this is a URL"),
+        ("https://example.org/grids.h5", "this is a URL"),
     ],
 )
 def test_what_names_nothing_is_refused(text: str, wording: str) -> None:
