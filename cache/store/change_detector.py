@@ -16,6 +16,9 @@ from .dataset_info import Description
 from .fingerprint import content_digest, racy
 from .sources import list_sources
 
+WORTH_A_THREAD = 1 << 20
+"""Bytes of the files from which on their digest is computed during the scan."""
+
 
 class ChangedError(Exception):
     """A file changed while it was counted; the text names it."""
@@ -45,8 +48,12 @@ class ChangeDetector:
         return cls(location, CacheKey(location.dataset, sources, stamps, content), holder)
 
     def digest_beside(self, pool: ThreadPoolExecutor, stop: Event) -> None:
-        """Compute the digest during the scan, which has the bytes in memory; of a file just written, only later."""
-        if not racy(self.key.stamps):
+        """Compute the digest during the scan, which has the bytes in memory; of a file just written, only later.
+
+        A small file is not worth a thread: 10,000 shards start none.
+        """
+        size = sum(stamp.size for stamp in self.key.stamps if stamp is not None)
+        if size >= WORTH_A_THREAD and not racy(self.key.stamps):
             self._early = pool.submit(copy_context().run, _content, self._paths, stop)
 
     def content(self) -> str:

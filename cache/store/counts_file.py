@@ -142,7 +142,8 @@ def write(entry: CachedCounts, location: Location, cache_dir: str | Path | None,
             continue
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, data)
+            # not durable: 10,000 shards would wait minutes for the disk, and a file torn by a power cut is counted again
+            write_atomically(path, data, durable=False)
         except OSError as error:
             # the system says of a file in place of the folder that it exists
             why = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror

@@ -96,7 +96,7 @@ def content_digest(paths: Sequence[Path], stop: Event | None = None) -> str:
 
 def _file_digest(path: Path, stop: Event | None) -> str:
     digest = hashlib.sha256()
-    piece, done = memoryview(bytearray(1 << 20)), 0
+    piece, done = memoryview(bytearray(1 << 17)), 0
     with open_bytes(path) as read:
         while size := read(piece, done):
             if stop is not None and stop.is_set():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 import vaefit.cache.hdf5.grids
 from vaefit.cache import DataError, Location, class_counts, class_weights, count_dataset, count_shards, find_shards
 from vaefit.cache.hdf5.grids import opened
+from vaefit.cache.store.fingerprint import Stamp
 from vaefit.vae.data.batch import batch_at, choose_batch
 
 NAMES = ["a/train-2.h5", "a/train-10.h5", "a/train-010.h5", "b/train-1.h5"]
@@ -55,6 +57,19 @@ def touch(*files: str) -> None:
     for file in files:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).touch()
+
+
+def test_small_shards_wait_for_no_disk_and_start_no_thread(
+    shards: list[str], monkeypatch: pytest.MonkeyPatch, cells: NDArray[np.uint8]
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("this takes longer than to count a small shard")
+
+    monkeypatch.setattr(Stamp, "racy", property(lambda _: False))  # as for files that were not just written
+    monkeypatch.setattr(os, "fsync", never)
+    monkeypatch.setattr(threading.Thread, "start", never)
+    assert class_counts(shards).tolist() == np.bincount(cells.ravel()).tolist()
+    assert count_shards(shards).cached == len(shards)
 
 
 @pytest.mark.usefixtures("folder")

@@ -28,6 +28,7 @@ from tests.ranks_as_threads import together
 from vaefit.cache import count_shards
 from vaefit.cache.distributed.joint_count import JointCount
 from vaefit.cache.scan import scan
+from vaefit.cache.store import change_detector
 from vaefit.cache.store.fingerprint import Stamp
 
 
@@ -40,6 +41,7 @@ def small(monkeypatch: pytest.MonkeyPatch, user_folder: Path) -> None:
 def old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that were written long ago, whose digest is taken during the scan."""
     monkeypatch.setattr(Stamp, "racy", property(lambda _: False))
+    monkeypatch.setattr(change_detector, "WORTH_A_THREAD", 0)
 
 
 def virtual(folder: Path) -> list[Path]:

@@ -285,10 +285,10 @@ def test_where_nothing_can_be_written_the_counts_are_still_right(
     written = beside(data).read_bytes()
     edit(data, 1)
 
-    def full(_: int) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     found = count_dataset(data)
     assert (found.counts.tolist(), found.source, found.cache_file) == ([999, 201, 80], "scan", None)
     assert "No space left on device" in said()
