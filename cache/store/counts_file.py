@@ -142,7 +142,7 @@ def write(entry: CachedCounts, location: Location, cache_dir: str | Path | None,
             continue
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # not durable: 10,000 shards would wait minutes for the disk, and a file torn by a power cut is counted again
+            # 10,000 shards would wait minutes for the disk; a file that a power cut tears is counted again
             write_atomically(path, data, durable=False)
         except OSError as error:
             # the system says of a file in place of the folder that it exists
