@@ -26,7 +26,7 @@ from .fitting.loop import Fit
 from .fitting.lr_range_test import range_test
 from .fitting.result import OverfitResult, Reached, Record, RunHeader
 from .fitting.setup import ReadyModel
-from .metrics.accuracy import Accuracies, BaselineShares, distinct, retrieval
+from .metrics.accuracy import Accuracies, BaselineShares, distinct, retrieval, variation
 from .metrics.advice import AdviceContext
 from .metrics.verdict import PIXEL_ABOVE, Evidence, judge
 from .model.beta_vae import BetaVAE
@@ -113,7 +113,7 @@ def overfit(
             on_start(header)
         shares = BaselineShares.from_targets(fixed.targets, adapter.classes, ignore_index)
         step, stepper = ready.build_stepper(recipe, torch.Generator().manual_seed(seed), as_graph)
-        fit = Fit(stepper, step, recipe, ready.targets, shares)
+        fit = Fit(stepper, step, recipe, ready.targets, shares, fixed.other_targets is not None)
         history: list[Record] = []
         for record in fit.records():
             history.append(record)
@@ -128,7 +128,8 @@ def overfit(
         accuracies,
         shares.skill(accuracies.pixel),
         retrieval(predictions, fixed.targets, ignore_index),
-        fixed.grids.shape[0],
+        variation(predictions, fixed.targets, adapter.classes, ignore_index),
+        fixed.other_targets is not None,
         fit.diverged,
         _advice_context(model, fixed, accuracies, weights, recipe, history),
     )
@@ -141,6 +142,7 @@ def overfit(
         shares=shares,
         skill=evidence.skill,
         retrieval=evidence.retrieval,
+        variation=evidence.variation,
         distinct_pictures=distinct(predictions),
         batch=fixed,
         weights=weights,

@@ -169,9 +169,20 @@ def test_ignored_cells_count_nowhere() -> None:
     assert result.accuracies.predicted.sum() == kept.sum()
 
 
-def test_a_batch_of_one_has_no_retrieval_and_no_skill() -> None:
+def test_a_model_that_hardly_began_is_learning() -> None:
+    """Its pictures are all wrong, and all different."""
+    result = overfit(BetaVAE(10, 16, 16), _batch(), recipe=Recipe(iterations=3))
+    assert result.verdict == "LEARNING"
+    assert result.skill is not None
+    assert result.skill < 0
+    assert result.variation is not None
+    assert result.variation > 1
+
+
+def test_a_batch_of_one_has_no_retrieval_no_skill_and_no_variation() -> None:
     result = overfit(BetaVAE(10, 16, 16), _batch(1))
     assert result.retrieval is None
+    assert result.variation is None
     assert result.skill is None
     assert result.passed
 

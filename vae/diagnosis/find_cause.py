@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..metrics.advice import STILL_FALLING
 from ..metrics.diagnosis import Cause, Control, Diagnosis, Finding
-from ..metrics.verdict import three_decimals
+from ..metrics.verdict import COLLAPSE_SKILL, three_decimals
 from ..model.state import Snapshot
 from . import gradient_flow, input_target_pairs, model_probes
 from .changes import Change, deviations, faster, longer, one_grid, variations, whole_recipe
@@ -190,7 +190,7 @@ class _Search:
         """Return the fewest settings that fix the run together: each is taken out of all of them in turn.
 
         The setting with the smallest measured effect is taken out first. The cause is the first of those without which
-        the verdict is worst.
+        the run diverges or is no better than one picture.
         """
         wrong = list(self.wrong)
         control = _if_mended(self._run(*wrong)) if len(wrong) > 1 else None
@@ -203,15 +203,15 @@ class _Search:
             helped = max(wrong, key=self._gain)
             cause = helped.cause if self._gain(helped) >= HELPED else recipe.cause
             return replace(self._fixed((recipe,), control), cause=cause)
-        needed, lost = wrong, dict.fromkeys((change.name for change in wrong), "LEARNING")
+        needed, lost = wrong, set()
         for change in reversed(wrong):
             fewer = [c for c in needed if c is not change]
             without = self._run(*fewer) if fewer else None
             if without is not None and without.mended:
                 needed, control = fewer, without
-            elif without is not None:
-                lost[change.name] = without.verdict
-        first = next((c for c in needed if lost[c.name] != "LEARNING"), needed[0])
+            elif without is not None and (without.verdict == "DIVERGED" or (without.skill or 0.0) <= COLLAPSE_SKILL):
+                lost.add(change.name)
+        first = next((c for c in needed if c.name in lost), needed[0])
         return self._fixed((first, *(c for c in needed if c is not first)), control)
 
     def _gain(self, change: Change) -> float:
@@ -250,8 +250,8 @@ class _Search:
             evidence = f"the loss was {before:.4g} after three quarters of the steps and {losses[-1]:.4g} at their end"
             return self._named("too few steps", evidence, f"--iterations {4 * self.failed.recipe.iterations}")
         if result.verdict == "COLLAPSED":
-            skill, retrieval = three_decimals(result.skill), three_decimals(result.retrieval)
-            return self._named("output collapse", f"skill {skill}, retrieval {retrieval}; no control fixed it", None)
+            skill, variation = three_decimals(result.skill), three_decimals(result.variation)
+            return self._named("output collapse", f"skill {skill}, variation {variation}; no control fixed it", None)
         if control is not None and result.verdict == "LEARNING":
             evidence = f"one grid alone reaches worst class {control.worst_class:.3f}, {target:g} is needed"
             return self._named("too little capacity", evidence, "Widen the model, its last layers first.")

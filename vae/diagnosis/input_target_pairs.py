@@ -50,7 +50,7 @@ def contradiction_finding(batch: Batch, classes: int, ignore_index: int | None, 
     pairs = batch.targets[kept] * classes + best[kept]
     accuracies = Accuracies.from_confusion(np.bincount(pairs, minlength=classes * classes).reshape(classes, classes))
     skill = BaselineShares.from_targets(batch.targets, classes, ignore_index).skill(accuracies.pixel)
-    evidence = Evidence(accuracies, skill, retrieval(best, batch.targets, ignore_index), len(best))
+    evidence = Evidence(accuracies, skill, retrieval(best, batch.targets, ignore_index), own_inputs=True)
     words = (
         f"{contradicted} of {len(best)} grids have equals with another target; the best answer to them reaches "
         f"pixel accuracy {accuracies.pixel:.3f}, worst class {accuracies.worst:.3f}"

@@ -26,8 +26,10 @@ from .stepper import Stepper
 class Fit:
     """Loop over the steps of one run; `targets` (B, H, W) is the fixed batch, `shares` its baselines."""
 
-    def __init__(self, stepper: Stepper, step: Step, recipe: Recipe, targets: Tensor, shares: BaselineShares) -> None:
-        self.stepper, self.step, self.recipe, self.shares = stepper, step, recipe, shares
+    def __init__(
+        self, stepper: Stepper, step: Step, recipe: Recipe, targets: Tensor, shares: BaselineShares, own_inputs: bool
+    ) -> None:
+        self.stepper, self.step, self.recipe, self.shares, self.own_inputs = stepper, step, recipe, shares, own_inputs
         self.targets = targets.cpu().numpy()
         self.device = targets.device
         self.frames = FrameRecorder(self.targets)
@@ -94,4 +96,4 @@ class Fit:
         ignored = self.step.objective.ignore_index
         found = retrieval(self.stepper.predictions(), self.targets, None if ignored == NO_LABEL else ignored)
         skill = self.shares.skill(accuracies.pixel)
-        return memorised(Evidence(accuracies, skill, found, self.targets.shape[0]), self.recipe.target)
+        return memorised(Evidence(accuracies, skill, found, own_inputs=self.own_inputs), self.recipe.target)

@@ -85,6 +85,7 @@ class OverfitResult:
     shares: BaselineShares
     skill: float | None
     retrieval: float | None
+    variation: float | None
     distinct_pictures: int
     batch: Batch
     weights: ClassWeights

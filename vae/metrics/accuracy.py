@@ -1,4 +1,4 @@
-"""Metrics of a reconstruction: accuracies, baseline shares, skill and retrieval."""
+"""Metrics of a reconstruction: accuracies, baseline shares, skill, variation and retrieval."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class Accuracies:
     worst_class: int
     predicted: NDArray[np.int64]
     """(C,) cells predicted as each class."""
+    held: NDArray[np.int64]
+    """(C,) cells of each class in the targets."""
 
     @classmethod
     def from_confusion(cls, counts: NDArray[np.int64]) -> Accuracies:
@@ -39,6 +41,7 @@ class Accuracies:
             worst=float(recall.min()),
             worst_class=int(np.flatnonzero(present)[recall.argmin()]),
             predicted=counts.sum(axis=0),
+            held=held,
         )
 
     @property
@@ -61,7 +64,7 @@ class BaselineShares:
     @classmethod
     def from_targets(cls, targets: Labels, num_classes: int, ignore_index: int | None) -> BaselineShares:
         """Return the shares of targets with at least one cell that is not ignored."""
-        return cls.from_position_counts(position_counts(targets, num_classes, ignore_index))
+        return cls.from_position_counts(position_counts(targets, kept_cells(targets, ignore_index), num_classes))
 
     @classmethod
     def from_position_counts(cls, held: NDArray[np.int64]) -> BaselineShares:
@@ -78,12 +81,29 @@ class BaselineShares:
         return (right - background) / (self.cells - background)
 
 
-def position_counts(targets: Labels, num_classes: int, ignore_index: int | None) -> NDArray[np.int64]:
-    """Return (C, H, W): the number of targets (B, H, W) that hold class c at each position."""
-    _, height, width = targets.shape
+def position_counts(labels: Labels, kept: NDArray[np.bool_], num_classes: int) -> NDArray[np.int64]:
+    """Return (C, H, W): the number of grids (B, H, W) that hold class c at each position, in kept cells."""
+    _, height, width = labels.shape
     place = np.arange(height * width).reshape(height, width)
-    found = (targets.astype(np.int64) * place.size + place)[kept_cells(targets, ignore_index)]
+    found = (labels.astype(np.int64) * place.size + place)[kept]
     return np.bincount(found, minlength=num_classes * place.size).reshape(num_classes, height, width)
+
+
+def variation(predictions: Labels, targets: Labels, num_classes: int, ignore_index: int | None) -> float | None:
+    """Return how often two predictions (B, H, W) differ in a cell, over all pairs, divided by the same of the targets.
+
+    0 is one picture for all inputs. A pair is compared in the cells that neither of its targets ignores. None where no
+    two targets differ, as in a batch of one grid.
+    """
+    kept = kept_cells(targets, ignore_index)
+
+    def different(labels: Labels) -> int:
+        held = position_counts(labels, kept, num_classes)
+        grids = held.sum(axis=0)
+        return int(np.vdot(grids, grids) - np.vdot(held, held))
+
+    of_targets = different(targets)
+    return different(predictions) / of_targets if of_targets else None
 
 
 def retrieval(predictions: Labels, targets: Labels, ignore_index: int | None) -> float | None:

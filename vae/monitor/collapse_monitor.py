@@ -47,8 +47,8 @@ class CollapseMonitor:
       enough independent cells to exclude chance. Otherwise, and for a class that faded slowly or came and went before,
       spans of up to 8 windows are judged. With small batches a class may go away for a while; this is a warning too.
     - a class that is not learned: nearly none of its cells in the last `patience` steps (at least 1,000) is right.
-    - collapse in two consecutive checks: the batch has a skill of at most 0.05 and a retrieval of at most
-      max(1/8, 1/B), on at most 32 of its grids; or one class covers 99 % of the predictions since the last check, but
+    - collapse in two consecutive checks: the batch has a skill of at most 0.05 and a variation of at most
+      0.1, on at most 32 of its grids; or one class covers 99 % of the predictions since the last check, but
       not of the targets, which hold a hundred or more cells of other classes. The warning comes from step `warmup` on,
       because most runs begin with a plateau of equal outputs for all grids.
     - a loss that is not finite.

@@ -42,7 +42,7 @@ class CollapseCallback(Callback):
     """Lightning callback that passes the dict which `training_step` returns to a `CollapseMonitor`.
 
     It takes `counts` (C, C) if they are returned, else counts `logits` (B, C, H, W) or `predictions` (B, H, W) against
-    `targets` (B, H, W). Collapse by skill and retrieval is checked only if one of these two and the targets are
+    `targets` (B, H, W). Collapse by skill and variation is checked only if one of these two and the targets are
     returned. The loss is checked too. Warnings go to the logger `vaefit`. The state of the monitor is saved in
     checkpoints. With several devices, each rank monitors the grids of its own batches.
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics.accuracy import BaselineShares, Labels, retrieval
-from ..metrics.verdict import COLLAPSE_RETRIEVAL, COLLAPSE_SKILL, ONE_CLASS
+from ..metrics.accuracy import BaselineShares, Labels, variation
+from ..metrics.verdict import COLLAPSE_SKILL, ONE_CLASS, collapsed
 from ..objective.objective import NO_LABEL
 from .class_recall import HELD_CELLS, ClassRows
 from .warnings import Collapsed, TrainingWarning
@@ -53,12 +53,10 @@ class OutputCollapse:
         """Check the rows of the newest steps, the last of which is `step`, and its (predictions, targets), if any."""
         held, predicted = new.held.sum(axis=0), new.predicted.sum(axis=0)
         top = _TopClass.from_predictions(held, int(new.right.sum()), predicted) if held.any() else None
-        skill, nearest, batch_top = (None, None, None) if batch is None else self._measure(*batch)
+        skill, varied, batch_top = (None, None, None) if batch is None else self._measure(*batch)
         dominates = top is not None and top.dominates
-        collapsed = dominates
-        if skill is not None and nearest is not None and batch is not None:
-            collapsed |= skill <= COLLAPSE_SKILL and nearest <= max(COLLAPSE_RETRIEVAL, 1 / len(batch[0]))
-        self.collapsed_checks = self.collapsed_checks + 1 if collapsed else 0
+        found = dominates or collapsed(skill, varied, one_class=False)
+        self.collapsed_checks = self.collapsed_checks + 1 if found else 0
         if self.collapsed:
             self.collapsed = dominates or (skill is not None and skill < RECOVERED_SKILL)
             return []
@@ -68,10 +66,10 @@ class OutputCollapse:
         self.collapsed = True
         one = seen.share >= ONE_CLASS
         label, share = (seen.label, seen.share) if one else (None, None)
-        return [Collapsed(step, label, skill, nearest, share, seen.accuracy)]
+        return [Collapsed(step, label, skill, varied, share, seen.accuracy)]
 
     def _measure(self, predictions: Labels, targets: Labels) -> tuple[float | None, float | None, _TopClass | None]:
-        """Return skill, retrieval and top class of a batch (B, H, W); None for each that the batch does not define."""
+        """Return skill, variation and top class of a batch (B, H, W); None for each that the batch does not define."""
         kept = (targets >= 0) & (targets < self.num_classes)  # as in the counts, which leave out all other labels
         if self.ignore_index is not None:
             kept &= targets != self.ignore_index
@@ -82,4 +80,4 @@ class OutputCollapse:
         predicted = np.bincount(predictions[kept], minlength=self.num_classes)
         top = _TopClass.from_predictions(held, int((predictions == targets)[kept].sum()), predicted)
         skill = BaselineShares.from_targets(targets, self.num_classes, NO_LABEL).skill(top.accuracy)
-        return skill, retrieval(predictions, targets, NO_LABEL), top
+        return skill, variation(predictions, targets, self.num_classes, NO_LABEL), top

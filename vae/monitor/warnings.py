@@ -69,8 +69,8 @@ class Collapsed(TrainingWarning):
     kind: ClassVar[WarningKind] = "collapsed"
 
     skill: float | None = None
-    """Skill of the checked batch; None, as `retrieval`, where the monitor has counts only."""
-    retrieval: float | None = None
+    """Skill of the checked batch; None, as `variation`, where the monitor has counts only."""
+    variation: float | None = None
     share: float | None = None
     """Share of the predictions that are `label`; None where no class covers them."""
     accuracy: float = 0.0
@@ -81,7 +81,7 @@ class Collapsed(TrainingWarning):
         numbers = [f"pixel accuracy {self.accuracy:.3f}"]
         numbers += [] if self.share is None else [f"{100 * self.share:.1f} % of the predictions"]
         numbers += [] if self.skill is None else [f"skill {self.skill:.3f}"]
-        numbers += [] if self.retrieval is None else [f"retrieval {self.retrieval:.3f}"]
+        numbers += [] if self.variation is None else [f"variation {self.variation:.3f}"]
         return (
             f"step {self.step}: the output does not depend on the input, but is {found} ({', '.join(numbers)}); lower "
             f"beta and the learning rate, check the class weights, and try `vaefit-cli overfit` on a batch."

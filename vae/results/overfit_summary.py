@@ -166,6 +166,8 @@ class RunSummary(Metrics):
     class_predicted_steps: tuple[tuple[int, int] | None, ...]
     """First and last step at which a cell was predicted as each class; None where no cell ever was."""
     retrieval: float | None
+    variation: float | None = None
+    """None also in the folder of a run by an older version."""
     distinct_pictures: int
     setup: SetupSummary
     seconds: float
@@ -190,6 +192,7 @@ class RunSummary(Metrics):
             reached=result.reached,
             class_predicted_steps=tuple(result.predicted_steps(c) for c in range(run.prepared.dataset.classes)),
             retrieval=result.retrieval,
+            variation=result.variation,
             distinct_pictures=result.distinct_pictures,
             setup=SetupSummary.from_header(run.prepared, result.start, result.recipe),
             seconds=run.seconds,

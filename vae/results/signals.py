@@ -40,6 +40,7 @@ def readings(run: RunSummary) -> tuple[Reading, ...]:
         _reading(run, "macro_accuracy", "mean over the classes in the batch"),
         _reading(run, "worst_class_accuracy", f"class {run.worst_class}"),
         _reading(run, "retrieval", "reconstructions nearest to their own target"),
+        _reading(run, "variation", "how much reconstructions differ; targets have 1"),
         _reading(run, "distinct_pictures", f"of {len(run.setup.batch.indices)} reconstructions", "d"),
         _step("pixel_95", "95 % pixel accuracy", run.reached.pixel_95),
         _step("worst_class_95", "95 % in every class", run.reached.worst_class_95),

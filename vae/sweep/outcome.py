@@ -38,6 +38,8 @@ class SweepRun:
     seconds: float
     folder: str
     """Name of its folder in that of the sweep."""
+    variation: float | None = None
+    """None also in a sweep by an older version."""
 
     @classmethod
     def from_run(cls, values: tuple[str, ...], number: int, run: OverfitRun) -> SweepRun:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vaefit.cache.communicator import Communicator, own_portion
 from vaefit.cache.errors import DataError
 
-from ..metrics.accuracy import Accuracies, BaselineShares, Labels, position_counts
+from ..metrics.accuracy import Accuracies, BaselineShares, Labels, kept_cells, position_counts
 from ..model.state import evaluating
 from ..objective.objective import Losses, Objective, divisors, kl_per_dimension
 from ..optim.train_step import Step
@@ -106,7 +106,7 @@ class Validator:
                 sums.add(losses, cells.shape[0])
                 shown.add(cells, losses.logits)
                 if self._shares is None:
-                    here = position_counts(cells, classes, self._ignore_index)
+                    here = position_counts(cells, kept_cells(cells, self._ignore_index), classes)
                     held = here if held is None else held + here
         if self._ranks is not None:
             sums.merge_ranks(self._ranks)

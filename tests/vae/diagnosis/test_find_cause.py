@@ -137,9 +137,9 @@ def test_no_numbers_from_the_first_step_on() -> None:
 @pytest.mark.slow
 def test_the_assertion_carries_the_cause_and_can_go_without() -> None:
     recipe = Recipe(lr=1e-8, iterations=60)
-    with pytest.raises(AssertionError, match=r"^COLLAPSED: .*Cause: learning rate: worst class .*Try --lr 0\.002\.$"):
+    with pytest.raises(AssertionError, match=r"^LEARNING: .*Cause: learning rate: worst class .*Try --lr 0\.002\.$"):
         assert_memorises(BetaVAE(4, 8, 8), GRIDS, recipe=recipe)
-    with pytest.raises(AssertionError, match=r"^COLLAPSED: ") as caught:
+    with pytest.raises(AssertionError, match=r"^LEARNING: ") as caught:
         assert_memorises(BetaVAE(4, 8, 8), GRIDS, recipe=recipe, diagnose=False)
     assert "Cause" not in str(caught.value)
 
@@ -284,7 +284,7 @@ def test_a_model_that_raises_in_a_rerun_costs_no_result(said: Callable[[], str])
 
     result = overfit(Tired(), GRIDS, recipe=Recipe(init=None, lr=1e-8, iterations=20), diagnose=True)
     assert result.iterations == 20
-    assert result.verdict == "COLLAPSED"
+    assert result.verdict == "LEARNING"
     assert "cache exhausted" in said()
 
 

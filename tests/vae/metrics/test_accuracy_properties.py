@@ -1,4 +1,4 @@
-"""Accuracies, shares, skill and retrieval against their definitions, by loops over the cells."""
+"""Accuracies, shares, skill, retrieval and variation against their definitions, by loops over the cells."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vaefit.vae.metrics.accuracy import Accuracies, BaselineShares, distinct, retrieval
+from vaefit.vae.metrics.accuracy import Accuracies, BaselineShares, distinct, retrieval, variation
 
 CLASSES = 5
 Grids = NDArray[np.int64]
@@ -120,6 +120,25 @@ def test_retrieval(case):
         others = [j for j in range(size) if any(targets[j][w] != targets[i][w] for w in own_cells)]
         hits += all(agreement(i) > agreement(j) for j in others)
     assert retrieval(predictions, targets, ignore) == (None if size == 1 else hits / size)
+
+
+@settings(max_examples=200)
+@given(reconstructions())
+def test_variation(case):
+    targets, predictions, ignore = case
+
+    def different(grids):
+        return sum(
+            grids[i][w] != grids[j][w]
+            for w in np.ndindex(*targets.shape[1:])
+            for i in range(len(targets))
+            for j in range(i)
+            if ignore not in (targets[i][w], targets[j][w])
+        )
+
+    of_targets = different(targets)
+    expected = different(predictions) / of_targets if of_targets else None
+    assert variation(predictions, targets, int(max(targets.max(), predictions.max())) + 1, ignore) == expected
 
 
 @settings(max_examples=100)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
-from vaefit.vae.metrics.accuracy import Accuracies, BaselineShares, retrieval
+from vaefit.vae.metrics.accuracy import Accuracies, BaselineShares, retrieval, variation
 from vaefit.vae.metrics.advice import AdviceContext
 from vaefit.vae.metrics.verdict import Evidence, judge
 from vaefit.vae.recipe import RECIPES, BetaRamp, Recipe
@@ -19,19 +19,23 @@ from vaefit.vae.recipe import RECIPES, BetaRamp, Recipe
 VERDICTS = ("MEMORISED", "LEARNING", "COLLAPSED", "DIVERGED")
 
 
-def ruled(diverged, worst, target, pixel, skill, retrieved, size) -> str:
+def ruled(diverged, worst, target, pixel, skill, retrieved, varied, own_inputs, one_class) -> str:
     """The four rules in their order; numbers may be floats or fractions."""
     if diverged:
         return "DIVERGED"
-    skilled = pixel == 1 if skill is None else skill >= Fraction(3, 4)
+    exact = pixel == 1 or (own_inputs and worst >= Fraction(99, 100))
+    skilled = exact if skill is None else skill >= Fraction(3, 4)
     recalled = retrieved is None or retrieved >= Fraction(3, 4)
     if worst >= target and pixel > Fraction(95, 100) and skilled and recalled:
         return "MEMORISED"
-    if skill is not None and retrieved is not None:
-        blind = retrieved <= Fraction(1, 8) or retrieved * size <= 1
-        if blind and skill <= Fraction(5, 100):
-            return "COLLAPSED"
-    return "LEARNING"
+    if skill is None or varied is None:
+        return "COLLAPSED" if one_class else "LEARNING"
+    return "COLLAPSED" if skill <= Fraction(5, 100) and varied <= Fraction(1, 10) else "LEARNING"
+
+
+def covering(cells: np.ndarray) -> list[int]:
+    """The class that covers 99 % of the cells, if one does."""
+    return [c for c, n in enumerate(cells.tolist()) if 100 * n >= 99 * int(cells.sum())]
 
 
 near = st.sampled_from([0.0, 0.05, 0.06, 0.125, 0.13, 0.2, 0.5, 0.74, 0.75, 0.9, 0.94, 0.95, 0.96, 0.999, 1.0])
@@ -70,15 +74,15 @@ recipes = st.builds(
 
 @st.composite
 def evidence(draw) -> Evidence:
-    size = draw(st.sampled_from([1, 2, 7, 8, 9, 32]))
     pixel = draw(near | high)
     worst = min(pixel, draw(near | high))
-    predicted = draw(st.sampled_from([(990, 10, 0), (989, 11, 0), (0, 99, 1), (1, 1, 1), (0, 0, 5), (2, 0, 198)]))
+    cells = st.sampled_from([(990, 10, 0), (989, 11, 0), (0, 99, 1), (1, 1, 1), (0, 0, 5), (2, 0, 198)]).map(np.array)
     return Evidence(
-        Accuracies(pixel, (pixel, None, worst), (pixel + worst) / 2, worst, 2, np.array(predicted)),
+        Accuracies(pixel, (pixel, None, worst), (pixel + worst) / 2, worst, 2, draw(cells), draw(cells)),
         draw(st.none() | near | high | st.floats(-9, 1)),
-        None if size == 1 else draw(near | high | st.integers(0, size).map(lambda hits: hits / size)),
-        size,
+        draw(st.none() | near | high | st.integers(0, 32).map(lambda hits: hits / 32)),
+        draw(st.none() | st.sampled_from([0.0, 0.05, 0.1, 0.101, 1.0, 4.7])),
+        draw(st.booleans()),
         draw(st.sampled_from([*[None] * 5, "the loss is nan after 3 updates"])),
         draw(contexts),
     )
@@ -90,15 +94,16 @@ def test_the_verdict_is_that_of_its_rules(found, recipe):
     a = found.accuracies
     exact = [None if v is None else Fraction(str(v)) for v in (a.worst, recipe.target, a.pixel, found.skill)]
     hits = None if found.retrieval is None else Fraction(found.retrieval).limit_denominator(1000)
-    expected = ruled(found.diverged is not None, *exact, hits, found.batch_size)
+    varied = None if found.variation is None else Fraction(str(found.variation))
+    one_class = covering(a.predicted) != [] and covering(a.predicted) != covering(a.held)
+    expected = ruled(found.diverged is not None, *exact, hits, varied, found.own_inputs, one_class)
     event(expected)
     judgement = judge(found, recipe)
     assert judgement.verdict == expected
     assert judgement.verdict in VERDICTS
     assert judgement.passed == (expected == "MEMORISED") == (judgement.next == "")
     assert judgement.reason
-    covering = [c for c, n in enumerate(a.predicted.tolist()) if 100 * n >= 99 * int(a.predicted.sum())]
-    assert judgement.collapsed_class == (covering[0] if covering and expected == "COLLAPSED" else None)
+    assert judgement.collapsed_class == (next(iter(covering(a.predicted)), None) if expected == "COLLAPSED" else None)
     assert judge(replace(found, context=AdviceContext()), recipe).verdict == expected
 
 
@@ -119,8 +124,8 @@ def runs(draw) -> tuple[np.ndarray, np.ndarray]:
 
 
 @settings(max_examples=400)
-@given(runs(), st.sampled_from([None, 0, 2]), st.sampled_from([0.5, 0.95, 1.0]))
-def test_the_verdict_of_a_reconstruction_in_fractions(run, ignore, target):
+@given(runs(), st.sampled_from([None, 0, 2]), st.sampled_from([0.5, 0.95, 1.0]), st.booleans())
+def test_the_verdict_of_a_reconstruction_in_fractions(run, ignore, target, own_inputs):
     targets, found = run
     size = len(targets)
     kept = [where for where in np.ndindex(*targets.shape) if targets[where] != ignore]
@@ -130,7 +135,8 @@ def test_the_verdict_of_a_reconstruction_in_fractions(run, ignore, target):
         counts[targets[where], found[where]] += 1
     accuracies = Accuracies.from_confusion(counts)
     shares = BaselineShares.from_targets(targets, 3, ignore)
-    measured = Evidence(accuracies, shares.skill(accuracies.pixel), retrieval(found, targets, ignore), size)
+    skill, of_pairs = shares.skill(accuracies.pixel), variation(found, targets, 3, ignore)
+    measured = Evidence(accuracies, skill, retrieval(found, targets, ignore), of_pairs, own_inputs)
     judgement = judge(measured, Recipe(target=target))
 
     right = sum(int(targets[w] == found[w]) for w in kept)
@@ -147,13 +153,16 @@ def test_the_verdict_of_a_reconstruction_in_fractions(run, ignore, target):
         hits += all(agree[i] > agree[j] for j in range(size) if any(targets[i][w] != targets[j][w] for w in own))
     pixel = Fraction(right, len(kept))
     retrieved = None if size == 1 else Fraction(hits, size)
-    expected = ruled(False, min(recalls), Fraction(str(target)), pixel, skill, retrieved, size)
+    pairs = [(w, v) for w in kept for v in kept if w[1:] == v[1:] and w[0] < v[0]]
+    apart = sum(targets[w] != targets[v] for w, v in pairs)
+    varied = Fraction(int(sum(found[w] != found[v] for w, v in pairs)), int(apart)) if apart else None
+    one_class = covering(counts.sum(axis=0)) != [] and covering(counts.sum(axis=0)) != covering(counts.sum(axis=1))
+    bar = Fraction(str(target))
+    expected = ruled(False, min(recalls), bar, pixel, skill, retrieved, varied, own_inputs, one_class)
     event(expected)
     assert judgement.verdict == expected
     if expected == "COLLAPSED":
-        predicted = counts.sum(axis=0).tolist()
-        covering = [c for c in range(3) if 100 * predicted[c] >= 99 * len(kept)]
-        assert judgement.collapsed_class == (covering[0] if covering else None)
+        assert judgement.collapsed_class == next(iter(covering(counts.sum(axis=0))), None)
 
 
 @pytest.fixture(scope="module")
