@@ -6,13 +6,14 @@ import hashlib
 import json
 import logging
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
+
+from ..regular_file import read_regular
 
 LIMIT = 4 << 20
 """No larger file is read or written."""
@@ -86,16 +87,9 @@ def newer(path: Path, schema: str) -> bool:
 
 def _text(path: Path) -> bytes | None:
     try:
-        state = path.stat()
+        return read_regular(path, LIMIT)
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(state.st_mode):  # to open a named pipe would wait for ever
-        raise RejectedError("it is a folder" if stat.S_ISDIR(state.st_mode) else "it is no regular file")
-    with path.open("rb") as stream:
-        text = stream.read(LIMIT + 1)
-    if len(text) > LIMIT:
-        raise RejectedError(f"it is larger than the {LIMIT:,} bytes that are read")
-    return text
 
 
 def _schema_mismatch(found: object, schema: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import h5py
@@ -279,6 +280,22 @@ def test_equal_grids_at_the_indices(fails, dataset):
 def test_a_batch_without_a_cell_that_counts(fails, blank):
     parts = fails(COULD_NOT_RUN, "overfit", blank, "--indices", "7", "--ignore-index", "0")
     assert "ignore" in " ".join(parts.values())
+
+
+@pytest.mark.parametrize("name", ["w.json", "w.npy", "w.safetensors"])
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (os.mkfifo, "a named pipe"),
+        (lambda file: file.symlink_to("/dev/zero"), "a device"),
+        (lambda file: (file.touch(), os.truncate(file, 1 << 40)), "at most 67,108,864 are read"),
+    ],
+)
+def test_a_weights_file_that_is_no_small_regular_file(fails, dataset, tmp_path, name, make, words):
+    make(tmp_path / name)
+    parts = fails(COULD_NOT_RUN, "overfit", dataset, "--weights-file", tmp_path / name)
+    assert (parts["what"], parts["where"]) == ("the weights cannot be read", str(tmp_path / name))
+    assert words in parts["got"]
 
 
 def test_a_weights_file_that_is_not_there(fails, dataset, tmp_path):

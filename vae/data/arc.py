@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefit.cache.errors import DataError, require_range
+from vaefit.cache.regular_file import read_regular
 
 CLASSES = 10
 MAX_SIDE = 1024
+MAX_TASK = 16 << 20
+"""Bytes of the file of a task; the largest of ARC has 50 kB."""
 
 
 @dataclass
@@ -66,7 +69,7 @@ def import_arc(folder: Path, max_side: int = 16, pad_class: int = 0) -> ArcImpor
 def _task_grids(file: Path) -> Iterator[Any] | None:
     """Return the raw grids of a task; None where the file is not a task."""
     try:
-        task = json.loads(file.read_text(encoding="utf-8"))
+        task = json.loads(read_regular(file, MAX_TASK).decode())
     except (ValueError, RecursionError):
         return None
     except OSError as error:

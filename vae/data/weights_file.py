@@ -12,12 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from vaefit.cache import DataError
 from vaefit.cache.errors import SettingError
+from vaefit.cache.regular_file import read_regular
 from vaefit.cache.store.atomic import write_atomically
 
 from ..errors import RunError
 from .hdf5_writer import refuse_existing
 
 KINDS = (".json", ".npy", ".safetensors")
+LIMIT = 64 << 20
+"""Bytes of a file; a result.json of a long training run holds weights too."""
 TENSOR = "class_weights"
 """Name of the tensor in a safetensors file."""
 
@@ -30,7 +33,7 @@ def read_weights(file: Path) -> NDArray[Any]:
     Raises DataError where the file holds no weights.
     """
     try:
-        data = file.read_bytes()
+        data = read_regular(file, LIMIT)
     except OSError as error:
         do = "Check the path and its permissions."
         raise DataError("the weights cannot be read", str(file), error.strerror or str(error), do) from error

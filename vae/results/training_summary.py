@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+
+from vaefit.cache.regular_file import open_regular
 
 from ..objective.preflight import Agreement
 from ..training.progress import Progress
@@ -121,6 +124,6 @@ def read_history(folder: Path) -> list[HistoryRow]:
     """Read the validations in `metrics.csv`."""
     import msgspec
 
-    with (folder / METRICS).open(newline="", encoding="utf-8") as stream:
+    with io.TextIOWrapper(open_regular(folder / METRICS, within=folder), "utf-8", newline="") as stream:
         rows = [{name: value or None for name, value in row.items()} for row in csv.DictReader(stream)]
     return msgspec.convert(rows, list[HistoryRow], strict=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from typing import Any
@@ -132,7 +133,7 @@ def _weights(run: RunSummary | TrainSummary) -> str:
     return f"{weights.source} {weights.scheme}, ratio {ratio}"
 
 
-def _first_different(first: list[dict[str, str]], second: list[dict[str, str]]) -> int | None:
+def _first_different(first: Iterable[dict[str, str]], second: Iterable[dict[str, str]]) -> int | None:
     """Return the step of the first row that differs, the rate and beta left out."""
     for number, (left, right) in enumerate(zip_longest(first, second)):
         if left is None or right is None or _measured(left) != _measured(right):

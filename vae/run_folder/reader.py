@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 import msgspec
 
 from vaefit.cache.errors import VaefitError
+from vaefit.cache.regular_file import open_regular, read_regular
 
 from ..data.class_weights import ClassWeights
 from ..errors import RunError
@@ -36,6 +38,12 @@ OVERFIT = "overfit"
 """Kind of an overfit run; `KIND` is that of a training run."""
 CHANGED = "It was changed by hand, or is of another version: start the run again, with --overwrite."
 UNFINISHED = "the run was not finished: it has no result.json"
+MAX_JSON = 64 << 20
+"""Bytes of a JSON file; a training run with 150,000 validations has as many."""
+MAX_CSV = 4 << 30
+"""Bytes of `metrics.csv`; a check of 800,000 steps with 256 classes has as many."""
+MAX_LINE = 1 << 16
+"""Characters of a line of `metrics.csv`; 256 classes take 6,000."""
 _PASS = "Pass the folder that `train` or `overfit` named."
 _UNREADABLE = "the settings of the run cannot be read"
 _log = logging.getLogger("vaefit")
@@ -174,30 +182,39 @@ class StoredRun:
         name = "config.json" if self.kind == KIND else "result.json"
         return _converted(self.folder / name, what, lambda: ClassWeights.from_values(stored, self.config.classes, name))
 
-    def metrics(self) -> list[dict[str, str]]:
-        """Read the rows of `metrics.csv` as text; empty where the file is gone."""
-        try:
-            with (self.folder / "metrics.csv").open(newline="", encoding="utf-8") as stream:
-                return list(csv.DictReader(stream))
-        except (OSError, UnicodeDecodeError, csv.Error):
-            return []
+    def metrics(self) -> Iterator[dict[str, str]]:
+        """Yield the rows of `metrics.csv` as text, none where the file is gone; RunError where it cannot be read."""
+        with suppress(FileNotFoundError, csv.Error), _reading(self.folder / "metrics.csv"):
+            yield from csv.DictReader(read_lines(self.folder))
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
     """Read the object in a JSON file of a run folder; RunError says what the folder holds instead."""
     file, do = folder / name, "Make the run again."
     try:
-        found = json.loads(file.read_bytes())
+        with _reading(file):
+            text = read_regular(file, MAX_JSON, folder)
     except (FileNotFoundError, NotADirectoryError):
         raise _missing(folder, name) from None
-    except OSError as error:
-        check = "Check what it is, and its permissions."
-        raise RunError("the file cannot be read", str(file), error.strerror or str(error), check) from error
+    try:
+        found = msgspec.json.decode(text)  # json.loads lets NaN, 1e999 and half of a surrogate pair pass
     except (ValueError, RecursionError) as error:
         raise RunError("the file is not whole JSON", str(file), str(error), do) from error
     if not isinstance(found, dict):
         raise RunError("the file holds no JSON object", str(file), type(found).__name__, do)
     return found
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Context manager: raise RunError in place of an OSError, except for a file that is absent."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        do = "Check what it is, and its permissions."
+        raise RunError("the file cannot be read", str(file), error.strerror or str(error), do) from error
 
 
 def _converted(file: Path, what: str, convert: Callable[[], T]) -> T:
@@ -258,8 +275,13 @@ def _missing(folder: Path, name: str) -> RunError:
 
 def count_rows(folder: Path) -> int:
     """Count the rows of `metrics.csv`, without its header."""
-    try:
-        text = (folder / "metrics.csv").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0
-    return max(text.count("\n") - 1, 0)
+    with suppress(OSError):
+        return max(sum(line.endswith("\n") for line in read_lines(folder)) - 1, 0)
+    return 0
+
+
+def read_lines(folder: Path) -> Iterator[str]:
+    """Yield the lines of `metrics.csv`, an overlong one in pieces; OSError where the file cannot be read."""
+    opened = open_regular(folder / "metrics.csv", MAX_CSV, folder)
+    with io.TextIOWrapper(opened, "utf-8", "replace", newline="") as stream:
+        yield from iter(lambda: stream.readline(MAX_LINE), "")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
+from vaefit.cache.regular_file import check_regular
+
 from ..errors import RunError
 from ..loader.split import ROLES
 from ..metrics.accuracy import Accuracies
@@ -78,11 +80,15 @@ class TrainFolder(RunFolder):
         """
         before: dict[str, int] = {} if checkpoint is None else checkpoint.numbers["lengths"]
         for name, length in before.items():
-            found = (self.path / name).stat().st_size if (self.path / name).is_file() else 0
+            try:
+                found = check_regular(self.path / name, within=self.path).stat().st_size
+                got = f"{found:,} bytes"
+            except OSError as error:
+                found, got = -1, error.strerror or str(error)
             if found < length:
                 do = "Put the file back, or start the run again, with --overwrite."
                 what = f"the file is gone, or shorter than at the checkpoint, {length:,} bytes"
-                raise RunError(what, str(self.path / name), f"{found:,} bytes", do)
+                raise RunError(what, str(self.path / name), got, do)
         with self.rows(METRICS, before.get(METRICS)) as metrics, self.rows(STEPS, before.get(STEPS)) as steps:
             if checkpoint is None:
                 metrics.write([*_METRICS_COLUMNS, *(f"class_{c}" for c in range(classes))])

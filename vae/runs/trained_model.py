@@ -9,6 +9,8 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
+from vaefit.cache.regular_file import check_regular
+
 from ..errors import RunError
 from ..model.adapter import Adapter, find_adapter
 from ..model.network import build_network
@@ -16,7 +18,7 @@ from ..model.state import all_tensors
 from ..recipe import one_of
 from ..run_folder.reader import OVERFIT, StoredRun
 from ..run_folder.training_folder import WEIGHTS
-from ..training.checkpoint import CheckpointFolder
+from ..training.checkpoint import CheckpointFolder, size_limit
 
 WhichWeights = Literal["best", "last"]
 EXTRA = "_extra_state"
@@ -50,7 +52,7 @@ class TrainedModel:
         """
         one_of("--checkpoint", which, get_args(WhichWeights))
         settings, config, file = run.settings, run.config, run.folder / WEIGHTS
-        if which == "best" and not file.is_file():
+        if which == "best" and not file.exists():
             do = "Let it go on, until the first weights are kept." if run.result is None else "Run it again."
             raise RunError("the run has no weights", str(run.folder), f"no {WEIGHTS} in it", do)
         loaded = None if settings.model is None else settings.model.load()
@@ -72,10 +74,11 @@ def load_weights(model: nn.Module, file: Path) -> None:
 
     do = "It is the model.safetensors of another run, or it is damaged: train again, or evaluate another run."
     try:
-        state = load_file(file)
+        state = load_file(check_regular(file, size_limit(model), file.parent))
         found = model.load_state_dict(state, strict=False)
     except (OSError, SafetensorError) as error:
-        raise RunError("the weights cannot be read", str(file), str(error).splitlines()[0], do) from error
+        got = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise RunError("the weights cannot be read", str(file), got, do) from error
     except RuntimeError as error:  # shapes that are not the model's
         got = str(error).splitlines()[-1].strip()
         raise RunError("the weights are not those of the model", str(file), got, do) from error
@@ -91,7 +94,7 @@ def _load_newest(model: nn.Module, run: StoredRun) -> int:
         do = "An overfit run keeps none: use --checkpoint best."
         raise RunError("the run has no checkpoint", str(run.folder), do=do)
     folder = CheckpointFolder.from_run(run.folder)
-    checkpoint = folder.newest()
+    checkpoint = folder.newest(size_limit(model))
     if checkpoint is None:
         raise RunError("the run has no checkpoint", str(run.folder), do="Use --checkpoint best.")
     stored, tensors = checkpoint.tensors, all_tensors(model)

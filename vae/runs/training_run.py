@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from vaefit.cache.communicator import from_rank_zero
 from vaefit.cache.dataset_counts import Progress as Counting
@@ -31,7 +32,7 @@ from ..recipe import Recipe
 from ..results.overfit_summary import DatasetSummary, WeightsSummary
 from ..results.training_summary import TrainingSetup, TrainSummary
 from ..run_folder.training_folder import TrainFolder
-from ..training.checkpoint import Checkpoint
+from ..training.checkpoint import Checkpoint, size_limit
 from ..training.interrupt import TrainingStopped, stop_request
 from ..training.loop import Training
 from ..training.prepare import PreparedTraining, recipe_for
@@ -180,7 +181,7 @@ class _Run:
         validator = Validator(step, lambda: val.in_order(own), val.size, ignored, batches, self.job)
         every = settings.validate_every or train.steps
         plan = Plan(updates, train.steps, every, settings.patience, settings.checkpoint_every)
-        checkpoint = from_rank_zero(self.job, lambda: self._begin(prepared, train, rate))
+        checkpoint = from_rank_zero(self.job, lambda: self._begin(prepared, train, rate, model))
         if self.job is not None:
             from ..distributed.ddp_step import DistributedStep
 
@@ -216,11 +217,13 @@ class _Run:
         tested = range_test(ready, recipe, self.settings.seed)
         return ChosenRate(recipe.rate, None) if tested is None else ChosenRate(tested.rate, str(tested))
 
-    def _begin(self, prepared: PreparedTraining, train: Loader, rate: ChosenRate) -> Checkpoint | None:
+    def _begin(
+        self, prepared: PreparedTraining, train: Loader, rate: ChosenRate, model: nn.Module
+    ) -> Checkpoint | None:
         """Return the checkpoint to continue from; begin the folder and return None where there is none."""
         if self.stored is not None:
             self.folder.remove_unfinished()
-            checkpoint = self.folder.checkpoints.newest()
+            checkpoint = self.folder.checkpoints.newest(size_limit(model))
             if checkpoint is not None:
                 return checkpoint
             self.stored.check_unbegun()

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from vaefit.cache.regular_file import check_regular
 from vaefit.cache.store.atomic import write_atomically
 
 from ..errors import RunError
+from ..model.state import all_tensors
 
 FOLDER = "checkpoints"
 KEPT = 2
@@ -60,12 +62,15 @@ class Checkpoint:
         write_atomically(file, save(tensors, header))
 
     @classmethod
-    def read(cls, file: Path) -> Checkpoint:
-        """Read a checkpoint; TornCheckpointError where it is damaged, OSError where it cannot be read."""
+    def read(cls, file: Path, limit: int | None = None) -> Checkpoint:
+        """Read a checkpoint in a run folder, of at most `limit` bytes.
+
+        TornCheckpointError where it is damaged, OSError where it cannot be read.
+        """
         from safetensors import SafetensorError, safe_open
 
         try:
-            with safe_open(file, "pt") as opened:
+            with safe_open(check_regular(file, limit, file.parent.parent), "pt") as opened:
                 header = opened.metadata() or {}
                 # cloned: the file is mapped into memory, and is removed while the run goes on
                 names = opened.keys()
@@ -79,6 +84,14 @@ class Checkpoint:
             raise TornCheckpointError("its content is not that of its digest")
         numbers: dict[str, Any] = json.loads(text)
         return cls(numbers.pop("step"), tensors, numbers)
+
+
+def size_limit(model: nn.Module) -> int:
+    """Return the largest size in bytes of a file with the weights or the training state of a model.
+
+    The state has the weights, the best ones, and up to two moments of each; a header has at most 100 MB.
+    """
+    return 8 * sum(tensor.nbytes for tensor in all_tensors(model).values()) + (100 << 20)
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:
@@ -117,18 +130,19 @@ class CheckpointFolder:
             return []
         return [file for _, file in sorted(found, reverse=True)]
 
-    def newest(self) -> Checkpoint | None:
+    def newest(self, limit: int | None = None) -> Checkpoint | None:
         """Return the newest whole checkpoint, with a warning for each damaged one; None where there is no file.
 
-        Raises RunError where every file is damaged.
+        A file of more than `limit` bytes (see `size_limit`) is not that of the model and counts as damaged. Raises
+        RunError where every file is damaged.
         """
         files = self.files()
         reason = ""
         for file in files:
             try:
-                return Checkpoint.read(file)
+                return Checkpoint.read(file, limit)
             except (TornCheckpointError, OSError) as error:
-                reason = str(error)
+                reason = getattr(error, "strerror", None) or str(error)
                 _log.warning(f"the checkpoint {file} is skipped: {reason}")
         if files:
             do = "Start the run again, with --overwrite."

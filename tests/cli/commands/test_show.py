@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
@@ -139,6 +140,51 @@ def test_what_is_not_a_finished_run(runs, vaefit_cli, tmp_path):
     outcome = vaefit_cli("show", folder / "grids.h5")
     assert outcome.code == 3
     assert "not the folder of a run" in outcome.err
+
+
+HOSTILE = {
+    "it is a named pipe": os.mkfifo,
+    "leads out of its folder, to /dev/zero": lambda file: file.symlink_to("/dev/zero"),
+    "elsewhere": lambda file: file.symlink_to(file.parents[1] / "elsewhere"),
+    "bytes, and at most": lambda file: (file.touch(), os.truncate(file, 1 << 40)),
+}
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+@pytest.mark.parametrize("name", ["result.json", "config.json", "metrics.csv", "sweep.json"])
+def test_files_that_are_not_of_the_run_are_not_read(runs, vaefit_cli, tmp_path, name, words):
+    folder, _ = runs
+    place, out = tmp_path / "run", tmp_path / "elsewhere"
+    shutil.copytree(folder / "plain", place)
+    out.write_bytes((folder / "plain" / name).read_bytes() if (folder / "plain" / name).exists() else b"{}")
+    (place / name).unlink(missing_ok=True)
+    HOSTILE[words](place / name)
+    outcome = vaefit_cli("show", place) if name == "sweep.json" else vaefit_cli("compare", place, folder / "plain")
+    assert outcome.code == 3
+    assert words in outcome.err
+    assert outcome.err.startswith(f"error: {place / name}: the file cannot be read")
+    assert outcome.err.count("\n") == 1
+    if name == "metrics.csv":
+        (place / "result.json").unlink()
+        assert "metrics.csv of 0 steps" in vaefit_cli("show", place).err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"verdict": "\\ud800"}', '{"seconds": NaN}', '{"seconds": 1e999}', "[" * 100_000, '{"a": ' * 100_000,
+        '{"seconds": -' + "1" * 5_000 + "}", '{"a": "\xff"}', "\ufeff{}", "",
+    ],
+    ids=lambda content: content[:18],
+)  # fmt: skip
+def test_what_is_not_whole_json_is_one_error(runs, vaefit_cli, tmp_path, content):
+    folder, _ = runs
+    shutil.copytree(folder / "plain", tmp_path / "run")
+    (tmp_path / "run/result.json").write_text(content, encoding="latin1" if "\xff" in content else "utf-8")
+    outcome = vaefit_cli("show", tmp_path / "run", "--json")
+    assert outcome.code == 3
+    assert outcome.json["error"]["what"] == "the file is not whole JSON"
+    assert outcome.err == ""
 
 
 def test_a_torn_sweep(vaefit_cli, tmp_path):

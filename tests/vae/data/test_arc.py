@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -32,8 +34,9 @@ def test_arc_tasks_without_a_grid(tmp_path, name, text, got):
     assert parts(caught.value) == ("no grid was found", str(tmp_path), got, do)
 
 
-def test_an_arc_task_that_cannot_be_read(tmp_path):
-    (tmp_path / "task.json").mkdir()
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda file: file.symlink_to("/dev/zero")])
+def test_an_arc_task_that_cannot_be_read(tmp_path, make):
+    make(tmp_path / "task.json")
     with pytest.raises(DataError) as caught:
         import_arc(tmp_path)
     what, where, got, do = parts(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,32 @@ def _copied(run: Path, to: Path, **changes: Any) -> Path:
         part[name] = value
     (to / "config.json").write_text(json.dumps(config))
     return to
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (os.mkfifo, "it is a named pipe"),
+        (lambda file: file.symlink_to("/dev/zero"), "leads out of its folder"),
+        (lambda file: (file.touch(), os.truncate(file, 1 << 40)), "bytes, and at most"),
+    ],
+)
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_weights_that_are_no_file_of_the_run_are_not_read(
+    place: Path, vaefit_cli: Callable[..., Any], tmp_path: Path, make: Callable[[Path], Any], words: str, which: str
+) -> None:
+    run = _copied(place / "no_test", tmp_path / "run")
+    for file in run.rglob("*.safetensors"):
+        file.unlink()
+        make(file)
+    outcome = vaefit_cli("evaluate", run, "--checkpoint", which, "--out", tmp_path / "out", "--quiet")
+    assert outcome.code == 3
+    assert words in outcome.err
+    if which == "last":
+        resumed = vaefit_cli("train", "--resume", run, "--quiet")
+        assert resumed.code == 3
+        assert "no checkpoint of the run is whole" in resumed.err
+        assert words in resumed.err
 
 
 @pytest.mark.slow

@@ -375,9 +375,16 @@ def test_rows_that_are_gone_are_refused(data, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(CutError):
         run_training(settings(data, folder), cut_after(6))
-    (folder / "metrics.csv").write_text("step\n")
-    with pytest.raises(RunError, match="the file is gone, or shorter than at the checkpoint"):
-        resume_training(folder, same)
+    for name, change in (("metrics.csv", lambda file: file.write_text("step\n")), ("steps.csv", os.mkfifo)):
+        file, moved = folder / name, folder / "moved"
+        file.rename(moved)
+        for replaced in (change, lambda file, to=moved: file.symlink_to(shutil.copy(to, tmp_path / "elsewhere"))):
+            replaced(file)
+            with pytest.raises(RunError, match="the file is gone, or shorter than at the checkpoint"):
+                resume_training(folder, same)
+            file.unlink()
+        moved.rename(file)
+    resume_training(folder, same)
 
 
 def test_two_processes_do_not_train_in_one_folder(data, tmp_path):
