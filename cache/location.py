@@ -64,3 +64,13 @@ def _is_file(path: Path) -> bool:
     with suppress(OSError):
         return path.is_file()
     return False
+
+
+def name_bytes(name: str) -> bytes | None:
+    """Return the bytes of a name that is not UTF-8, as h5py needs them; None for any other name."""
+    raw = name.encode(errors="surrogateescape")
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return raw
+    return None

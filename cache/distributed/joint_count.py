@@ -17,6 +17,7 @@ from ..communicator import Communicator, from_rank_zero, portion
 from ..dataset_counts import DatasetCounts, Progress, as_result, count_location, twice_changed, warn_recounted
 from ..errors import DataError
 from ..hdf5.dataset import open_grids
+from ..hdf5.stamp import Stamps
 from ..location import Location
 from ..scan import Scan, scan_dataset
 from ..scan.histogram import MAX_CLASSES
@@ -26,7 +27,6 @@ from ..store.cache_key import CacheKey, FileState
 from ..store.cached_scan import CountSettings, warn_uncached
 from ..store.change_detector import ChangeDetector
 from ..store.dataset_info import Description
-from ..store.fingerprint import Stamps
 from ..store.sources import UnlistedError, list_sources
 from .deal import Piece, deal
 

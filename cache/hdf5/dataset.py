@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 
 from ..errors import DataError, path_errors
-from ..location import Location
+from ..location import Location, name_bytes
 from .blocks import MAX_CLASSES
-from .filters import load_plugins
 from .open_files import open_file
+from .sources import require_sources
 
 _FOREIGN = (
     (rb"version https://git-lfs", "a pointer of Git LFS", "Fetch the file itself: git lfs pull."),
@@ -57,10 +57,11 @@ def open_grids(location: Location) -> Iterator[h5py.Dataset]:
         except OSError as error:
             raise _open_error(file, error) from error
         with damage_named(location):
-            dataset = _pick(handle, location)
+            name = location.dataset or dataset_path(only_dataset(handle, location))
+            require_sources(location, handle, name)  # before a link is followed
+            dataset = _named(handle, location, name)
             _check(dataset, location)
             _require_order_of_axes(dataset, location)
-            load_plugins(dataset)
         yield dataset
 
 
@@ -80,16 +81,6 @@ def dataset_path(dataset: h5py.Dataset) -> str:
     return (name.decode(errors="surrogateescape") if isinstance(name, bytes) else str(name)).lstrip("/")
 
 
-def name_bytes(name: str) -> bytes | None:
-    """Return the bytes of a name that is not UTF-8, as h5py needs them; None for any other name."""
-    raw = name.encode(errors="surrogateescape")
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return raw
-    return None
-
-
 def declared_classes(dataset: h5py.Dataset) -> int | None:
     """Return the HDF5 attribute `classes` of the dataset, else of its file, else None; DataError if not 1..256."""
     file = dataset.file
@@ -106,18 +97,16 @@ def declared_classes(dataset: h5py.Dataset) -> int | None:
     return None
 
 
-def _pick(handle: h5py.File, location: Location) -> h5py.Dataset:
-    if location.dataset is not None:
-        raw = name_bytes(location.dataset)
-        found = handle.get(location.dataset) if raw is None else _item(handle, raw)
-        if found is None and raw is None and handle.get(location.dataset, getlink=True) is not None:
-            what = "the link leads to nothing that can be opened"
-            raise DataError(what, str(location), do="Check the file and the dataset that it names.")
-        if isinstance(found, h5py.Dataset):
-            return found
-        what = "there is no such dataset" if found is None else "this is a group, not a dataset"
-        raise DataError(what, str(location), do=f"The file holds: {_listing(handle)}.")
-    return only_dataset(handle, location)
+def _named(handle: h5py.File, location: Location, name: str) -> h5py.Dataset:
+    raw = name_bytes(name)
+    found = handle.get(name) if raw is None else _item(handle, raw)
+    if found is None and raw is None and handle.get(name, getlink=True) is not None:
+        what = "the link leads to nothing that can be opened"
+        raise DataError(what, str(location), do="Check the file and the dataset that it names.")
+    if isinstance(found, h5py.Dataset):
+        return found
+    what = "there is no such dataset" if found is None else "this is a group, not a dataset"
+    raise DataError(what, str(location), do=f"The file holds: {_listing(handle)}.")
 
 
 def _item(handle: h5py.File, name: bytes) -> object:

@@ -13,9 +13,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .stamp import Stamp
 
 if TYPE_CHECKING:
     import h5py
@@ -23,17 +25,15 @@ if TYPE_CHECKING:
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)
 """Error numbers of a file system without locks; Linux's NFS returns 524, which has no name."""
 
-_Identity = tuple[int, int, int, int, int]
-"""Device, inode, size and times of a file: equal for an unchanged file under the same path."""
-
 
 @dataclass
 class _Handle:
     """An open file and the number of its users, the context that shares it included; the last one closes it."""
 
     file: h5py.File
-    identity: _Identity
+    stamp: Stamp
     users: int = 1
+    seen: set[str] = field(default_factory=set)
 
     def release(self) -> None:
         self.users -= 1
@@ -53,10 +53,18 @@ class _Sharing:
         found = self._find(path)
         if found is None and (self._current is None or self._current.users == 1):
             self.release()
-            identity = _identity(path)  # before the file is opened: a change in between shows at the next use
-            if identity is not None:
-                found = self._current = _Handle(_open(path), identity)
+            stamp = _stamp(path)  # before the file is opened: a change in between shows at the next use
+            if stamp is not None:
+                found = self._current = _Handle(_open(path), stamp)
         return found
+
+    def first_time(self, path: Path, name: str) -> bool:
+        """Return False if this was called before for a dataset of the open handle."""
+        found = self._find(path)
+        if found is None or name in found.seen:
+            return found is None
+        found.seen.add(name)
+        return True
 
     def descriptor(self, path: Path) -> int | None:
         """Return a new descriptor of the shared file for reads at an offset; None where it cannot be shared."""
@@ -78,8 +86,8 @@ class _Sharing:
 
     def _find(self, path: Path) -> _Handle | None:
         """Return the handle if it is of the file that lies at `path` now, unchanged since it was opened."""
-        found = self._current
-        return found if found is not None and found.identity == _identity(path) else None
+        found, stamp = self._current, _stamp(path)
+        return found if found is not None and stamp is not None and found.stamp.same_file(stamp) else None
 
 
 _SHARING: ContextVar[_Sharing | None] = ContextVar("sharing", default=None)
@@ -108,6 +116,12 @@ def release_shared_file() -> None:
     """Close the file that nested readers share: the next reader sees nothing that HDF5 read of it before."""
     if (sharing := _SHARING.get()) is not None:
         sharing.release()
+
+
+def first_time(path: Path, name: str) -> bool:
+    """Return False for a dataset that was asked for before, while nested readers shared the handle of its file."""
+    sharing = _SHARING.get()
+    return sharing is None or sharing.first_time(path, name)
 
 
 @contextmanager
@@ -181,10 +195,8 @@ def _open(path: Path) -> h5py.File:
         return h5py.File(path, "r", locking=False)
 
 
-def _identity(path: Path) -> _Identity | None:
-    """Return what identifies the file at a path; None where no file can be found."""
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+def _stamp(path: Path) -> Stamp | None:
+    """Return the stamp of the file at a path; None where no file can be found."""
+    with suppress(OSError):
+        return Stamp.from_path(path)
+    return None

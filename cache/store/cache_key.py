@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from ..hdf5.sources import Base, Source
+from ..hdf5.stamp import Stamp, Stamps, racy, same_files, same_sizes
 from ..location import Location
 from . import checked_json
-from .fingerprint import Stamp, Stamps, content_digest, racy, same_files, same_sizes
-from .sources import Base, Source, Sources
+from .fingerprint import content_digest
+from .sources import Sources
 
 
 class _SourceFields(Struct, frozen=True):

@@ -10,10 +10,11 @@ from pathlib import Path
 from threading import Event
 
 from ..hdf5.open_files import release_shared_file
+from ..hdf5.stamp import racy
 from ..location import Location
 from .cache_key import CacheKey
 from .dataset_info import Description
-from .fingerprint import content_digest, racy
+from .fingerprint import content_digest
 from .sources import list_sources
 
 WORTH_A_THREAD = 1 << 20

@@ -44,12 +44,12 @@ def source_edited(scene: Scene) -> None:
 
 
 def source_arrives(scene: Scene) -> None:
-    """The source of a virtual dataset, missing at first, arrives."""
+    """The source of a virtual dataset is missing, which is an error, and arrives."""
     source = scene.dataset("part.h5", 1)
     _virtual(scene, source)
     source.rename(scene.path("hidden"))
     scene.ready()
-    must(scene.count("a.h5"), 0)
+    must_fail(scene.count("a.h5"), "part.h5:/grids, which is missing")
     scene.path("hidden").rename(source)
     must(scene.count("a.h5"), 1, "scan")
 

@@ -27,8 +27,8 @@ from tests.cache.distributed.joint_case import (
 )
 from vaefit.cache import Location, count_shards
 from vaefit.cache.distributed.joint_count import JointCount
+from vaefit.cache.hdf5.stamp import Stamp
 from vaefit.cache.store import cache_key
-from vaefit.cache.store.fingerprint import Stamp
 
 DO = "Give every machine the same file and the same version of vaefit, then run the command again."
 

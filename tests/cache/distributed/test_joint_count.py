@@ -27,9 +27,9 @@ from tests.cache.distributed.joint_case import (
 from tests.ranks_as_threads import together
 from vaefit.cache import count_shards
 from vaefit.cache.distributed.joint_count import JointCount
+from vaefit.cache.hdf5.stamp import Stamp
 from vaefit.cache.scan import scan
 from vaefit.cache.store import change_detector
-from vaefit.cache.store.fingerprint import Stamp
 
 
 @pytest.fixture(autouse=True)

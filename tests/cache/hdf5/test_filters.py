@@ -52,3 +52,12 @@ def test_where_hdf5plugin_is_not_installed_the_error_names_the_filter_and_the_ex
     assert "without HDF5's filter zstd" in said
     assert "pip install hdf5plugin (the extra `plugins`)" in said
     assert "damaged" not in said
+
+
+def test_the_source_of_a_virtual_dataset_may_need_a_plugin(tmp_path: Path) -> None:
+    write(tmp_path / "part.h5", hdf5plugin.Zstd())
+    layout = h5py.VirtualLayout(GRIDS.shape, "u1")
+    layout[:] = h5py.VirtualSource("part.h5", "grids", GRIDS.shape)
+    with h5py.File(tmp_path / "whole.h5", "w") as handle:
+        handle.create_virtual_dataset("grids", layout)
+    assert counted(tmp_path / "whole.h5") == "[64, 64, 64, 64] True\n"

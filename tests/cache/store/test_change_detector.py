@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vaefit.cache import DataError, count_dataset
-from vaefit.cache.store.fingerprint import Stamp
+from vaefit.cache.hdf5.stamp import Stamp
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from vaefit.cache import DataError, DatasetCounts, count_dataset
+from vaefit.cache.hdf5.stamp import Stamp
 from vaefit.cache.store import partial_scan
-from vaefit.cache.store.fingerprint import Stamp
 
 GRIDS, SIDE = 18_000, 32
 
