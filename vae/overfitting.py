@@ -20,7 +20,7 @@ from .data.class_weights import ClassWeights
 from .diagnosis.failed_run import FailedRun
 from .diagnosis.find_cause import find_cause
 from .diagnosis.reruns import OnControl
-from .environment.determinism import reproducible, seeded
+from .environment.determinism import reproducible
 from .fitting.cuda_graph import choose_steps
 from .fitting.loop import Fit
 from .fitting.lr_range_test import range_test
@@ -61,6 +61,11 @@ def overfit(
 ) -> OverfitResult:
     """Fit `model` to one fixed batch and judge whether it memorised it. The model is trained in place.
 
+    The result does not depend on the caller's context: gradients are on and autocast is off during the fit, a model in
+    evaluation mode is trained in training mode, and the context is restored afterwards. The model is left in evaluation
+    mode. Fits in threads of one process take turns, because models draw from torch's global generators: a callback must
+    not wait for a fit in another thread.
+
     Args:
         model: takes labels (B, H, W) int64, or their one-hot form (B, C, H, W) in floats, and returns logits
             (B, C, H, W), or a tuple, mapping or dataclass with logits, mu and logvar; the forms are found by trying the
@@ -95,16 +100,15 @@ def overfit(
     device = device_of(model)
     implementation = choose_backend(backend, device).name
     steps = choose_steps(graph, device, recipe, implementation, type(model) is BetaVAE)
-    ready = ReadyModel.from_batch(
-        model, fixed, recipe, seed, backend, classes, weights, ignore_index, keep_uninitialised=diagnose
-    )
-    adapter, weights, counts = ready.adapter, ready.weights, ready.target_counts
-    if (counts > 0).sum() == 1:
-        _log.warning(
-            f"every cell of the batch that counts holds class {counts.argmax()}: the verdict of this run is meaningless"
-        )
     as_graph = steps.name == "graph"
-    with reproducible(), seeded(seed, device):
+    with reproducible(seed, device):
+        ready = ReadyModel.from_batch(
+            model, fixed, recipe, seed, backend, classes, weights, ignore_index, keep_uninitialised=diagnose
+        )
+        adapter, weights, counts = ready.adapter, ready.weights, ready.target_counts
+        if (counts > 0).sum() == 1:
+            what = f"every cell of the batch that counts holds class {counts.argmax()}"
+            _log.warning(f"{what}: the verdict of this run is meaningless")
         tested = range_test(ready, recipe, seed, as_graph)
         if tested is not None:
             recipe = replace(recipe, lr=tested.rate)
@@ -169,7 +173,7 @@ def overfit(
             raise
 
     try:
-        with reproducible(), seeded(seed, device):
+        with reproducible(seed, device):
             diagnosis = find_cause(failed, overfit, on_rerun)
     except Exception as error:
         if adapter.ours or caller_errors:

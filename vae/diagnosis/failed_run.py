@@ -11,7 +11,6 @@ from vaefit.kernels import Backend
 
 from ..data.batch import Batch
 from ..data.class_weights import ClassWeights
-from ..environment.determinism import seeded
 from ..fitting.result import OverfitResult
 from ..model.adapter import Adapter
 from ..model.initialisation import initialise
@@ -55,5 +54,4 @@ class FailedRun:
         if init is None:
             return
         inputs = self.inputs()
-        with seeded(self.seed, self.device):
-            initialise(self.model, init, lambda: self.model(inputs))
+        initialise(self.model, init, lambda: self.model(inputs), self.seed)

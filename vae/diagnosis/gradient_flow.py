@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..environment.determinism import seeded
+from ..environment.determinism import normal_noise, seeded
 from ..model.beta_vae import BetaVAE
 from ..objective.objective import NO_LABEL, Objective
 from .failed_run import FailedRun
@@ -65,12 +65,12 @@ def _without_gradient(failed: FailedRun) -> set[str]:
     inputs, targets = failed.inputs(), failed.targets()
     ignored = NO_LABEL if failed.ignore_index is None else failed.ignore_index
     # unit weights and gamma 0: a gradient that only the loss removes is no fault of the layer
-    objective = Objective(torch.ones(adapter.classes, device=failed.device), 0.0, "batch", ignored, failed.backend)
+    weight = torch.ones(adapter.classes, dtype=torch.float32, device=failed.device)
+    objective = Objective(weight, 0.0, "batch", ignored, failed.backend)
     noise = None
     if adapter.ours:
-        generator = torch.Generator().manual_seed(0)
         assert isinstance(model, BetaVAE)  # the only model of our own
-        noise = torch.randn(len(targets), model.latent_dim, generator=generator).to(failed.device)
+        noise = normal_noise((len(targets), model.latent_dim), 0).to(failed.device)
     model.train()
     with seeded(failed.seed, failed.device), torch.enable_grad():
         logits, mu, logvar = adapter.outputs(model, inputs, noise)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..environment.determinism import normal_noise
 from ..metrics.diagnosis import Finding
 from ..model.beta_vae import MU_LIMIT, BetaVAE
 from ..model.state import evaluating
@@ -85,7 +86,7 @@ def decoder_reads(failed: FailedRun) -> bool | None:
     _, mu = _outputs(failed)
     if mu is None:
         return None
-    logits = _decoded(failed, torch.randn(mu.shape, generator=torch.Generator().manual_seed(0)).to(mu))
+    logits = _decoded(failed, normal_noise(tuple(mu.shape), 0).to(mu))
     return None if logits is None else _relative_spread(logits) > SAME
 
 

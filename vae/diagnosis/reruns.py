@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,9 +16,6 @@ from ..metrics.diagnosis import Control
 from ..model.beta_vae import BetaVAE
 from .changes import Change
 from .failed_run import FailedRun
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 TIMES = 4.5
 """Updates of all reruns together, in multiples of the check's updates. With the probes a check and its diagnosis then
@@ -46,12 +43,7 @@ class _AsEvaluated(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.model.eval()
-        return self
+        self.model = model.eval()
 
     def forward(self, inputs: Tensor) -> Any:
         return self.model(inputs)
@@ -115,7 +107,9 @@ class Reruns:
         latent = next((change.latent_dim for change in changes if change.latent_dim is not None), None)
         if latent is not None:
             assert isinstance(model, BetaVAE)  # the only model whose latent can be made larger
-            model = BetaVAE(model.num_classes, model.height, model.width, latent).to(failed.device)
+            with failed.device:  # whatever the caller's default is
+                larger = BetaVAE(model.num_classes, model.height, model.width, latent)
+            model = larger.to(model.mu.weight.dtype)
             recipe = replace(recipe, init=recipe.init or "default")
         if any(change.as_evaluated for change in changes):
             model = _AsEvaluated(model)

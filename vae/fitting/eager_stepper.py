@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from ..environment.determinism import normal_noise
 from ..metrics.accuracy import Labels
 from ..model.beta_vae import BetaVAE
+from ..model.state import evaluating
 from ..objective.objective import Losses, Measured
 from ..optim.train_step import Step
 from ..recipe import Recipe
@@ -23,7 +25,7 @@ class EagerStepper:
     def __init__(self, step: Step, recipe: Recipe, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> None:
         self._step, self._recipe, self._inputs, self._targets = step, recipe, inputs, targets
         self._generator = generator
-        self._order = torch.empty(0, dtype=torch.int64)
+        self._order = torch.empty(0, dtype=torch.int64, device="cpu")
         # one forward pass serves both where the step trains on the measured batch; a user's model may have dropout
         self._shared = step.adapter.ours and not recipe.resample and recipe.z == "mu"
         self._losses: Losses | None = None
@@ -55,11 +57,8 @@ class EagerStepper:
     def _measure(self, beta: float) -> Losses:
         if self._shared:
             return self._step.forward(self._inputs, self._targets, beta)
-        self._step.model.eval()
-        with torch.no_grad():
-            measured = self._step.forward(self._inputs, self._targets, beta)
-        self._step.model.train()
-        return measured
+        with torch.no_grad(), evaluating(self._step.model):
+            return self._step.forward(self._inputs, self._targets, beta)
 
     def _train_forward(self, beta: float) -> Losses:
         inputs, targets = self._inputs, self._targets
@@ -69,13 +68,13 @@ class EagerStepper:
         noise = None
         if self._recipe.z == "sample" and isinstance(self._step.model, BetaVAE):
             shape = (targets.shape[0], self._step.model.latent_dim)
-            noise = torch.randn(shape, generator=self._generator).to(targets.device)
+            noise = normal_noise(shape, self._generator).to(targets.device)
         return self._step.forward(inputs, targets, beta, noise)
 
     def _draw(self) -> Tensor:
         """Return the rows of the next B grids of the shuffled copies, which are shuffled again when used up."""
         size = self._targets.shape[0]
         if self._order.numel() < size:
-            self._order = torch.randperm(REPEATS * size, generator=self._generator) % size
+            self._order = torch.randperm(REPEATS * size, generator=self._generator, device="cpu") % size
         rows, self._order = self._order[:size], self._order[size:]
         return rows

@@ -145,10 +145,12 @@ class ReadyModel:
         expected = None if given is None else np.asarray(given).size
         with seeded(seed, device):
             adapter = find_adapter(model, labels, classes, expected, ignore_index)
+            if not model.training:
+                model.train()  # of a model in training mode, frozen parts stay in evaluation mode
             uninitialised = Snapshot.from_model(model) if keep_uninitialised else None
             inputs = adapter.inputs(labels, model)
             if recipe.init is not None:
-                initialise(model, recipe.init, lambda: model(inputs))
+                initialise(model, recipe.init, lambda: model(inputs), seed)
             logits = adapter.first_logits(model, inputs)
         classes = adapter.classes
         require_range("classes", classes, 2, MAX_CLASSES)

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from ..environment.determinism import seeded
 from ..recipe import Init
 
 _Layer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 _LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
-def initialise(model: nn.Module, init: Init, run: Callable[[], object]) -> None:
-    """Initialise every convolution and dense layer of `model` in place, from torch's global generator.
+def initialise(model: nn.Module, init: Init, run: Callable[[], object], seed: int) -> None:
+    """Initialise every convolution and dense layer of `model` in place, from a seed.
 
     - `default`: torch's own, redrawn.
     - `kaiming`: Kaiming-normal weights for ReLU (He et al. 2015, equation 10), zero biases.
@@ -27,17 +28,20 @@ def initialise(model: nn.Module, init: Init, run: Callable[[], object]) -> None:
     Args:
         run: runs the model on the batch once; called for `rescaled` only.
     """
-    for layer in model.modules():
-        if isinstance(layer, _LAYERS):
-            if init == "default":
-                layer.reset_parameters()
-            else:
-                _kaiming(layer)
+    # generators of our own draw the numbers of torch's global ones, from which other threads may draw too
+    own = {p.device: torch.Generator(p.device).manual_seed(seed) for p in model.parameters()}
+    with seeded(seed, next(iter(own))):
+        for layer in model.modules():
+            if isinstance(layer, _LAYERS):
+                if init == "default":
+                    layer.reset_parameters()
+                else:
+                    _kaiming(layer, own[layer.weight.device])
     if init == "rescaled":
         _rescale(model, run)
 
 
-def _kaiming(layer: _Layer) -> None:
+def _kaiming(layer: _Layer, generator: torch.Generator) -> None:
     weight = layer.weight
     if isinstance(layer, nn.Linear):
         fan_in = float(weight.shape[1])
@@ -46,7 +50,7 @@ def _kaiming(layer: _Layer) -> None:
         fan_in = weight.shape[0] * math.prod(layer.kernel_size) / math.prod(layer.stride)
     else:
         fan_in = float(weight[0].numel())
-    nn.init.normal_(weight, std=math.sqrt(2.0 / fan_in))
+    nn.init.normal_(weight, std=math.sqrt(2.0 / fan_in), generator=generator)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ..environment.determinism import seeded
 from ..errors import RunError
@@ -30,12 +33,19 @@ def build_network(
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return the device of the parameters; RunError where no parameter requires a gradient."""
-    parameter = next(model.parameters(), None)
-    if parameter is None or not any(p.requires_grad for p in model.parameters()):
+    """Return the device of the parameters; RunError where no parameter can learn."""
+    name = type(model).__name__
+    parameters = list(model.parameters())
+    if not any(p.requires_grad for p in parameters):
         do = "Pass a model with parameters that require a gradient."
-        raise RunError("the model has no parameter that can learn", type(model).__name__, do=do)
-    return parameter.device
+        raise RunError("the model has no parameter that can learn", name, do=do)
+    if any(not is_lazy(t) and t.is_inference() for t in chain(parameters, model.buffers())):
+        do = "Build the model outside it, or load its state dict into one that was built outside."
+        raise RunError("the model was made under torch.inference_mode, so no gradient can reach it", name, do=do)
+    device = parameters[0].device
+    if device.type == "meta":
+        raise RunError("the parameters are on the device meta, which holds no numbers", name, do="Build it on another.")
+    return device
 
 
 def described_model(model: nn.Module) -> str:

@@ -90,8 +90,8 @@ class CollapseMonitor:
         self._collapse = OutputCollapse(num_classes, warmup, ignore_index)
         self._not_finite = False
         # of the steps since the last check, on the device of the counts
-        self._counts = torch.zeros(every, num_classes, num_classes, dtype=torch.int64)
-        self._losses = torch.zeros(every, dtype=torch.float64)
+        self._counts = torch.zeros(every, num_classes, num_classes, dtype=torch.int64, device="cpu")
+        self._losses = torch.zeros(every, dtype=torch.float64, device="cpu")
 
     @torch.no_grad()
     def update(
@@ -181,8 +181,8 @@ class CollapseMonitor:
             "not_finite": self._not_finite,
             "blind": self._collapse.collapsed_checks,
             "collapsed": self._collapse.collapsed,
-            "rows": torch.tensor(np.asarray(self._classes.rows)),
-            **{name: torch.tensor(getattr(self._classes, name)) for name in _OF_CLASSES},
+            "rows": torch.from_numpy(np.array(self._classes.rows)),
+            **{name: torch.from_numpy(getattr(self._classes, name).copy()) for name in _OF_CLASSES},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

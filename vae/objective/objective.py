@@ -148,7 +148,7 @@ def check_objective(objective: Objective, targets: Tensor) -> float:
     known = divisors(batch, int(n.sum()))
     expected = unit * float((n * w).sum()) / known[objective.reduction]
 
-    zeros = torch.zeros(batch, classes, *targets.shape[1:], device=targets.device)
+    zeros = torch.zeros(batch, classes, *targets.shape[1:], dtype=torch.float32, device=targets.device)
     found = objective(zeros, targets, None, None, 0.0).total.item()
     if abs(found - expected) <= RELATIVE_TOLERANCE * abs(expected):
         return found

@@ -20,7 +20,7 @@ from vaefit.cache.shards import Data
 from vaefit.kernels import Backend, BackendChoice
 
 from ..data.counting import counted
-from ..environment.determinism import reproducible, seeded
+from ..environment.determinism import reproducible
 from ..environment.device import (
     choose_device,
     cpu_threads,
@@ -214,8 +214,7 @@ def _measured(
     opened = open_loader(chosen.data, chosen.split, chosen.role, size, classes=config.classes, ignore_index=ignored)
     with (
         cpu_threads(settings.threads, cells),
-        reproducible(),
-        seeded(stored.seed, device),  # a user's model may draw random numbers
+        reproducible(stored.seed, device),
         fitting_memory(what),
         opened as loader,
     ):

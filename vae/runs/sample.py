@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vaefit.cache.errors import SettingError, require, require_range
 
-from ..environment.determinism import reproducible, seeded
+from ..environment.determinism import normal_noise, reproducible
 from ..environment.device import choose_device, cpu_threads, fitting_memory, known_device
 from ..errors import RunError
 from ..metrics.accuracy import Labels, distinct
@@ -112,9 +112,9 @@ def sample(settings: SampleSettings) -> SampleSummary:
     trained = TrainedModel.load(run, device)
     latent_dim = _latent_dim(trained, device)
     # drawn at once on the CPU, so that the device and the size of a batch change no code
-    drawn = torch.randn((settings.count, latent_dim), generator=torch.Generator().manual_seed(settings.seed))
+    drawn = normal_noise((settings.count, latent_dim), settings.seed)
     parts = torch.split(drawn * settings.temperature, DECODE_BATCH)
-    with cpu_threads(None, cells), reproducible(), seeded(settings.seed, device), fitting_memory(f"{cells:,} cells"):
+    with cpu_threads(None, cells), reproducible(settings.seed, device), fitting_memory(f"{cells:,} cells"):
         grids = np.concatenate([_decode(trained, part.to(device)) for part in parts])
     summary = _summary(settings, trained, latent_dim, grids)
     _write(settings, summary, grids, run.config.classes)

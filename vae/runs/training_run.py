@@ -19,7 +19,7 @@ from vaefit.cache.dataset_counts import Progress as Counting
 from vaefit.cache.errors import SettingError
 
 from ..data.batch import Batch
-from ..environment.determinism import reproducible, seeded
+from ..environment.determinism import reproducible
 from ..environment.device import cpu_threads, fitting_memory
 from ..errors import RunError
 from ..fitting.lr_range_test import range_test
@@ -132,8 +132,7 @@ class _Run:
         threads = settings.threads if self.stored is None else self.stored.began.threads
         with ExitStack() as stack:
             stack.enter_context(cpu_threads(threads, grids * height * width))
-            stack.enter_context(reproducible())
-            stack.enter_context(seeded(settings.seed, compute.device))
+            stack.enter_context(reproducible(settings.seed, compute.device))
             train = stack.enter_context(self._loader(prepared, "train"))
             val = stack.enter_context(self._loader(prepared, "val"))
             if job is not None and val.size < job.size:

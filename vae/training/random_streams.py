@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..environment.determinism import normal_noise
+
 _AUGMENTATION, _TORCH, _NOISE = 1, 2, 3
 
 
@@ -28,7 +30,7 @@ def seed_torch(seed: int, step: int, rank: int = 0) -> None:
 
 def latent_noise(seed: int, step: int, shape: tuple[int, int]) -> Tensor:
     """Return standard normal noise (B, latent) on the CPU for the update after `step` updates."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(_number(_NOISE, seed, step)))
+    return normal_noise(shape, _number(_NOISE, seed, step))
 
 
 def _number(*place: int) -> int:

@@ -63,8 +63,7 @@ def test_wrong_grids_are_told_what_is_needed() -> None:
 
 def test_kaiming_has_the_deviation_of_its_fan_in() -> None:
     model = BetaVAE(10, 16, 16)
-    torch.manual_seed(0)
-    initialise(model, "kaiming", lambda: None)
+    initialise(model, "kaiming", lambda: None, 0)
     fan_in = {"encoder.0": 10 * 9, "encoder.7": 2048, "mu": 128, "decoder.5": 128 * 4, "decoder.9": 32 * 9}
     for name, fan in fan_in.items():
         layer = model.get_submodule(name)
@@ -75,8 +74,7 @@ def test_kaiming_has_the_deviation_of_its_fan_in() -> None:
 def test_rescaled_gives_every_layer_unit_deviation_on_the_batch() -> None:
     model, grids = BetaVAE(10, 16, 16), _grids(8, 16, 16)
     grids[grids > 3] = 0
-    torch.manual_seed(0)
-    initialise(model, "rescaled", lambda: model(grids))
+    initialise(model, "rescaled", lambda: model(grids), 0)
     seen: dict[str, torch.Tensor] = {}
     for name, layer in model.named_modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
@@ -95,8 +93,7 @@ def test_rescaled_gives_every_layer_unit_deviation_on_the_batch() -> None:
 def test_default_redraws_torchs_own() -> None:
     model = BetaVAE(10, 8, 8)
     before = model.mu.weight.clone()
-    torch.manual_seed(3)
-    initialise(model, "default", lambda: None)
+    initialise(model, "default", lambda: None, 3)
     assert not torch.equal(before, model.mu.weight)
     assert model.mu.weight.abs().max().item() <= 128**-0.5
 
@@ -104,5 +101,5 @@ def test_default_redraws_torchs_own() -> None:
 def test_a_constant_batch_leaves_finite_parameters() -> None:
     model = BetaVAE(4, 8, 8)
     grids = torch.zeros(3, 8, 8, dtype=torch.int64)
-    initialise(model, "rescaled", lambda: model(grids))
+    initialise(model, "rescaled", lambda: model(grids), 0)
     assert all(p.isfinite().all() for p in model.parameters())
