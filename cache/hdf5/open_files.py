@@ -5,15 +5,17 @@ Importing this module does not import h5py: a cached answer needs no HDF5.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,22 +153,52 @@ def open_bytes(path: Path) -> Iterator[Callable[[memoryview, int], int]]:
 
     Within `shared_files`, an HDF5 file that is open already is not opened again. OSError where opening fails.
     """
+    with _descriptor(path) as handle:
+        if hasattr(os, "preadv"):
+            # HDF5 may use the same file description, so its position must stay
+            yield lambda buffer, offset: os.preadv(handle, [buffer], offset)
+        else:
+            with open(handle, "rb", buffering=0, closefd=False) as stream:
+                yield lambda buffer, offset: stream.readinto(buffer) if stream.seek(offset) == offset else 0
+
+
+@contextmanager
+def _descriptor(path: Path) -> Iterator[int]:
     sharing = _SHARING.get()
-    descriptor = None if sharing is None else sharing.descriptor(path)
-    if descriptor is None:
-        with path.open("rb", buffering=0) as stream:
-
-            def read(buffer: memoryview, offset: int) -> int:
-                stream.seek(offset)
-                return stream.readinto(buffer) or 0
-
-            yield read
-        return
+    shared = None if sharing is None else sharing.descriptor(path)
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)) if shared is None else shared
     try:
-        # HDF5 uses the same file description, so its position must stay
-        yield lambda buffer, offset: os.preadv(descriptor, [buffer], offset)
+        yield handle
     finally:
-        os.close(descriptor)
+        os.close(handle)
+
+
+def flush_mappings(paths: Iterable[Path]) -> None:
+    """Write to the disk what programs have changed in files through memory maps.
+
+    A change of a page that waits to be written leaves the file's times as they are; of a written page it moves the
+    ctime. A file system in memory writes no pages: there such a change never shows.
+    """
+    for path in paths:
+        with suppress(OSError), _descriptor(path) as handle:
+            _write_pages()(handle)
+
+
+@cache
+def _write_pages() -> Callable[[int], None]:
+    """Return `sync_file_range` where the system has it, else `fsync`, which waits for the disk's journal besides."""
+    try:
+        call = ctypes.CDLL(None).sync_file_range
+    except (AttributeError, OSError, TypeError):
+        return os.fsync
+    call.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+
+    def write(handle: int) -> None:
+        # all pages: wait for those that are being written, write, and wait again
+        if call(handle, 0, 0, 7) != 0:
+            os.fsync(handle)
+
+    return write
 
 
 def flush_writers() -> None:

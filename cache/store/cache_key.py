@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from ..errors import DataError
+from ..hdf5.open_files import flush_mappings
 from ..hdf5.sources import Base, Source
 from ..hdf5.stamp import Stamp, Stamps, racy, same_files, same_sizes
 from ..location import Location
 from . import checked_json
 from .fingerprint import content_digest
-from .sources import Sources
+from .sources import Sources, UnlistedError, list_sources
 
 
 class _SourceFields(Struct, frozen=True):
@@ -116,7 +119,7 @@ class FileState:
     """The state of a location's files at one moment; each file is stamped, and read, once for all keys."""
 
     def __init__(self, location: Location) -> None:
-        self._main = location.file
+        self._location, self._main = location, location.file
         self._stamps: dict[Sources, Stamps | None] = {}
         self._contents: dict[Sources, str | None] = {}
 
@@ -130,10 +133,22 @@ class FileState:
         return self._stamps[sources]
 
     def content(self, sources: Sources) -> str | None:
-        """Return the digest of the files' bytes, None where they cannot be read; call `stamps` first."""
+        """Return the digest of the files' bytes; call `stamps` first.
+
+        None where they cannot be read, or are not those that the dataset depends on: a cached file may name any files.
+        """
         if sources not in self._contents:
+            if len(sources.files) > 1 and not self._depends_on(sources):
+                return self._contents.setdefault(sources, None)
+            paths = sources.paths(self._main)
+            flush_mappings(paths)
             try:
-                self._contents[sources] = content_digest(sources.paths(self._main))
+                self._contents[sources] = content_digest(paths)
             except OSError:
                 self._contents[sources] = None
         return self._contents[sources]
+
+    def _depends_on(self, sources: Sources) -> bool:
+        with suppress(UnlistedError, DataError):
+            return list_sources(self._location)[0] == sources
+        return False

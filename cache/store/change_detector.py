@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from ..hdf5.open_files import release_shared_file
+from ..hdf5.open_files import flush_mappings, release_shared_file
 from ..hdf5.stamp import racy
 from ..location import Location
 from .cache_key import CacheKey
@@ -44,6 +44,8 @@ class ChangeDetector:
         """
         release_shared_file()  # what HDF5 read before the first stamp may have changed since
         sources, stamps, holder = list_sources(location)
+        # later than the stamps, before the first cell is read: every later edit moves a time
+        flush_mappings(sources.paths(location.file))
         # an edit during the scan may leave the times of a file just written as they are; its bytes show it
         content = _content(sources.paths(location.file)) if by_bytes and racy(stamps) else ""
         return cls(location, CacheKey(location.dataset, sources, stamps, content), holder)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from vaefit.cache import DataError, count_dataset
+from vaefit.cache.hdf5 import open_files
 from vaefit.cache.hdf5.stamp import Stamp
 
 
@@ -65,3 +66,34 @@ def test_the_times_of_a_file_that_is_not_new_show_the_edit(contiguous: Path, mon
     monkeypatch.setattr(Stamp, "racy", property(lambda _: False))
     found = count_dataset(contiguous, progress=_edits_at_the_end(contiguous, 1))
     assert found.counts.tolist() == [50 * 63 - 1, 51]
+
+
+@pytest.mark.parametrize("use_fsync", [False, True])
+def test_edits_through_a_memory_map_that_stays_open_are_seen(
+    contiguous: Path, monkeypatch: pytest.MonkeyPatch, use_fsync: bool
+) -> None:
+    """A page that was changed once, and waits to be written, changes again without a trace in the file's times."""
+    monkeypatch.setattr(Stamp, "racy", property(lambda _: False))  # as for a file that was not just written
+    if use_fsync:
+        monkeypatch.setattr(open_files, "_write_pages", lambda: os.fsync)
+    with h5py.File(contiguous) as handle:
+        offset = handle["grids"].id.get_offset()
+    cells = np.memmap(contiguous, np.uint8, "r+", offset, (50, 8, 8))
+    cells.flush()
+    before = contiguous.stat().st_ctime_ns
+    time.sleep(0.05)
+    cells[0, 1, 1] = 1
+    if contiguous.stat().st_ctime_ns == before:
+        pytest.skip("a file system in memory does not show edits through memory maps")
+    for ones in range(51, 54):
+        assert count_dataset(contiguous).counts.tolist() == [50 * 64 - ones, ones]
+        assert count_dataset(contiguous).source == "cache"
+        time.sleep(0.05)
+        cells[0, 2, ones % 8] = 1
+    os.utime(contiguous)  # the bytes decide, and stand for the new times from then on
+    for ones in (54, 55):
+        assert count_dataset(contiguous).counts.tolist() == [50 * 64 - ones, ones]
+        contiguous.touch()
+        assert count_dataset(contiguous).source == "cache"
+        time.sleep(0.05)
+        cells[0, 3, ones % 8] = 1

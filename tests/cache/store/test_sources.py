@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import numpy as np
 import pytest
 
 from vaefit.cache import DataError, count_dataset
+from vaefit.cache.hdf5.stamp import Stamp
 from vaefit.cache.location import Location
+from vaefit.cache.store import checked_json, counts_file
 from vaefit.cache.store.sources import UnlistedError, list_sources
 
 SHAPE = (4, 8, 8)
@@ -390,3 +393,20 @@ def test_the_cached_file_names_every_file(folder: Path) -> None:
     data, _ = arrange(folder, "links through three files")
     held = json.loads(count_dataset(data).cache_file.read_text())
     assert [entry["path"] for entry in held["sources"]] == ["", "middle.h5", "sub/part.h5", "sub/last.h5"]
+
+
+def test_only_files_that_the_data_names_are_read(folder: Path) -> None:
+    """A cached file with a right checksum may name any files, such as one of a TiB."""
+    main = virtual(folder / "main.h5", "part.h5")
+    plain(folder / "part.h5", 1)
+    found = count_dataset(main)
+    os.truncate(os.open(folder / "large", os.O_CREAT | os.O_WRONLY), 1 << 40)
+    body = json.loads(found.cache_file.read_text())
+    del body["schema"], body["checksum"]
+    stamp = list(vars(Stamp.from_path(folder / "large")).values())
+    body["sources"].append({"base": "folder", "path": "large", "stamp": stamp})
+    found.cache_file.write_bytes(checked_json.add_checksum(counts_file.SCHEMA, body))
+    os.utime(main)  # so that the bytes would decide
+    before = time.monotonic()
+    assert answer(main) == (truth(main), "scan")
+    assert time.monotonic() - before < 10
