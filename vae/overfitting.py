@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from vaefit.cache.errors import SettingError
@@ -24,9 +25,10 @@ from .environment.determinism import reproducible
 from .fitting.cuda_graph import choose_steps
 from .fitting.loop import Fit
 from .fitting.lr_range_test import range_test
+from .fitting.mode_gap import find_gap
 from .fitting.result import OverfitResult, Reached, Record, RunHeader
 from .fitting.setup import ReadyModel
-from .metrics.accuracy import Accuracies, BaselineShares, distinct, retrieval, variation
+from .metrics.accuracy import Accuracies, BaselineShares, Labels, distinct, retrieval, variation
 from .metrics.advice import AdviceContext
 from .metrics.verdict import PIXEL_ABOVE, Evidence, judge
 from .model.beta_vae import BetaVAE
@@ -124,19 +126,29 @@ def overfit(
             if on_step is not None:
                 on_step(record)
         predictions = fit.final_predictions()
-    confusion = confusion_counts(
-        torch.from_numpy(predictions), ready.targets.cpu(), ready.objective.ignore_index, num_classes=adapter.classes
-    ).numpy()
-    accuracies = Accuracies.from_confusion(confusion)
-    evidence = Evidence(
-        accuracies,
-        shares.skill(accuracies.pixel),
-        retrieval(predictions, fixed.targets, ignore_index),
-        variation(predictions, fixed.targets, adapter.classes, ignore_index),
-        fixed.other_targets is not None,
-        fit.diverged,
-        _advice_context(model, fixed, accuracies, weights, recipe, history),
-    )
+
+        def confusion_of(predictions: Labels) -> NDArray[np.int64]:
+            found, wanted = torch.from_numpy(predictions), ready.targets.cpu()
+            ignored, size = ready.objective.ignore_index, adapter.classes
+            return confusion_counts(found, wanted, ignored, num_classes=size).numpy()
+
+        def evidence_of(predictions: Labels) -> Evidence:
+            accuracies = Accuracies.from_confusion(confusion_of(predictions))
+            return Evidence(
+                accuracies,
+                shares.skill(accuracies.pixel),
+                retrieval(predictions, fixed.targets, ignore_index),
+                variation(predictions, fixed.targets, adapter.classes, ignore_index),
+                fixed.other_targets is not None,
+                diverged=fit.diverged,
+            )
+
+        evidence = evidence_of(predictions)
+        gap = find_gap(model, adapter, ready.inputs, evidence, evidence_of, recipe.target, fit.updates)
+        not_updated = fit.reach.not_updated(adapter, ready.inputs)
+    accuracies, confusion = evidence.accuracies, confusion_of(predictions)
+    context = _advice_context(model, fixed, accuracies, weights, recipe, history)
+    evidence = replace(evidence, gap=gap, context=context)
     result = OverfitResult(
         judgement=judge(evidence, recipe),
         iterations=fit.updates,
@@ -158,6 +170,8 @@ def overfit(
         predictions=predictions,
         film=fit.frames.frames(),
         ignore_index=ignore_index,
+        not_updated=not_updated,
+        gap=gap,
     )
     if ready.uninitialised is None or result.passed:
         return result
@@ -244,5 +258,6 @@ def assert_memorises(model: nn.Module, batch: Any, *, diagnose: bool = True, **s
     result = overfit(model, batch, diagnose=diagnose, **settings)
     if not result.passed:
         cause = "" if result.diagnosis is None else f"Cause: {result.diagnosis}. "
-        raise AssertionError(f"{result.verdict}: {result.judgement.reason}. {cause}{result.judgement.next}")
+        notes = "".join(f"Note: {note}. " for note in result.not_updated.notes)
+        raise AssertionError(f"{result.verdict}: {result.judgement.reason}. {notes}{cause}{result.judgement.next}")
     return result

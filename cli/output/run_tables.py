@@ -89,6 +89,8 @@ def print_overfit(terminal: Terminal, run: RunSummary) -> None:
     terminal.table(signals)
     terminal.line(f"{run.verdict} after {run.iterations} updates, {run.seconds:.1f} s", _STYLES[run.verdict])
     terminal.line(f"why   {run.reason}")
+    for note in run.notes:
+        terminal.line(f"note  {note}", "yellow")
     if run.diagnosis is not None:
         _print_diagnosis(terminal, run.diagnosis)
     if run.next:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from ..metrics.advice import STILL_FALLING
 from ..metrics.diagnosis import Cause, Control, Diagnosis, Finding
 from ..metrics.verdict import COLLAPSE_SKILL, three_decimals
+from ..model.gradient_reach import layers_of
 from ..model.state import Snapshot
 from . import gradient_flow, input_target_pairs, model_probes
 from .changes import Change, deviations, faster, longer, one_grid, variations, whole_recipe
@@ -25,9 +26,10 @@ HELPED = 0.3
 def find_cause(failed: FailedRun, overfit: Overfit, on_control: OnControl | None = None) -> Diagnosis:
     """Return the cause of a failed run, with two numbers as evidence and the change that fixes it.
 
-    The order: contradictory pairs; one setting whose default fixes the run; logits that are not finite or squashed,
-    an input or a latent without effect, layers without a gradient; the fewest settings that fix it together; settings
-    beside the recipe's; frozen or unused layers; too little capacity. The model keeps the parameters of the run.
+    The order: contradictory pairs; a difference between training and evaluation mode; one setting whose default fixes
+    the run; logits that are not finite or squashed, an input or a latent without effect, layers without a gradient; the
+    fewest settings that fix it together; settings beside the recipe's; frozen or unused layers; too little capacity.
+    The model keeps the parameters of the run.
 
     Args:
         overfit: `vaefit.vae.overfit`, which makes the reruns.
@@ -77,7 +79,7 @@ class _Search:
             found.insert(0, Finding("first output that is not finite", words, suspicious=True))
         words = "it reaches every parameter"
         if self.blocked:
-            layers = gradient_flow.layers_of(self.blocked, failed.model)
+            layers = layers_of(self.blocked, (name for name, _ in failed.model.named_parameters()))
             total = sum(1 for _ in failed.model.parameters())
             words = f"none in {layers} ({len(self.blocked)} of {total} parameters), under two initialisations"
         found.insert(0, Finding("gradient", words, suspicious=bool(self.blocked)))
@@ -94,6 +96,9 @@ class _Search:
         for finding in self.findings:
             if finding.name == "contradictions" and finding.suspicious:
                 return self._named("data problem", finding.found, "Remove the pairs that contradict one another.")
+        if (gap := self.failed.result.gap) is not None:
+            cause: Cause = "unknown" if gap.statistics is None else "too few steps"
+            return self._named(cause, str(gap), gap.fix)
         more = longer(self.failed)
         if more is not None:
             if (control := _if_mended(self.reruns.run(more, share=SHORT))) is not None:
@@ -172,7 +177,7 @@ class _Search:
         total = sum(1 for _ in model.parameters())
         evidence = f"the gradient is 0 for {len(blocked)} of {total} parameters, under two initialisations"
         fix = "Set requires_grad there." if frozen else "Look for a detach, an argmax or a layer that is not called."
-        return self._named("no gradient", evidence, fix, gradient_flow.layers_of(blocked, model))
+        return self._named("no gradient", evidence, fix, layers_of(blocked, sizes))
 
     def _latent_ignored(self) -> Diagnosis | None:
         """Return the cause if mu differs between the grids at the start, the logits do not, and no gradient is cut."""

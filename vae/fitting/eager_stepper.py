@@ -22,6 +22,8 @@ REPEATS = 50
 class EagerStepper:
     """Stepper for every recipe, model and device."""
 
+    leaves_gradients = True
+
     def __init__(self, step: Step, recipe: Recipe, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> None:
         self._step, self._recipe, self._inputs, self._targets = step, recipe, inputs, targets
         self._generator = generator

@@ -70,6 +70,8 @@ class Ring:
 class GraphStepper:
     """Stepper for a BetaVAE on its whole batch with z = mu; each step replays a captured graph."""
 
+    leaves_gradients = False
+
     def __init__(self, step: Step, recipe: Recipe, inputs: Tensor, targets: Tensor, size: int = WINDOW) -> None:
         self._step, self._recipe, self._inputs, self._targets = step, recipe, inputs, targets
         bytes_a_step = sum(p.numel() * p.element_size() for p in step.parameters)

@@ -15,6 +15,7 @@ from vaefit.kernels import choose_backend
 from ..errors import RunError
 from ..metrics.accuracy import Accuracies, BaselineShares, Labels, retrieval
 from ..metrics.verdict import Evidence, memorised
+from ..model.gradient_reach import GradientReach
 from ..objective.objective import NO_LABEL
 from ..optim.train_step import Step
 from ..recipe import Recipe
@@ -33,6 +34,7 @@ class Fit:
         self.targets = targets.cpu().numpy()
         self.device = targets.device
         self.frames = FrameRecorder(self.targets)
+        self.reach = GradientReach(step.model)
         self.updates = 0
         self.diverged: str | None = None
 
@@ -62,6 +64,8 @@ class Fit:
                 yield record
                 return
             train_loss, norm = self.stepper.update(self.updates)
+            if self.stepper.leaves_gradients and math.isfinite(train_loss):
+                self.reach.observe()
             yield replace(record, lr=self.recipe.lr_at(self.updates), train_loss=train_loss, grad_norm=norm)
             if not math.isfinite(norm):
                 what, value = ("gradient's norm", norm) if math.isfinite(train_loss) else ("loss", train_loss)

@@ -17,7 +17,8 @@ from ..data.batch import Batch
 from ..data.class_weights import ClassWeights
 from ..metrics.accuracy import Accuracies, BaselineShares
 from ..metrics.diagnosis import Diagnosis
-from ..metrics.verdict import Judgement, Verdict
+from ..metrics.verdict import Judgement, ModeGap, Verdict
+from ..model.gradient_reach import NotUpdated
 from ..objective.preflight import Agreement
 from ..recipe import Recipe
 from .frames import Frames
@@ -98,6 +99,10 @@ class OverfitResult:
     """(B, H, W), the final reconstruction."""
     film: Frames
     ignore_index: int | None
+    not_updated: NotUpdated
+    """Parameters that no update changed."""
+    gap: ModeGap | None = None
+    """Difference between training and evaluation mode that alone makes the run fail; None without one."""
     diagnosis: Diagnosis | None = None
     """Cause of the failure; None where the run passed or no diagnosis was requested."""
 
@@ -120,6 +125,11 @@ class OverfitResult:
     def class_accuracy(self) -> tuple[float | None, ...]:
         """Recall of each class; None for a class that is absent from the batch."""
         return self.accuracies.classes
+
+    @property
+    def without_gradient(self) -> tuple[str, ...]:
+        """Names of the parameters that no update changed, frozen ones included."""
+        return self.not_updated.names
 
     def predicted_steps(self, label: int) -> tuple[int, int] | None:
         """Return the first and the last step at which any cell was predicted as `label`; None if none ever was."""

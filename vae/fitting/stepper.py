@@ -12,6 +12,9 @@ from ..objective.objective import Measured
 class Stepper(Protocol):
     """Makes the steps of one run: each step is measured, then updated."""
 
+    leaves_gradients: bool
+    """True if the parameters hold the gradients of an update after it."""
+
     def measure(self, updates: int) -> Measured:
         """Measure the model after `updates` updates."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,45 @@ COLLAPSE_SKILL = 0.05
 COLLAPSE_VARIATION = 0.1
 """Constant outputs have 0, `--recipe classic` on its plateau 0.02 to 0.09, untrained and guessing models 1.1 to 4.7."""
 ONE_CLASS = 0.99
+REMAINS = 0.01
+"""Running statistics have followed once this share of an earlier value is left in them."""
+
+
+@dataclass(frozen=True)
+class ModeGap:
+    """Pixel accuracies of a model that memorises its batch in training mode, and does not in evaluation mode."""
+
+    training: float
+    """By the statistics of the batch, without dropout."""
+    evaluation: float
+    statistics: float | None = None
+    """Smallest momentum of BatchNorm layers, which make the difference alone; None where other layers make it."""
+    updates: int = 0
+    """Updates done."""
+
+    def __str__(self) -> str:
+        """Return both numbers and their reason, in a sentence."""
+        why = "the layers differ" if self.statistics is None else "BatchNorm statistics lag"
+        training = f"in training mode {self.training:.3f} of the cells are right"
+        return f"{training}, in evaluation mode {self.evaluation:.3f}: {why}"
+
+    @property
+    def fix(self) -> str:
+        """Option that removes the gap, or a sentence if the model itself must change."""
+        if self.statistics is None:
+            return "Let the model compute the same in both modes: look for self.training in its forward."
+        if self.statistics == 0:
+            return "Give its BatchNorm layers a momentum, such as 0.1."
+        followed = 1 if self.statistics >= 1 else math.ceil(math.log(REMAINS) / math.log(1 - self.statistics))
+        return f"--iterations {max(followed, 2 * self.updates)}"
+
+    @property
+    def advice(self) -> str:
+        """The fix as a sentence, with its reason."""
+        if not self.statistics:
+            return self.fix
+        slow = f"BatchNorm follows its layers slowly at momentum {self.statistics:g}"
+        return f"{slow}: give it a larger one in the model, such as 0.1, or try {self.fix}."
 
 
 @dataclass(frozen=True)
@@ -36,6 +76,7 @@ class Evidence:
     """Decides between COLLAPSED and LEARNING alone."""
     own_inputs: bool = False
     """The inputs are not the targets."""
+    gap: ModeGap | None = None
     diverged: str | None = None
     """Names the value that is not finite, and its step; None if all values are finite."""
     context: AdviceContext = NO_CONTEXT
@@ -69,12 +110,14 @@ def judge(evidence: Evidence, recipe: Recipe) -> Judgement:
     if not missing:
         found = "every cell is right" if a.exact else f"worst class {a.worst:.3f}, pixel accuracy {a.pixel:.3f}"
         return Judgement("MEMORISED", f"{found}; {skill}, retrieval {three_decimals(evidence.retrieval)}", "")
-    one = _one_class(a.predicted)
+    gap, one = evidence.gap, _one_class(a.predicted)
+    advice = after_failure(recipe, evidence.context) if gap is None else gap.advice
+    modes = "" if gap is None else f"{gap}; "
     if collapsed(evidence.skill, evidence.variation, one is not None and _one_class(a.held) != one):
         what = "one picture for all inputs" if one is None else f"class {one} for nearly every cell"
         reason = f"{what}: {skill}, variation {three_decimals(evidence.variation)}"
-        return Judgement("COLLAPSED", reason, after_failure(recipe, evidence.context), one)
-    return Judgement("LEARNING", "not there yet: " + "; ".join(missing), after_failure(recipe, evidence.context))
+        return Judgement("COLLAPSED", modes + reason, advice, one)
+    return Judgement("LEARNING", f"{modes}not there yet: {'; '.join(missing)}", advice)
 
 
 def three_decimals(value: float | None) -> str:

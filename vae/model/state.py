@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -47,6 +47,22 @@ def set_modes(model: nn.Module, wanted: dict[str, bool]) -> None:
     """Set the training flag of each submodule; `train` would set one flag for all."""
     for name, module in model.named_modules():
         module.training = wanted.get(name, module.training)
+
+
+@contextmanager
+def training(model: nn.Module, chosen: Callable[[nn.Module], bool]) -> Iterator[None]:
+    """Context manager: training mode in the chosen modules alone, then restore every buffer and training flag."""
+    before, buffers = modes(model), {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.train()
+    for module in model.modules():
+        module.training = module.training and chosen(module)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
+        set_modes(model, before)
 
 
 @contextmanager

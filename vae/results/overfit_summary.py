@@ -174,6 +174,10 @@ class RunSummary(Metrics):
     run_dir: str
     confusion: Confusion | None = None
     """None in the folder of a run by a version that did not write it."""
+    without_gradient: tuple[str, ...] = ()
+    """Names of the parameters that no update changed."""
+    notes: tuple[str, ...] = ()
+    """What is worth knowing whatever the verdict, in sentences."""
     diagnosis: Diagnosis | None = None
     """None where the run passed, and where no diagnosis was requested."""
 
@@ -197,6 +201,8 @@ class RunSummary(Metrics):
             setup=SetupSummary.from_header(run.prepared, result.start, result.recipe),
             seconds=run.seconds,
             run_dir=str(run.run_dir),
+            without_gradient=result.without_gradient,
+            notes=result.not_updated.notes,
             diagnosis=result.diagnosis,
             **measured(result),
         )

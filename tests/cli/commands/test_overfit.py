@@ -30,8 +30,8 @@ RESULT = {
     "verdict": str, "passed": bool, "reason": str, "next": (str, type(None)), "collapsed_class": (int, type(None)),
     "iterations": int, "reached": dict, "pixel_accuracy": NUMBER, "macro_accuracy": NUMBER,
     "worst_class_accuracy": NUMBER, "class_accuracy": list, "background_share": NUMBER, "majority_share": NUMBER,
-    "skill": MAYBE, "retrieval": MAYBE, "batch": dict, "weights": dict, "dataset": dict, "backend": str,
-    "seconds": float, "run_dir": str,
+    "skill": MAYBE, "retrieval": MAYBE, "variation": MAYBE, "without_gradient": list, "notes": list,
+    "batch": dict, "weights": dict, "dataset": dict, "backend": str, "seconds": float, "run_dir": str,
 }  # fmt: skip
 INSIDE = {
     "reached": dict.fromkeys(("pixel_95", "worst_class_95", "exact"), (int, type(None))),
