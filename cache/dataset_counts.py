@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, require_range
-from .hdf5.blocks import MAX_CLASSES
+from .hdf5.blocks import MAX_CLASSES, MAX_LABELS
 from .hdf5.open_files import flush_writers, shared_files
 from .location import Location
 from .store import counts_file
@@ -68,6 +68,10 @@ class DatasetCounts(ClassCounts):
     """The cached file that was read or written; None without one."""
     digest: str | None
     """sha256 of the file's bytes (of several files, see `content_digest`); None without a cached file."""
+    described: LabelCounts
+    """The dataset as it is stored, with the counts of all its labels."""
+    ignore_index: int | None
+    """The label whose cells are not counted: the caller's, else the one that an attribute of the file declares."""
     route: str = ""
     """The way in which the cells were read; empty for a cached answer, as are the next two."""
     reason: str = ""
@@ -97,7 +101,7 @@ def count_dataset(
         threads: number of threads that inflate and count, by default as many as are useful, at most four.
 
     Raises:
-        SettingError: `classes` is not 1..256.
+        SettingError: `classes` is not 1..65536.
         DataError: the data cannot be read, holds a label outside the classes, or changed twice while it was counted.
     """
     settings = CountSettings(classes, ignore_index, cache_dir, use_cache, rebuild, may_scan, threads)
@@ -110,7 +114,7 @@ def count_location(
     """Count one dataset, see `count_dataset`."""
     start = time.perf_counter()
     if settings.classes is not None:
-        require_range("--classes", settings.classes, 1, MAX_CLASSES)
+        require_range("--classes", settings.classes, 1, MAX_LABELS)
     location = Location.parse(data)
     flush_writers()  # before a file is stamped
     with shared_files():
@@ -208,26 +212,34 @@ def as_result(
 
     `start` is the time at which the count began, in seconds of `time.perf_counter`.
     """
-    counts = _of_classes(found, location, settings)
+    ignored = found.ignored(settings.ignore_index)
+    counts = _of_classes(found, location, settings.classes, ignored)
     source: Literal["cache", "scan"] = "cache" if scan is None else "scan"
     how = ("", "", 0, 0) if scan is None else (scan.route, scan.reason, scan.threads, scan.resumed)
     seconds = time.perf_counter() - start
-    return DatasetCounts(counts, found.shape, seconds, location, found.dataset, source, file, digest, *how)
+    return DatasetCounts(
+        counts, found.shape, seconds, location, found.dataset, source, file, digest, found, ignored, *how
+    )
 
 
-def _of_classes(found: LabelCounts, location: Location, settings: CountSettings) -> NDArray[np.int64]:
+def _of_classes(
+    found: LabelCounts, location: Location, classes: int | None, ignore_index: int | None
+) -> NDArray[np.int64]:
     """Return counts (C,) of the requested classes, without ignored cells; DataError for a label outside them."""
-    ignore_index = settings.ignore_index
-    counts = np.zeros(MAX_CLASSES, dtype=np.int64)
+    counts = np.zeros(max(len(found.labels), 1), dtype=np.int64)
     counts[: len(found.labels)] = found.labels
-    if ignore_index is not None and 0 <= ignore_index < MAX_CLASSES:
+    if ignore_index is not None and 0 <= ignore_index < counts.size:
         counts[ignore_index] = 0
     largest = int(np.flatnonzero(counts).max(initial=-1))
-    size = settings.classes or found.declared_classes or max(largest, 0) + 1
+    size = classes or found.declared_classes or max(largest, 0) + 1
     if largest >= size:
         from .hdf5.dataset import open_grids
         from .scan import first_wrong_label
 
+        outside = np.flatnonzero(counts[size:]) + size
+        advice = f"Pass --ignore-index {outside[0]} if it marks cells without a class" if outside.size == 1 else ""
+        if largest < MAX_CLASSES:
+            advice = f"{advice}, or --classes {largest + 1}" if advice else f"Pass --classes {largest + 1}"
         with open_grids(location) as dataset:
-            raise first_wrong_label(dataset, size, ignore_index, f"Pass --classes {largest + 1}")
-    return counts[:size]
+            raise first_wrong_label(dataset, size, ignore_index, advice)
+    return np.concatenate([counts, np.zeros(max(0, size - counts.size), np.int64)])[:size]

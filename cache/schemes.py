@@ -12,6 +12,8 @@ from .errors import DataError, require
 Scheme = Literal["sqrt_inverse", "inverse", "balanced", "effective", "none"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 DEFAULT_SCHEME: Scheme = "sqrt_inverse"
+SCALED: tuple[Scheme, ...] = ("sqrt_inverse", "inverse", "effective")
+"""Schemes whose weights are scaled to sum to C; the others are known by their own numbers."""
 
 
 def derive_weights(
@@ -27,7 +29,7 @@ def derive_weights(
         raw = _raw(n.astype(np.float64), scheme, smooth, effective_b)
     if scheme != "none":
         raw[n == 0] = raw[_rarest(n)]
-    scaled: NDArray[np.float64] = raw * (n.size / raw.sum())
+    scaled: NDArray[np.float64] = raw * (n.size / raw.sum()) if scheme in SCALED else raw
     require(bool(np.isfinite(scaled).all()), "--smooth", smooth, "a smaller number: the weights are not finite")
     return scaled
 
@@ -60,14 +62,12 @@ def _raw(n: NDArray[np.float64], scheme: Scheme, smooth: float, effective_b: flo
         log_b = np.log1p(-1.0 / total) if effective_b is None and total > 1 else np.log(b) if b > 0 else -np.inf
         effective: NDArray[np.float64] = (1.0 - b) / -np.expm1(np.maximum(n, 1.0) * log_b)
         return effective
-    # with smooth 0 an absent class has no weight of its own; the caller replaces it
-    n = np.where(n > 0, n + smooth, 1.0)
-    if scheme == "sqrt_inverse":
-        return 1.0 / np.sqrt(n)
-    if scheme == "inverse":
-        return 1.0 / n
-    balanced: NDArray[np.float64] = total / (n.size * n)
-    return balanced
+    # without smooth an absent class has no weight of its own; the caller replaces it
+    n = np.where(n > 0, n + (0.0 if scheme == "balanced" else smooth), 1.0)
+    if scheme == "balanced":
+        balanced: NDArray[np.float64] = total / (n.size * n)
+        return balanced
+    return 1.0 / np.sqrt(n) if scheme == "sqrt_inverse" else 1.0 / n
 
 
 def check_scheme(scheme: str, smooth: float, effective_b: float | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import re
 import time
@@ -20,11 +21,14 @@ from numpy.typing import NDArray
 from .communicator import Communicator, from_rank_zero
 from .dataset_counts import ClassCounts, DatasetCounts, Progress, cached_counts, count_location, stored_counts
 from .errors import DataError, require_range
-from .hdf5.blocks import MAX_CLASSES
+from .hdf5.blocks import MAX_LABELS
 from .hdf5.open_files import flush_writers
+from .label_notes import agreed_ignore, label_notes
 from .location import Location
 from .shards import Data, Shape, agree, describe, find_shards, refuse_twice
 from .store.cached_scan import CountSettings
+
+_log = logging.getLogger("vaefit")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class ShardCounts(ClassCounts):
 
     shards: tuple[DatasetCounts, ...]
     """Counts of the shards, at least one, in the order in which indices count through their grids."""
+    ignore_index: int | None
+    """The label whose cells are not counted: the caller's, else the one that an attribute of the files declares."""
 
     @classmethod
     def from_shards(cls, shards: Sequence[DatasetCounts], seconds: float) -> ShardCounts:
@@ -44,12 +50,23 @@ class ShardCounts(ClassCounts):
         for shard in shards:
             counts[: shard.classes] += shard.counts
         shape = (sum(shard.grids for shard in shards), *shards[0].shape[1:])
-        return cls(counts, shape, seconds, tuple(shards))
+        return cls(counts, shape, seconds, tuple(shards), agreed_ignore(shards))
 
     @property
     def name(self) -> str:
         """The name of the shard, or the first and the last of many."""
         return describe([shard.location for shard in self.shards])
+
+    @property
+    def dataset(self) -> str | None:
+        """The path of the dataset in its file, `/labels`; None where the shards have different ones."""
+        names = {f"/{shard.dataset}" for shard in self.shards}
+        return names.pop() if len(names) == 1 else None
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """Paths of the other datasets of the files, where the caller named none."""
+        return tuple(dict.fromkeys(name for shard in self.shards for name in shard.described.passed_over))
 
     @property
     def cached(self) -> int:
@@ -93,8 +110,9 @@ def class_counts(
     """Return how many cells of the whole dataset hold each class, int64 (C,).
 
     `data` is `file.h5`, `file.h5:/dataset`, a pattern of shards such as `train-*.h5` (see `find_shards`), or several of
-    these; shards are added up. C is `classes`, else the dataset's HDF5 attribute `classes`, else the largest label + 1;
-    of several shards, the largest C. With `use_cache` a cached file that is still true is believed, and a new one is
+    these; shards are added up. C is `classes`, else the HDF5 attribute `classes` of the dataset or its file, else the
+    largest label + 1; of several shards, the largest C. Without `ignore_index` the attributes `ignore_index` and
+    `_FillValue` are honoured. With `use_cache` a cached file that is still true is believed, and a new one is
     written; without, neither is touched. Raises DataError for data that cannot be counted (see `open_grids`), for
     shards whose grids differ in size, and for the first label outside the classes, with its position.
     """
@@ -134,18 +152,27 @@ def count_shards(
         from .scan import default_threads
 
         if classes is not None:
-            require_range("--classes", classes, 1, MAX_CLASSES)
+            require_range("--classes", classes, 1, MAX_LABELS)
         flush_writers()  # before a file is stamped
         if threads is None:
             settings = replace(settings, threads=default_threads(ranks.local_size))
         with _numbered_within(len(locations)):
             answers = from_rank_zero(ranks, lambda: [cached_counts(location, settings) for location in locations])
             found = JointCount(ranks, locations, answers, settings, progress).run()
-        return from_rank_zero(ranks, lambda: ShardCounts.from_shards(found, time.perf_counter() - start))
+        return from_rank_zero(ranks, lambda: _added_up(found, settings, start))
     with _numbered_within(len(locations)):
         reports = _progress_of_shards(locations, progress)
         found = [count_location(one, settings, report) for one, report in zip(locations, reports, strict=True)]
-    return ShardCounts.from_shards(found, time.perf_counter() - start)
+    return _added_up(found, settings, start)
+
+
+def _added_up(shards: Sequence[DatasetCounts], settings: CountSettings, start: float) -> ShardCounts:
+    """Add up the shards, and log the notes on their labels."""
+    found = ShardCounts.from_shards(shards, time.perf_counter() - start)
+    if settings.classes is None:
+        for note in label_notes(shards, found.counts, found.name, settings.ignore_index is not None):
+            _log.warning(note)
+    return found
 
 
 def stored_shard_counts(

@@ -27,19 +27,19 @@ def class_weights(
     smooth: float = 1.0,
     effective_b: float | None = None,
 ) -> NDArray[np.float64]:
-    """Return the class weights, float64 (C,), positive and summing to C.
+    """Return the class weights, float64 (C,), positive; those of `balanced` as they are, the others summing to C.
 
     With n the count of a class and N the sum of all counts:
 
     - `sqrt_inverse`: 1 / sqrt(n + smooth)
     - `inverse`: 1 / (n + smooth)
-    - `balanced`: N / (C (n + smooth)), as scikit-learn's `class_weight="balanced"`
+    - `balanced`: N / (C n), the numbers of scikit-learn's `class_weight="balanced"`
     - `effective`: (1 - b) / (1 - b^n), Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples",
       equation 4; b = `effective_b`, 1 - 1/N unless given
     - `none`: 1
 
     A class that never occurs gets the weight of the rarest class that does, with a warning in the log, before the
-    weights are scaled to sum to C: its own formula would give it nearly all the weight. A ratio under 1.01 is logged
+    weights are scaled: its own formula would give it nearly all the weight. A ratio under 1.01 is logged
     too.
 
     Args:

@@ -20,7 +20,6 @@ from ..hdf5.dataset import open_grids
 from ..hdf5.stamp import Stamps
 from ..location import Location
 from ..scan import Scan, scan_dataset
-from ..scan.histogram import MAX_CLASSES
 from ..shards import Shape, agree, describe
 from ..store import counts_file
 from ..store.cache_key import CacheKey, FileState
@@ -29,6 +28,9 @@ from ..store.change_detector import ChangeDetector
 from ..store.dataset_info import Description
 from ..store.sources import UnlistedError, list_sources
 from .deal import Piece, deal
+
+_Reading = tuple[int, ChangeDetector, Description, Scan]
+"""A shard, the state of its files before it was read, its description, and the scan of a piece of it."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,11 @@ class JointCount:
         ranks, stop = self.ranks, Event()
         measured = ranks.gather([self._measure(one) for one in shards[portion(len(shards), ranks.rank, ranks.size)]])
         hand = from_rank_zero(ranks, lambda: self._deal(list(chain.from_iterable(measured))))[ranks.rank]
-        counts = np.zeros((len(shards), MAX_CLASSES + 1), np.int64)  # the last column: cells outside 0..255
-        rows, self._done = dict(zip(shards, counts, strict=True)), 0
+        self._done = 0
         with ThreadPoolExecutor(1, "digest") as beside:
             try:
-                readings = [self._read(piece, rows[piece.shard], beside, stop) for piece in hand]
-                sums = dict(zip(shards, ranks.add(counts), strict=True))
+                readings = [self._read(piece, beside, stop) for piece in hand]
+                sums = self._sums(shards, readings)
                 # no rank reads any more, so each change during the count shows
                 reports = ranks.gather([self._report(*reading) for reading in readings])
             finally:
@@ -109,10 +110,19 @@ class JointCount:
         self._bar = left, sum(map(math.prod, shapes.values())), sum(piece.stop - piece.first for piece in hands[0])
         return hands
 
-    def _read(
-        self, piece: Piece, row: NDArray[np.int64], beside: ThreadPoolExecutor, stop: Event
-    ) -> tuple[int, ChangeDetector, Description, Scan]:
-        """Add the counts of a piece to the row of its shard; errors as those of `scan_dataset`."""
+    def _sums(self, shards: Sequence[int], readings: Sequence[_Reading]) -> dict[int, NDArray[np.int64]]:
+        """Return the counts of each shard over all ranks; the last column is the cells outside 0..65535."""
+        widths = self.ranks.gather(max((reading[3].counts.size for reading in readings), default=0))
+        width = from_rank_zero(self.ranks, lambda: max(widths))
+        counts = np.zeros((len(shards), width + 1), np.int64)
+        rows = dict(zip(shards, counts, strict=True))
+        for shard, _, _, found in readings:
+            rows[shard][: found.counts.size] += found.counts
+            rows[shard][-1] += found.outside
+        return dict(zip(shards, self.ranks.add(counts), strict=True))
+
+    def _read(self, piece: Piece, beside: ThreadPoolExecutor, stop: Event) -> _Reading:
+        """Count a piece; errors as those of `scan_dataset`."""
         location = self.locations[piece.shard]
         watch = ChangeDetector.start(location)
         with open_grids(location) as dataset:
@@ -121,12 +131,11 @@ class JointCount:
             size = int(dataset.dtype.itemsize)
             found = scan_dataset(
                 dataset,
-                self.settings.ignore_index,
+                described.ignored(self.settings.ignore_index),
                 self.settings.threads,
                 each=lambda at, _: self._tell(at.cells * size),
                 which=piece.spans,
             )
-        row += [*found.counts, found.outside]
         self._done += found.cells * size
         return piece.shard, watch, described, found
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:  # a cached answer needs no HDF5
     import h5py
 
 MAX_CLASSES = 256
-"""The labels that are counted are 0 to MAX_CLASSES - 1."""
+"""Most classes of the loss."""
+MAX_LABELS = 1 << 16
+"""The labels that are counted are 0 to MAX_LABELS - 1."""
 
 BLOCK_BYTES = 4 << 20
 """Most bytes of a block in memory, unless one stored chunk is larger."""

@@ -1,4 +1,4 @@
-"""Open the (N, H, W) integer dataset that a location names."""
+"""Open the dataset of labels (N, H, W) that a location names, and read what its attributes say."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import numpy as np
 
 from ..errors import DataError, path_errors
 from ..location import Location, name_bytes
-from .blocks import MAX_CLASSES
+from .blocks import MAX_LABELS
+from .choice import label_datasets
+from .label_view import KINDS, as_labels
 from .open_files import open_file
 from .sources import require_sources
 
+_LISTED = 32
+"""Most datasets that are listed."""
 _FOREIGN = (
     (rb"version https://git-lfs", "a pointer of Git LFS", "Fetch the file itself: git lfs pull."),
     (rb"\s*<(!doctype )?html", "a web page", "Download the file itself, not the page that shows it."),
@@ -35,10 +39,10 @@ _REVERSING = {"MATLAB_class": "MATLAB", "OCTAVE_NEW_FORMAT": "Octave", "rhdf5-NA
 
 @contextmanager
 def open_grids(location: Location) -> Iterator[h5py.Dataset]:
-    """Open the (N, H, W) integer dataset that `location` names, read-only.
+    """Open the labels (N, H, W) that `location` names, read-only, as integers and without axes of length 1.
 
-    Raises DataError where the file is missing, unreadable or not HDF5, and where the dataset is missing, ambiguous, of
-    another rank or dtype, or empty.
+    Without a dataset's name it is that of `only_dataset`. Raises DataError where the file is missing, unreadable or not
+    HDF5, and where the dataset is missing, ambiguous, of another rank or dtype, or empty.
     """
     file = location.file
     with path_errors(file):
@@ -60,9 +64,9 @@ def open_grids(location: Location) -> Iterator[h5py.Dataset]:
             name = location.dataset or dataset_path(only_dataset(handle, location))
             require_sources(location, handle, name)  # before a link is followed
             dataset = _named(handle, location, name)
-            _check(dataset, location)
+            labels = _checked(dataset, location)
             _require_order_of_axes(dataset, location)
-        yield dataset
+        yield labels
 
 
 @contextmanager
@@ -82,19 +86,53 @@ def dataset_path(dataset: h5py.Dataset) -> str:
 
 
 def declared_classes(dataset: h5py.Dataset) -> int | None:
-    """Return the HDF5 attribute `classes` of the dataset, else of its file, else None; DataError if not 1..256."""
+    """Return the HDF5 attribute `classes` of the dataset, else of its file, else None; DataError if not 1..65536."""
+    do = "Correct the attribute, or remove it and pass --classes."
+    found = _attribute(dataset, "classes", range(1, MAX_LABELS + 1), do)
+    return None if found is None else found[0]
+
+
+def declared_ignore(dataset: h5py.Dataset) -> tuple[int, str] | None:
+    """Return the label to ignore and the name of the attribute that says it; None without such an attribute.
+
+    `ignore_index` of the dataset or of its file comes before `_FillValue` of the dataset, which is netCDF's. DataError
+    where `ignore_index` is not a whole number.
+    """
+    do = "Correct the attribute, or remove it."
+    found = _attribute(dataset, "ignore_index", range(-(2**63), 2**64), do)
+    if found is None and "_FillValue" in dataset.attrs:
+        with suppress(DataError):  # of scores, not of labels
+            found = _attribute(dataset, "_FillValue", range(-(2**63), 2**64), do)
+    return found
+
+
+def _attribute(dataset: h5py.Dataset, name: str, allowed: range, do: str) -> tuple[int, str] | None:
+    """Return the whole number in an attribute of the dataset, else of its file, and the attribute's name."""
     file = dataset.file
     where = f"{file.filename}:/{dataset_path(dataset)}"
     for attributes, place in ((dataset.attrs, where), (file.attrs, file.filename)):
-        if "classes" not in attributes:
+        if name not in attributes:
             continue
-        value = np.asarray(attributes["classes"])
-        if value.size != 1 or value.dtype.kind not in "iu" or not 1 <= int(value.reshape(())) <= MAX_CLASSES:
-            what = f"the attribute `classes` is not a number from 1 to {MAX_CLASSES}"
-            do = "Correct the attribute, or remove it and pass --classes."
-            raise DataError(what, place, str(attributes["classes"]), do)
-        return int(value.reshape(()))
+        value = np.asarray(attributes[name])
+        number = value.reshape(()).item() if value.size == 1 and value.dtype.kind in "iuf" else None
+        if number is None or not -(2**63) <= number < 2**64 or number != int(number) or int(number) not in allowed:
+            what = f"the attribute `{name}` is not a whole number from {allowed[0]} to {allowed[-1]}"
+            raise DataError(what, place, str(attributes[name]), do)
+        return int(number), name
     return None
+
+
+def stored_shape(dataset: h5py.Dataset) -> tuple[int, ...]:
+    """Return the shape in the file, with the axes of length 1 that labels lose."""
+    return tuple(dataset.id.shape)
+
+
+def passed_over(dataset: h5py.Dataset, location: Location) -> tuple[str, ...]:
+    """Return the paths of the file's other datasets where the location names none; of many, the first and a number."""
+    if location.dataset is not None:
+        return ()
+    others = [f"/{dataset_path(d)}" for d in _datasets(dataset.file) if d.shape and d.name != dataset.name]
+    return (*others[:_LISTED], *([f"{len(others) - _LISTED} more"] if len(others) > _LISTED else []))
 
 
 def _named(handle: h5py.File, location: Location, name: str) -> h5py.Dataset:
@@ -117,11 +155,11 @@ def _item(handle: h5py.File, name: bytes) -> object:
 
 
 def only_dataset(handle: h5py.File, location: Location) -> h5py.Dataset:
-    """Return the only dataset of an open file that can be grids; DataError where there is none, or several."""
-    grids = [d for d in _datasets(handle) if d.ndim == 3 and d.dtype.kind in "iu"]
-    if len(grids) == 1:
-        return grids[0]
-    if not grids:
+    """Return the dataset of an open file that holds the labels; DataError where there is none, or several may."""
+    found = label_datasets(_datasets(handle))
+    if len(found) == 1:
+        return found[0]
+    if not found:
         what = "no dataset of integer labels shaped (N, H, W) is in the file"
         links = _links(handle)
         do = "Store labels as an integer array of three dimensions."
@@ -129,20 +167,23 @@ def only_dataset(handle: h5py.File, location: Location) -> h5py.Dataset:
             do = f"Name the link that leads to it, as in {location.file}:/{next(iter(links))}."
         listed = [_listing(handle), *(f"/{name}, a link to {target}" for name, target in links.items())]
         raise DataError(what, str(location), ", ".join(filter(None, listed[:9])) or "an empty file", do)
-    names = ", ".join(f"{location.file}:/{dataset_path(d)}" for d in grids)
-    raise DataError(f"{len(grids)} datasets could be the grids", str(location), do=f"Name one of them: {names}.")
+    names = ", ".join(f"{location.file}:/{dataset_path(d)} {d.shape} {d.dtype}" for d in found[:_LISTED])
+    raise DataError(f"{len(found)} datasets could be the labels", str(location), do=f"Name one of them: {names}.")
 
 
-def _check(dataset: h5py.Dataset, location: Location) -> None:
+def _checked(dataset: h5py.Dataset, location: Location) -> h5py.Dataset:
+    """Return the dataset as labels (N, H, W); DataError where it is none."""
     where = f"{location.file}:/{dataset_path(dataset)}"
-    if dataset.dtype.kind not in "iu":
+    if dataset.dtype.kind not in KINDS:
         do = "Store them as an integer dtype."
         raise DataError("the labels are not integers", where, f"dtype {dataset.dtype}", do)
-    if dataset.shape is None or dataset.ndim != 3:
+    labels = as_labels(dataset) if dataset.shape else dataset
+    if labels.shape is None or labels.ndim != 3:
         what = "grids are three dimensions, (N, H, W)"
         raise DataError(what, where, f"shape {dataset.shape}", "Reshape the dataset.")
-    if 0 in dataset.shape:
+    if 0 in labels.shape:
         raise DataError("the dataset is empty", where, got=f"shape {dataset.shape}", do="Store at least one grid.")
+    return labels
 
 
 def _datasets(handle: h5py.File) -> list[h5py.Dataset]:

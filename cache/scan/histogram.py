@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..hdf5.blocks import MAX_CLASSES as MAX_CLASSES
-from ..hdf5.blocks import Labels, Origin
+from ..hdf5.blocks import MAX_LABELS, Labels, Origin
 
 if TYPE_CHECKING:  # a cached answer needs no compiler
     from .native_counter import Count
@@ -24,7 +24,7 @@ Bytes = NDArray[np.uint8]
 
 
 class OutsideLabelError(Exception):
-    """A label is neither in 0..255 nor ignored; its position is found in a second pass."""
+    """A label is neither in 0..65535 nor ignored; its position is found in a second pass."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,19 @@ class Part:
     """The counts of some cells of a dataset."""
 
     counts: NDArray[np.int64]
-    """(256,), cells of each label 0..255."""
+    """Cells of each label from 0: (256,), or as many as there are labels where one of them is larger."""
     outside: int
-    """Number of cells with the ignored label, where that is outside 0..255."""
+    """Number of cells with the ignored label, where that is outside 0..65535."""
     cells: int
     """Number of counted cells."""
 
 
 class Histogram:
-    """Running counts of the labels 0..255 and of cells with an ignored label outside them; for one thread.
+    """Running counts of the labels 0..65535 and of cells with an ignored label outside them; for one thread.
 
-    Every label is counted, the ignored one too where it lies in 0..255, so that one scan serves any `ignore_index`.
+    Every label is counted, the ignored one too where it lies in 0..65535, so that one scan serves any `ignore_index`.
     `count` takes numpy's place where every byte is a label. Methods raise OutsideLabelError for a label that is neither
-    in 0..255 nor ignored.
+    in 0..65535 nor ignored.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class Histogram:
     def add_same(self, label: int, cells: int) -> None:
         """Count a number of cells that all hold one label."""
         self._cells += cells
-        if 0 <= label < MAX_CLASSES:
-            self._counts[label] += cells
+        if 0 <= label < MAX_LABELS:
+            self._add(np.bincount([label], [cells]).astype(np.int64))
         elif label == self._ignore_index or cells == 0:
             self._outside += cells
         else:
@@ -122,9 +122,12 @@ class Histogram:
         top = int(cells.max(initial=0))
         largest = 127 if self._dtype == np.int8 else MAX_CLASSES - 1
         if top > largest:  # a negative label is a large one here
-            flat, top = self._inside(cells.view(self._dtype)), largest
-        else:
-            flat = cells.astype(np.uint8, copy=False)
+            cells = self._inside(cells.view(self._dtype))
+            top = int(cells.max(initial=0))
+        if top >= MAX_CLASSES:
+            self._add(np.bincount(cells))
+            return
+        flat = cells.astype(np.uint8, copy=False)
         if top <= _COMPARED:
             left, equal = flat.size, self._equal[: flat.size]
             for label in range(1, top + 1):
@@ -133,19 +136,31 @@ class Histogram:
                 left -= number
             self._counts[0] += left
         elif flat.size < _PIECE // 8 or flat.size % 2:
-            self._counts += np.bincount(flat, minlength=MAX_CLASSES)
+            self._counts[:MAX_CLASSES] += np.bincount(flat, minlength=MAX_CLASSES)
         else:
             # np.bincount widens each item to eight bytes: two cells an item take half as long
             pairs = np.bincount(flat.view(np.uint16), minlength=MAX_CLASSES**2).reshape(MAX_CLASSES, MAX_CLASSES)
-            self._counts += pairs.sum(0) + pairs.sum(1)
+            self._counts[:MAX_CLASSES] += pairs.sum(0) + pairs.sum(1)
 
-    def _inside(self, cells: Labels) -> Bytes:
-        """Return the labels in 0..255, and count the others as outside."""
-        if outside_classes(cells, MAX_CLASSES, self._ignore_index).any():
+    def _add(self, counts: NDArray[np.int64]) -> None:
+        """Add counts of the labels from 0, more of them than before where need be."""
+        self._counts = add_counts(self._counts, counts)
+
+    def _inside(self, cells: Labels) -> NDArray[np.uint16]:
+        """Return the labels in 0..65535, and count the others as outside."""
+        if outside_classes(cells, MAX_LABELS, self._ignore_index).any():
             raise OutsideLabelError
-        inside = ~outside_classes(cells, MAX_CLASSES, None)
+        inside = ~outside_classes(cells, MAX_LABELS, None)
         self._outside += int(np.count_nonzero(~inside))
-        return cells[inside].astype(np.uint8)
+        return cells[inside].astype(np.uint16)
+
+
+def add_counts(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the sums of two counts of the labels from 0, as long as the longer one."""
+    longer, shorter = (first, second) if first.size >= second.size else (second, first)
+    total: NDArray[np.int64] = longer.copy()
+    total[: shorter.size] += shorter
+    return total
 
 
 def outside_classes(block: Labels, classes: int, ignore_index: int | None) -> NDArray[np.bool_]:
@@ -160,12 +175,14 @@ def wrong_label(
     """Return the error for the first label of `block` outside 0..classes-1 that is not ignored.
 
     `origin` is the index of the block's first cell, `instead` the advice besides correcting the data; by default to
-    ignore the label.
+    ignore the label, which is right where the dataset holds no other one outside the classes.
     """
     bad = outside_classes(block, classes, ignore_index)
     index = np.unravel_index(int(bad.argmax()), block.shape)
     label = int(block[index])
     grid, row, column = (int(o + i) for o, i in zip(origin, index, strict=True))
     kind = "a negative label" if label < 0 else f"a label outside the {classes} classes"
+    if label >= classes == MAX_LABELS:
+        kind = f"a label above {MAX_LABELS - 1}"
     what = f"{kind} is at grid {grid}, row {row}, column {column}"
     return DataError(what, where, str(label), f"{instead or f'Pass --ignore-index {label}'}, or mend the data.")

@@ -16,8 +16,9 @@ import numpy as np
 from msgspec import Meta
 
 from ..errors import DataError
-from ..hdf5.blocks import Count, blocks
-from .histogram import MAX_CLASSES, Histogram, OutsideLabelError, Part, outside_classes, wrong_label
+from ..hdf5.blocks import MAX_LABELS, Count, blocks
+from ..label_notes import RENUMBER
+from .histogram import MAX_CLASSES, Histogram, OutsideLabelError, Part, add_counts, outside_classes, wrong_label
 from .native_counter import ByteCounter, choose_counter
 from .route import Route, choose_route
 
@@ -35,10 +36,10 @@ class Checkpoint:
     """Number of counted spans."""
     cells: Count
     """Number of cells in these spans."""
-    counts: Annotated[tuple[Count, ...], Meta(min_length=MAX_CLASSES, max_length=MAX_CLASSES)]
-    """Counts of the labels 0..255."""
+    counts: Annotated[tuple[Count, ...], Meta(min_length=MAX_CLASSES, max_length=MAX_LABELS)]
+    """Counts of the labels from 0, see `Part`."""
     outside: Count
-    """Number of cells with the ignored label, where that is outside 0..255."""
+    """Number of cells with the ignored label, where that is outside 0..65535."""
 
     def __post_init__(self) -> None:
         if sum(self.counts) + self.outside != self.cells:
@@ -83,7 +84,7 @@ def scan_dataset(
         counter: counter of single bytes; None is the fastest for the number of cells.
         which: from the number of spans to the numbers of those to count, for a scan that does not resume; None is all.
 
-    Raises DataError for the first label that is neither in 0..255 nor ignored, with its position, and for bytes that
+    Raises DataError for the first label that is neither in 0..65535 nor ignored, with its position, and for bytes that
     cannot be read.
     """
     total = math.prod(dataset.shape)
@@ -100,7 +101,7 @@ def scan_dataset(
             counter = choose_counter(left if fast else 0, route.threads)
         parts = _parts(route, numbers, dataset, ignore_index, counter)
         for number, part in enumerate(parts, start.spans + 1):
-            counts, outside, cells = counts + part.counts, outside + part.outside, cells + part.cells
+            counts, outside, cells = add_counts(counts, part.counts), outside + part.outside, cells + part.cells
             if each is not None:
                 each(Checkpoint(route.cut, number, cells, tuple(counts.tolist()), outside), total)
     reason = f"{route.reason}; {counter.told}"
@@ -110,13 +111,25 @@ def scan_dataset(
 def first_wrong_label(dataset: h5py.Dataset, classes: int, ignore_index: int | None, instead: str = "") -> DataError:
     """Find the first label outside 0..classes-1 that is not ignored, and return its error.
 
-    `instead` is the advice besides correcting the data; by default to ignore the label.
+    `instead` is the advice besides correcting the data; by default to ignore the label, or to number the labels anew
+    where others are outside too.
     """
     where = f"{dataset.file.filename}:{dataset.name}"
+    first: DataError | None = None
+    labels: set[int] = set()
     for origin, block in blocks(dataset):
-        if outside_classes(block, classes, ignore_index).any():
-            return wrong_label(where, origin, block, classes, ignore_index, instead)
-    return DataError("the dataset changed while it was read", where, do="Run the command again.")
+        outside = outside_classes(block, classes, ignore_index)
+        if not outside.any():
+            continue
+        first = first or wrong_label(where, origin, block, classes, ignore_index, instead)
+        labels.update(np.unique(block[outside]).tolist())
+        if instead or len(labels) > 1 or not -(2**63) <= min(labels) < 2**63:
+            break
+    if first is None:
+        return DataError("the dataset changed while it was read", where, do="Run the command again.")
+    if not instead and (len(labels) > 1 or labels.pop() >= 2**63):
+        return DataError(first.what, first.where, first.got, RENUMBER)
+    return first
 
 
 @contextmanager
@@ -126,7 +139,7 @@ def _label_errors_located(dataset: h5py.Dataset, ignore_index: int | None) -> It
     try:
         yield
     except OutsideLabelError:
-        raise first_wrong_label(dataset, MAX_CLASSES, ignore_index) from None
+        raise first_wrong_label(dataset, MAX_LABELS, ignore_index) from None
     if _size(dataset) < size:
         where = f"{dataset.file.filename}:{dataset.name}"
         got = f"{_size(dataset):,} bytes, before {size:,}"

@@ -104,12 +104,13 @@ def _scan(
     from ..scan import scan_dataset
 
     with open_grids(location) as dataset:
-        counted = scan_dataset(dataset, settings.ignore_index, settings.threads, resume, each)
+        described = Description.from_dataset(dataset, location, settings.classes)
+        ignored = described.ignored(settings.ignore_index)
+        counted = scan_dataset(dataset, ignored, settings.threads, resume, each)
         if resume is not None and int(counted.counts.sum()) + counted.outside != dataset.size:
             _log.warning(f"{location}: the partial file does not fit the dataset; the scan starts over")
-            counted = scan_dataset(dataset, settings.ignore_index, settings.threads, None, each)
+            counted = scan_dataset(dataset, ignored, settings.threads, None, each)
         elif resume is not None and resume.cells and not counted.resumed:
             _log.warning(f"{location}: the partial file is of another way of reading; the scan starts over")
-        described = Description.from_dataset(dataset, location, settings.classes)
         found = described.counted(counted.counts, counted.outside, settings.ignore_index)
         return Scanned(found, counted), described

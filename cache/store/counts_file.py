@@ -23,7 +23,7 @@ from .atomic import remove_stale, write_atomically
 from .cache_key import CacheKey
 from .dataset_info import LabelCounts
 
-SCHEMA = "vaefit.counts/3"
+SCHEMA = "vaefit.counts/4"
 KIND = "vaefit"
 LONGEST = 200
 """Most bytes of a name without its prefix and ending: most file systems allow 255 in all."""

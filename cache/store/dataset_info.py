@@ -13,7 +13,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..hdf5.blocks import MAX_CLASSES, Count
+from ..hdf5.blocks import MAX_LABELS, Count
 from ..location import Location
 from .checked_json import Text
 
@@ -37,7 +37,14 @@ class Description:
     @classmethod
     def from_dataset(cls, dataset: h5py.Dataset, location: Location, classes: int | None) -> Description:
         """Describe an open dataset; DataError for a wrong attribute `classes` where no `classes` take its place."""
-        from ..hdf5.dataset import damage_named, dataset_path, declared_classes
+        from ..hdf5.dataset import (
+            damage_named,
+            dataset_path,
+            declared_classes,
+            declared_ignore,
+            passed_over,
+            stored_shape,
+        )
         from ..hdf5.filters import filters
 
         doubt = None
@@ -48,6 +55,7 @@ class Description:
                 if classes is None:
                     raise
                 declared, doubt = None, "its attribute `classes` is wrong"
+            ignored = declared_ignore(dataset)
             label_counts = partial(
                 LabelCounts,
                 dataset=dataset_path(dataset),
@@ -56,13 +64,22 @@ class Description:
                 chunks=dataset.chunks,
                 filters=filters(dataset),
                 declared_classes=declared,
+                declared_ignore=ignored and ignored[0],
+                ignore_attribute=ignored and ignored[1],
+                stored_shape=stored_shape(dataset),
+                passed_over=passed_over(dataset, location),
             )
             return cls(label_counts, Path(dataset.file.filename).resolve(), doubt)
 
+    def ignored(self, ignore_index: int | None) -> int | None:
+        """Return the label to ignore: the caller's, else the one that an attribute declares."""
+        declared: int | None = self.label_counts.keywords["declared_ignore"]
+        return declared if ignore_index is None else ignore_index
+
     def counted(self, counts: NDArray[np.int64], outside: int, ignore_index: int | None) -> LabelCounts:
-        """Return the description with counts (256,) and the number of cells with a label outside 0..255."""
+        """Return the description with counts of the labels from 0 and the number of cells with a label outside them."""
         used = int(np.flatnonzero(counts).max(initial=-1)) + 1
-        label = ignore_index if outside else None
+        label = self.ignored(ignore_index) if outside else None
         return self.label_counts(labels=tuple(counts[:used].tolist()), outside=outside, outside_label=label)
 
 
@@ -75,18 +92,27 @@ class LabelCounts:
     dtype: Text
     chunks: tuple[Side, Side, Side] | None
     filters: Annotated[tuple[Text, ...], Meta(max_length=64)]
-    declared_classes: Annotated[int, Meta(ge=1, le=MAX_CLASSES)] | None
-    labels: Annotated[tuple[Count, ...], Meta(max_length=MAX_CLASSES)]
+    declared_classes: Annotated[int, Meta(ge=1, le=MAX_LABELS)] | None
+    declared_ignore: int | None
+    """The label that an attribute declares as ignored."""
+    ignore_attribute: Text | None
+    """The name of that attribute."""
+    stored_shape: Annotated[tuple[Side, ...], Meta(min_length=3, max_length=32)]
+    """The shape in the file, with the axes of length 1 that were dropped."""
+    passed_over: Annotated[tuple[Text, ...], Meta(max_length=64)]
+    """Paths of the file's other datasets, where the caller named none."""
+    labels: Annotated[tuple[Count, ...], Meta(max_length=MAX_LABELS)]
     """Counts of the labels 0, 1, ... up to the largest that occurs."""
     outside: Count
-    """Cells with the ignored label, where that is outside 0..255."""
+    """Cells with the ignored label, where that is outside 0..65535."""
     outside_label: int | None
 
     def __post_init__(self) -> None:
-        if self.outside_label is not None:
-            check_label(self.outside_label)
-            if 0 <= self.outside_label < MAX_CLASSES:
-                raise ValueError("the ignored label is a class")
+        for label in (self.outside_label, self.declared_ignore):
+            if label is not None:
+                check_label(label)
+        if self.outside_label is not None and 0 <= self.outside_label < MAX_LABELS:
+            raise ValueError("the ignored label is a class")
         if sum(self.labels) + self.outside != math.prod(self.shape):
             raise ValueError("the counts are not those of all cells")
         if (self.outside_label is None) != (self.outside == 0):
@@ -94,7 +120,11 @@ class LabelCounts:
 
     def serves(self, ignore_index: int | None) -> bool:
         """True where the counts hold for this ignored label too: no cell was excluded for another one."""
-        return self.outside_label is None or self.outside_label == ignore_index
+        return self.outside_label is None or self.outside_label == self.ignored(ignore_index)
+
+    def ignored(self, ignore_index: int | None) -> int | None:
+        """Return the label to ignore: the caller's, else the one that an attribute declares."""
+        return self.declared_ignore if ignore_index is None else ignore_index
 
 
 def check_label(label: int) -> None:

@@ -16,7 +16,7 @@ from .cache_key import CacheKey, FileState
 from .counts_file import places
 from .dataset_info import check_label
 
-SCHEMA = "vaefit.partial/1"
+SCHEMA = "vaefit.partial/2"
 SECONDS = 2.0
 """Time between checkpoints; a shorter scan leaves no partial file."""
 

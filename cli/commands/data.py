@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..options.parameters import OutputOptions, option, with_groups
+from ..options.parameters import DATA_FORMS, IgnoreIndex, OutputOptions, option, with_groups
 
 data = typer.Typer(help="Make or import datasets of grids.", no_args_is_help=True, rich_markup_mode=None)
 importing = typer.Typer(help="Import grids from other formats.", no_args_is_help=True, rich_markup_mode=None)
@@ -39,6 +39,50 @@ def synth(
     write_grids(out, synthesise(spec), classes, f"vaefit synthetic, seed {seed}", overwrite)
     terminal.line(f"wrote {grids:,} grids of {height} x {width}, {classes} classes, to {out}")
     terminal.json({"file": str(out), "grids": grids, "height": height, "width": width, "classes": classes})
+
+
+@data.command()
+@with_groups
+def relabel(
+    data: Annotated[str, typer.Argument(help=f"{DATA_FORMS}.")],
+    out: Out,
+    mapping: list[str] | None = option(None, "Label to replace; may be repeated.", "--map", metavar="OLD=NEW,..."),
+    renumber: bool = option(False, "Number the labels from 0 without gaps, in order.", "--renumber"),
+    ignore_index: IgnoreIndex = None,
+    overwrite: Overwrite = False,
+    output: OutputOptions = OutputOptions(),
+) -> None:
+    """Copy a dataset with other labels."""
+    from vaefit.vae.data.relabel import relabel as write_relabelled
+
+    pairs = [pair for text in mapping or () for pair in text.split(",")]
+    try:
+        replaced = {int(old): int(new) for old, new in (pair.split("=") for pair in pairs)}
+    except ValueError:
+        raise typer.BadParameter(
+            f"{','.join(pairs)!r} is not OLD=NEW,... in whole numbers", param_hint="--map"
+        ) from None
+    if not replaced and not renumber:
+        raise typer.BadParameter("--map or --renumber says which labels change; pass one of them, or both")
+    terminal = output.terminal()
+    made = write_relabelled(data, out, replaced, renumber, ignore_index, overwrite)
+    n, height, width = made.shape
+    terminal.line(f"wrote {n:,} grids of {height} x {width}, {len(made.labels)} labels, to {out}")
+    for old, new in made.labels.items():
+        ignored = ", ignored" if new == made.ignore_index else ""
+        terminal.line(f"{old} -> {new}{ignored}")
+    for label in sorted(replaced.keys() - made.labels.keys()):
+        terminal.note(f"no cell holds label {label}")
+    terminal.json(
+        {
+            "file": str(out),
+            "grids": n,
+            "height": height,
+            "width": width,
+            "labels": {str(old): new for old, new in made.labels.items()},
+            "ignore_index": made.ignore_index,
+        }
+    )
 
 
 @importing.command()

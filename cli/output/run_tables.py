@@ -198,7 +198,9 @@ def _print_dataset(terminal: Terminal, dataset: DatasetSummary) -> None:
     """Print the size of the dataset, and where its counts come from."""
     shards = f" in {len(dataset.shards):,} shards" if dataset.shards else ""
     size = f"{dataset.grids:,} grids of {dataset.height} x {dataset.width}{shards}, {dataset.classes} classes"
-    terminal.line(f"data        {dataset.path}: {size}")
+    terminal.line(f"data        {dataset.where}: {size}")
+    if dataset.passed_over:
+        terminal.line(f"passed over {', '.join(dataset.passed_over)}")
     cached = sum(shard.source == "cache" for shard in dataset.shards)
     if dataset.shards:
         scanned = f", {len(dataset.shards) - cached:,} scanned in {dataset.seconds:.2f} s"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefit.cache import DatasetCounts, Scheme, ShardCounts, weight_ratio
+from vaefit.cache.hdf5.blocks import MAX_CLASSES
 
 from .terminal import Terminal, new_table
 
@@ -35,6 +36,9 @@ def result_json(
         "scheme": scheme,
         **_source(counted),
         "seconds": counted.seconds,
+        "dataset": counted.dataset,
+        "passed_over": counted.passed_over,
+        "ignore_index": counted.ignore_index,
     }
     if len(columns) > 1:
         result["schemes"] = ratios
@@ -74,7 +78,11 @@ def print_counts(
     _, height, width = counted.shape
     several = f" in {len(counted.shards):,} shards" if len(counted.shards) > 1 else ""
     size = f"{counted.grids:,} grids of {height} x {width}{several}"
-    terminal.line(f"data    {counted.name}: {size}, {counted.cells:,} cells counted")
+    named = counted.dataset is None or counted.name.endswith(f":{counted.dataset}")
+    name = counted.name if named else f"{counted.name}:{counted.dataset}"
+    terminal.line(f"data    {name}: {size}, {counted.cells:,} cells counted")
+    if counted.passed_over:
+        terminal.line(f"passed over {', '.join(counted.passed_over)}")
     terminal.line(f"counts  {_origin(counted)}, {counted.seconds:.3f} s")
     if verbose and several:
         _print_shards(terminal, counted)
@@ -106,16 +114,19 @@ def print_weights(terminal: Terminal, counted: ShardCounts, columns: Columns) ->
     rows = [
         (str(c), f"{n:,}", _share(n, counted.cells), *(f"{w[c]:.4f}" for w in columns.values()))
         for c, n in enumerate(counts)
+        if n or len(counts) <= MAX_CLASSES
     ]
     taken = sum(max(map(len, column)) + _PADDING for column in zip(*rows, titles, strict=True))
     width = min(BAR_WIDTH, terminal.out.width - taken - _PADDING)
     if width >= len(_BAR_TITLE):
         table.add_column(_BAR_TITLE, no_wrap=True, style="cyan")
         plain = terminal.out.options.ascii_only
-        rows = [(*row, text_bar(n, max(counts), width, plain)) for row, n in zip(rows, counts, strict=True)]
+        rows = [(*row, text_bar(counts[int(row[0])], max(counts), width, plain)) for row in rows]
     for row in rows:
         table.add_row(*row)
     terminal.table(table)
+    if len(rows) < len(counts):
+        terminal.line(f"{len(counts) - len(rows):,} classes without a cell are not shown")
     for name, weights in columns.items():
         terminal.line(f"{name}: {weights.min():.4f} to {weights.max():.4f}, ratio {weight_ratio(weights):.2f}")
 

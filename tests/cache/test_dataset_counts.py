@@ -142,7 +142,9 @@ def test_the_number_of_classes_of_the_dataset_else_of_its_file(tmp_path: Path, n
     with h5py.File(file, "a") as handle:
         del handle["group/grids"].attrs["classes"]
         handle.attrs["classes"] = "five"
-    with pytest.raises(DataError, match=r"^\S*grids\.h5: the attribute `classes` is not a number from 1 to 256"):
+    with pytest.raises(
+        DataError, match=r"^\S*grids\.h5: the attribute `classes` is not a whole number from 1 to 65536"
+    ):
         count_dataset(f"{file}{name}")
     assert count(f"{file}{name}", classes=3).counts.tolist() == [1, 0, 2]
 
@@ -205,7 +207,7 @@ def bad_label(dtype: str, label: int, **layout: Any) -> Write:
     [
         ("u1", 11, 10, "--classes 12"),
         ("u1", 255, 255, "--classes 256"),
-        ("i2", 256, None, "256"),
+        ("i4", 65536, None, "--ignore-index 65536"),
         ("i1", -5, None, "negative"),
         ("i2", -256, 10, "negative"),
         ("u8", 2**64 - 1, None, str(2**64 - 1)),
@@ -235,13 +237,13 @@ def test_an_attribute_smaller_than_the_labels_is_an_error(tmp_path: Path) -> Non
     assert count(file, classes=5).counts.tolist() == [1, 2, 0, 0, 1]
 
 
-@pytest.mark.parametrize("attribute", ["ten", 0, -3, 257, 2.5, [3, 4]], ids=str)
+@pytest.mark.parametrize("attribute", ["ten", 0, -3, 65537, 2.5, [3, 4]], ids=str)
 def test_a_bad_classes_attribute_is_named(tmp_path: Path, attribute: Any) -> None:
     def write(handle: h5py.File) -> None:
         handle["grids"] = np.zeros((1, 2, 3), "u1")
         handle["grids"].attrs["classes"] = attribute
 
-    with pytest.raises(DataError, match=r"bad\.h5:/grids.*attribute `classes`.*1 to 256"):
+    with pytest.raises(DataError, match=r"bad\.h5:/grids.*attribute `classes`.*1 to 65536"):
         count(make(tmp_path / "bad.h5", write))
 
 
@@ -255,16 +257,16 @@ def several(handle: h5py.File) -> None:
     ("write", "tail", "words"),
     [
         (lambda h: None, "", r"no dataset of integer labels.*empty"),
-        (lambda h: h.create_dataset("x", data=np.zeros((2, 3))), "", r"no dataset of integer labels.*/x \(2, 3\)"),
-        (several, "", r"2 datasets.*Name one.*x\.h5:/(b, .*x\.h5:/train/a|train/a, .*x\.h5:/b)\b(?!.*flat)"),
+        (lambda h: h.create_dataset("x", data=np.zeros((2, 3))), "", r"/x.*three dimensions.*\(2, 3\)"),
+        (several, "", r"2 datasets.*Name one.*x\.h5:/(b .*x\.h5:/train/a|train/a .*x\.h5:/b)\b(?!.*flat)"),
         (several, ":/c", r"x\.h5:/c.*no such dataset.*train/a"),
         (several, ":/train", r"x\.h5:/train.*group"),
         (several, ":/flat", r"x\.h5:/flat.*three dimensions.*\(1, 2\)"),
         (several, ":/", r"no dataset is named"),
-        (lambda h: h.create_dataset("g", data=np.zeros((2, 3, 4, 1), "u1")), ":/g", r"three dim.*\(2, 3, 4, 1\)"),
+        (lambda h: h.create_dataset("g", data=np.zeros((2, 3, 4, 5), "u1")), ":/g", r"three dim.*\(2, 3, 4, 5\)"),
         (lambda h: h.create_dataset("g", data=np.uint8(3)), ":/g", r"three dimensions.*\(\)"),
-        (lambda h: h.create_dataset("g", data=np.zeros((2, 3, 4), "f4")), ":/g", r"not integers.*float32"),
-        (lambda h: h.create_dataset("g", data=np.zeros((2, 3, 4), "?")), ":/g", r"not integers.*bool"),
+        (lambda h: h.create_dataset("g", data=np.full((2, 3, 4), 0.5)), ":/g", r"not a whole number.*0\.5"),
+        (lambda h: h.create_dataset("g", data=np.zeros((2, 3, 4), "c8")), ":/g", r"not integers.*complex64"),
         (lambda h: h.create_dataset("g", data="text"), ":/g", r"not integers"),
         (lambda h: h.create_dataset("g", data=h5py.Empty("u1")), ":/g", r"x\.h5:/g"),
         (lambda h: h.create_dataset("g", (0, 4, 4), "u1"), "", r"x\.h5:/g.*empty.*\(0, 4, 4\)"),
@@ -313,8 +315,8 @@ def test_a_chunk_that_cannot_be_inflated(tmp_path: Path) -> None:
         count(file)
 
 
-@pytest.mark.parametrize("classes", [0, -1, 257])
+@pytest.mark.parametrize("classes", [0, -1, 65537])
 def test_a_wrong_number_of_classes_is_a_wrong_setting(tmp_path: Path, classes: int) -> None:
     file = make(tmp_path / "grids.h5", lambda h: h.create_dataset("grids", data=labels((1, 2, 3))))
-    with pytest.raises(SettingError, match=rf"classes.*got {classes}\).*1 to 256"):
+    with pytest.raises(SettingError, match=rf"classes.*got {classes}\).*1 to 65536"):
         count(file, classes=classes)

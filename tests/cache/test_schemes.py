@@ -20,18 +20,18 @@ SCHEMES = ("sqrt_inverse", "inverse", "balanced", "effective", "none")
 FORMULAS: dict[str, Callable[[int, int, int], float]] = {
     "sqrt_inverse": lambda n, total, classes: 1 / math.sqrt(n + 1),
     "inverse": lambda n, total, classes: 1 / (n + 1),
-    "balanced": lambda n, total, classes: total / (classes * (n + 1)),
+    "balanced": lambda n, total, classes: total / (classes * n),
     # b = 1 - 1/N, and (1 - b) / (1 - b^n) with the digits kept
     "effective": lambda n, total, classes: (1 / total) / -math.expm1(n * math.log1p(-1 / total)),
     "none": lambda n, total, classes: 1.0,
 }
 
 
-def by_hand(counts: list[int], formula: Callable[[int], float]) -> list[float]:
-    """An absent class is given the count of the rarest present one; the sum is C."""
+def by_hand(counts: list[int], formula: Callable[[int], float], scaled: bool = True) -> list[float]:
+    """An absent class is given the count of the rarest present one; scaled, the sum is C."""
     rarest = min(n for n in counts if n)
     raw = [formula(n or rarest) for n in counts]
-    return [w * len(counts) / sum(raw) for w in raw]
+    return [w * len(counts) / sum(raw) for w in raw] if scaled else raw
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -42,12 +42,19 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.mark.parametrize("counts", [CORPUS, [5, 3], [10**12, 1, 7], [9, 0, 4, 0], [2, 1]], ids=str)
 def test_every_scheme_follows_its_formula(scheme: str, counts: list[int]) -> None:
     total = sum(counts)
-    want = by_hand(counts, lambda n: FORMULAS[scheme](n, total, len(counts)))
+    want = by_hand(counts, lambda n: FORMULAS[scheme](n, total, len(counts)), scheme != "balanced")
     got = class_weights(np.array(counts), scheme=scheme)
     assert got.dtype == np.float64
     assert got.shape == (len(counts),)
     np.testing.assert_allclose(got, want, rtol=1e-12)
-    assert got.sum() == pytest.approx(len(counts), rel=1e-12)
+    assert scheme == "balanced" or got.sum() == pytest.approx(len(counts), rel=1e-12)
+
+
+def test_balanced_is_what_scikit_learn_gives() -> None:
+    labels = np.repeat([0, 1, 2, 3], [900, 60, 30, 10])
+    # the line of sklearn.utils.compute_class_weight
+    theirs = len(labels) / (4 * np.bincount(labels).astype(np.float64))
+    np.testing.assert_array_equal(class_weights(np.bincount(labels), scheme="balanced", smooth=5.0), theirs)
 
 
 def test_the_default_scheme_on_the_corpus() -> None:
@@ -61,11 +68,10 @@ def test_the_default_scheme_on_the_corpus() -> None:
 
 @pytest.mark.parametrize("smooth", [0.0, 0.5, 100.0])
 def test_smooth_is_added_to_every_count(smooth: float) -> None:
-    counts, total = [900, 0, 10, 90], 1000
+    counts = [900, 0, 10, 90]
     formulas = {
         "sqrt_inverse": lambda n: 1 / math.sqrt(n + smooth),
         "inverse": lambda n: 1 / (n + smooth),
-        "balanced": lambda n: total / (4 * (n + smooth)),
     }
     for scheme, formula in formulas.items():
         np.testing.assert_allclose(
@@ -99,7 +105,7 @@ def test_nothing_is_said_where_every_class_occurs(caplog: pytest.LogCaptureFixtu
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_one_class_and_one_cell(scheme: str) -> None:
     assert class_weights([1], scheme=scheme).tolist() == [1.0]
-    assert class_weights([0, 1], scheme=scheme).tolist() == [1.0, 1.0]
+    assert class_weights([0, 1], scheme=scheme).tolist() == [0.5 if scheme == "balanced" else 1.0] * 2
 
 
 def test_counts_are_not_changed_and_any_integers_will_do() -> None:

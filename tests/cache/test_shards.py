@@ -341,13 +341,13 @@ def test_a_check_over_shards(vaefit_cli, shards, cells, tmp_path):
     options = ("--iterations", "1", "--out", tmp_path / "run", "--overwrite")
     indices = (79, 0, 40, 41, 48)
     shown = vaefit_cli("overfit", "part-*.h5", "--indices", ",".join(map(str, indices)), *options)
-    assert "part-8.h5 to part-12.h5: 80 grids of 4 x 5 in 5 shards, 7 classes" in shown.out
+    assert "part-8.h5 to part-12.h5:/grids: 80 grids of 4 x 5 in 5 shards, 7 classes" in shown.out
     found = vaefit_cli("overfit", "part-*.h5", "--batch-size", "9", *options, "--json").json
     drawn = np.bincount(cells[found["batch"]["indices"]].reshape(-1), minlength=7)
     assert found["batch"]["counts"] == drawn.tolist()
     assert [s["grids"] for s in found["dataset"]["shards"]] == list(SIZES)
     assert found["dataset"]["source"] == "cache"
-    assert vaefit_cli("show", tmp_path / "run").out.startswith("data        part-8.h5 to part-12.h5: 80 grids")
+    assert vaefit_cli("show", tmp_path / "run").out.startswith("data        part-8.h5 to part-12.h5:/grids: 80 grids")
 
 
 @pytest.mark.parametrize("count", [class_counts, count_shards, count_dataset])

@@ -309,7 +309,7 @@ def test_lists_of_numbers(fails, dataset, option, value, wanted):
 def test_a_command_is_missing(vaefit_cli):
     outcome = vaefit_cli("data")
     assert outcome.code == 2
-    assert outcome.err.startswith("error: vaefit-cli data: a command is missing; there are synth, import")
+    assert outcome.err.startswith("error: vaefit-cli data: a command is missing; there are synth, relabel, import")
 
 
 @pytest.mark.parametrize("weights", [[1.0, -2.0], [float("nan"), 1.0], [0.0, 0.0]])

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vaefit.cache import ShardCounts, count_shards
 from vaefit.cache.communicator import Communicator
 from vaefit.cache.dataset_counts import Progress
 from vaefit.cache.errors import DataError
+from vaefit.cache.hdf5.blocks import MAX_CLASSES
+from vaefit.cache.label_notes import RENUMBER
 from vaefit.cache.shards import Data
 
 if TYPE_CHECKING:
@@ -20,7 +24,7 @@ def counted(
     """Return the counts of the whole dataset, from the cache where it is valid.
 
     `data` replaces the data of the settings; all `ranks` count together. Raises DataError as `count_shards`, and for a
-    dataset with fewer than two classes.
+    dataset with fewer than two classes, or more than the loss takes.
     """
     dataset = count_shards(
         settings.data if data is None else data,
@@ -34,4 +38,8 @@ def counted(
     if dataset.classes < 2:
         what = "every counted cell holds one class, so there is nothing to learn"
         raise DataError(what, dataset.name, do="Check --ignore-index, or pass --classes.")
+    if dataset.classes > MAX_CLASSES:
+        present = np.flatnonzero(dataset.counts)
+        what = f"the dataset has {present.size} labels up to {present[-1]}, and the loss takes {MAX_CLASSES} classes"
+        raise DataError(what, dataset.name, f"{dataset.classes} classes", RENUMBER)
     return dataset

@@ -1,4 +1,4 @@
-"""Writer of a dataset of grids in HDF5: chunked, gzip, with the attributes `classes` and `origin`."""
+"""Writer of a dataset of grids in HDF5: chunked, gzip, with the attributes `classes`, `ignore_index` and `origin`."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class DatasetSpec:
     """None writes no attribute."""
     origin: str
     """Description of the source of the grids."""
+    ignore_index: int | None = None
+    """None writes no attribute."""
 
     @property
     def chunk_grids(self) -> int:
@@ -73,6 +75,8 @@ def _write(stream: DeferredErrorFile, blocks: Iterable[NDArray[Any]], spec: Data
         stored = file.create_dataset("grids", spec.shape, spec.dtype, chunks=chunk, compression="gzip")
         if spec.classes is not None:
             stored.attrs["classes"] = spec.classes
+        if spec.ignore_index is not None:
+            stored.attrs["ignore_index"] = spec.ignore_index
         stored.attrs["origin"] = spec.origin
         first = 0
         for block in blocks:

@@ -86,8 +86,8 @@ class RunData:
         source = settings.data if splits is None else splits
         counts = counted(settings, progress, source, ranks)
         absent = counts.counts == 0
-        if settings.ignore_index in range(counts.classes):
-            absent[settings.ignore_index] = False  # ignored cells are never counted
+        if counts.ignore_index is not None and 0 <= counts.ignore_index < counts.classes:
+            absent[counts.ignore_index] = False  # ignored cells are never counted
         if absent.any():
             what = f"the dataset never holds class {format_labels(absent)}"
             _log.warning(f"{what}: no model can learn it from these data")

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefit.cache.errors import DataError, SettingError, require, require_range
+from vaefit.cache.hdf5.choice import name_kind
 from vaefit.cache.hdf5.dataset import damage_named, dataset_path, open_grids
+from vaefit.cache.hdf5.label_view import dropped_axes
 from vaefit.cache.hdf5.open_files import open_file
 from vaefit.cache.location import Location
 from vaefit.cache.shards import Data, find_shards
@@ -162,10 +164,10 @@ class NamedSplit:
 def find_named_splits(data: Data) -> tuple[Location, ...] | None:
     """Return the datasets for training, validation and the test (if any) that a file holds, in this order.
 
-    They are integer datasets of three dimensions named `train`, `val` (or `valid`, or `validation`) and `test`, in the
-    root or in one group. Returns None unless `data` is one file without a dataset's name and without a pattern; where
-    several groups hold such datasets, or one group has two for a role; and for a file that cannot be opened, since
-    opening its grids raises the error. Raises DataError where its structure is damaged.
+    They are integer labels (N, H, W), in no group of images, named `train`, `val` (or `valid`, or `validation`) and
+    `test`, in the root or in one group. Returns None unless `data` is one file without a dataset's name and without a
+    pattern; where several groups hold such datasets, or one group has two for a role; and for a file that cannot be
+    opened, since opening its grids raises the error. Raises DataError where its structure is damaged.
     """
     named = [data] if isinstance(data, (str, Path, Location)) else list(data)
     if len(named) != 1:
@@ -192,7 +194,9 @@ def _datasets_by_group(handle: h5py.File) -> list[list[tuple[Role, str]]]:
     groups: dict[str, list[tuple[Role, str]]] = {}
 
     def visit(_: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and item.ndim == 3 and item.dtype.kind in "iu":
+        if isinstance(item, h5py.Dataset) and item.shape and item.dtype.kind in "iub" and name_kind(item) != "others":
+            if item.ndim - len(dropped_axes(item.shape)) != 3:
+                return
             path = dataset_path(item)
             group, _, name = path.rpartition("/")
             if name in ROLE_NAMES:

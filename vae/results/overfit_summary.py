@@ -55,6 +55,16 @@ class DatasetSummary:
     seconds: float
     shards: tuple[ShardSummary, ...] = ()
     """In the order of the indices of their grids; empty for a dataset in one file."""
+    name: str | None = None
+    """Path of the dataset in its file; None where shards have different ones, and in the folder of an older version."""
+    passed_over: tuple[str, ...] = ()
+    """Paths of the other datasets of the files, where the caller named none."""
+
+    @property
+    def where(self) -> str:
+        """The file and the dataset in it, as a command takes them."""
+        named = self.name is None or self.path.endswith(f":{self.name}")
+        return self.path if named else f"{self.path}:{self.name}"
 
     @classmethod
     def from_counts(cls, dataset: ShardCounts) -> DatasetSummary:
@@ -72,6 +82,8 @@ class DatasetSummary:
             dataset.digest,
             dataset.seconds,
             tuple(map(ShardSummary.from_counts, dataset.shards)) if len(dataset.shards) > 1 else (),
+            dataset.dataset,
+            dataset.passed_over,
         )
 
 

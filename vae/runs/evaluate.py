@@ -177,7 +177,7 @@ def evaluate(
         found = _measured(settings, trained, chosen, backend, device, beta)
         seconds, measured = time.perf_counter() - start, measured_on_split(found)
         summary = EvaluationSummary(beta=beta, on=on, seconds=seconds, run_dir=str(folder.path), **measured)
-        _write(folder, summary, found, run.settings.ignore_index)
+        _write(folder, summary, found, chosen.dataset.ignore_index)
         return summary
     except BaseException:
         folder.release()
@@ -210,7 +210,7 @@ def _measured(
     size = min(settings.batch_size or stored.batch_size, chosen.split.size(chosen.role))
     narrow = isinstance(stored, TrainSettings) and stored.precision == "bfloat16"
     what = f"{size} grids of {config.height} x {config.width}, {config.classes} classes"
-    ignored, cells = stored.ignore_index, size * config.height * config.width
+    ignored, cells = chosen.dataset.ignore_index, size * config.height * config.width
     opened = open_loader(chosen.data, chosen.split, chosen.role, size, classes=config.classes, ignore_index=ignored)
     with (
         cpu_threads(settings.threads, cells),

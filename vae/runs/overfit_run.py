@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import nn
@@ -58,6 +58,7 @@ def run_overfit(settings: CheckSettings, watcher: Watcher | None = None) -> Over
     folder = OverfitFolder.claim(settings.out, settings.overwrite)
     try:
         prepared = _prepare(settings, watcher, compute)
+        settings = replace(settings, ignore_index=prepared.dataset.ignore_index)  # an attribute may declare it
         with cpu_threads(settings.threads, prepared.batch.grids.size):
             model, result = _fit(settings, watcher, compute, prepared, folder)
         check = OverfitRun(settings, prepared, result, folder.path, time.perf_counter() - start)
@@ -104,9 +105,9 @@ def _fit(
 
 
 def _prepare(settings: CheckSettings, watcher: Watcher, compute: Compute) -> Prepared:
-    ignored = settings.ignore_index
     with shared_files():
         dataset = RunData.from_settings(settings, watcher.counting).counts
+        ignored = dataset.ignore_index
         data = [shard.location for shard in dataset.shards]
         if settings.indices is not None:
             batch = batch_at(data, settings.indices, settings.allow_duplicates)

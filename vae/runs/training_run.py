@@ -125,6 +125,8 @@ class _Run:
         if job is not None:
             job.check_device(compute.device)
         prepared = PreparedTraining.from_settings(settings, compute, self.watcher.counting, job)
+        # an attribute of the data may declare it
+        settings = self.settings = replace(settings, ignore_index=prepared.dataset.ignore_index)
         if self.stored is not None:
             self.stored.check(prepared)
         _, height, width = prepared.dataset.shape

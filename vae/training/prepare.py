@@ -65,7 +65,7 @@ class PreparedTraining:
                 _log.warning(f"{', '.join(unused)} not used: the file comes with its own splits")
         weights = ClassWeights.from_recipe(settings.recipe, settings.weights_file, dataset.counts)
         background = int(np.argmax(dataset.counts))
-        augment = Augmentation.parse(settings.augment, background, dataset.classes, settings.ignore_index)
+        augment = Augmentation.parse(settings.augment, background, dataset.classes, dataset.ignore_index)
         active = augment if augment.rotate or augment.flip or augment.colours else None
         return cls(dataset, data.source, split, words, weights, compute.backend, compute.device, active)
 

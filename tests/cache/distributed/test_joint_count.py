@@ -167,7 +167,7 @@ def wrong_label(folder: Path) -> list[Path]:
 
 
 def wrong_attribute(folder: Path) -> list[Path]:
-    return [write(folder / "a.h5", cells(20)), write(folder / "b.h5", cells(20), 999)]
+    return [write(folder / "a.h5", cells(20)), write(folder / "b.h5", cells(20), 0)]
 
 
 def other_sizes(folder: Path) -> list[Path]:

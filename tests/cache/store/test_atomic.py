@@ -103,7 +103,7 @@ while True:
         process.kill()
         process.communicate()
         for file in large.parent.glob(".maps.h5.vaefit.partial.json"):
-            assert json.loads(file.read_text())["schema"] == "vaefit.partial/1"
+            assert json.loads(file.read_text())["schema"] == "vaefit.partial/2"
         for file in large.parent.glob("*.vaefit.json"):
             assert counts_file.read(file) is not None
     left = [p for p in large.parent.iterdir() if p.name.endswith(".tmp.json")]

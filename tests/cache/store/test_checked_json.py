@@ -51,24 +51,24 @@ def forge(file: Path, schema: str = counts_file.SCHEMA, **changes: Any) -> None:
 
 def test_an_older_version_is_named_and_counted_again(data: Path, said: Any) -> None:
     count_dataset(data)
-    # the version before held weights too, and did not know of an attribute `classes` of the file
-    forge(beside(data), "vaefit.counts/2", weights={"scheme": "sqrt_inverse", "values": [0.5, 1.0, 1.5]})
+    # the version before may have counted an image, or a void label
+    forge(beside(data), "vaefit.counts/3", weights={"scheme": "sqrt_inverse", "values": [0.5, 1.0, 1.5]})
     assert answer(data) == (COUNTS, "scan")
-    assert "schema vaefit.counts/2, this version reads vaefit.counts/3: an older" in said()
+    assert "schema vaefit.counts/3, this version reads vaefit.counts/4: an older" in said()
     assert answer(data) == (COUNTS, "cache")
 
 
 @pytest.mark.parametrize("torn", [False, True])
 def test_a_newer_version_is_named_and_left_alone(data: Path, user_folder: Path, said: Any, torn: bool) -> None:
     count_dataset(data)
-    forge(beside(data), "vaefit.counts/4", field="of the future")
+    forge(beside(data), "vaefit.counts/5", field="of the future")
     if torn:
         beside(data).write_bytes(beside(data).read_bytes()[:-9])
     theirs = beside(data).read_bytes()
     found = count_dataset(data)
     assert (found.counts.tolist(), found.source) == (COUNTS, "scan")
     assert user_folder in found.cache_file.parents
-    assert torn or "schema vaefit.counts/4, this version reads vaefit.counts/3: a newer" in said()
+    assert torn or "schema vaefit.counts/5, this version reads vaefit.counts/4: a newer" in said()
     assert answer(data) == (COUNTS, "cache")
     assert beside(data).read_bytes() == theirs
     assert count_dataset(data, rebuild=True).cache_file == beside(data)
@@ -93,7 +93,7 @@ HOSTILE = [
     {"labels": [1000, 200, 79]},
     {"labels": [1000.0, 200, 80]},
     {"labels": [True, 1199, 80]},
-    {"labels": [1] * 1280},
+    {"labels": [0] * 65536 + [1280]},
     {"labels": "1000"},
     {"labels": {"0": 1280}},
     {"labels": ...},
@@ -106,6 +106,9 @@ HOSTILE = [
     {"outside": 1, "labels": [999, 200, 80]},
     {"outside": 1, "labels": [999, 200, 80], "outside_label": 7},
     {"outside_label": -100},
+    {"declared_ignore": 2**65},
+    {"stored_shape": [20, 8]},
+    {"passed_over": "images"},
     {"declared_classes": 0},
     {"declared_classes": 10**9},
     {"declared_classes": [4]},
@@ -142,11 +145,11 @@ def test_contents_that_cannot_be_true_are_a_miss(data: Path, changes: dict[str, 
     [
         b"[" * 3_000_000,
         b'{"a":' * 500_000,
-        b'{"schema": "vaefit.counts/3", "labels": [' + b"9" * 100_000 + b"]}",
-        b'{"schema": "vaefit.counts/3", "labels": [NaN, Infinity]}',
-        b'{"schema": ["vaefit.counts/3"]}',
+        b'{"schema": "vaefit.counts/4", "labels": [' + b"9" * 100_000 + b"]}",
+        b'{"schema": "vaefit.counts/4", "labels": [NaN, Infinity]}',
+        b'{"schema": ["vaefit.counts/4"]}',
         b'{"schema": "vaefit.counts/' + b"9" * 5000 + b'"}',
-        b'{"schema": "vaefit.counts/3"}',
+        b'{"schema": "vaefit.counts/4"}',
         b" " * (checked_json.LIMIT + 1),
         b"\x80\x04\x95",
         b"\xed\xa0\x80",
