@@ -23,7 +23,7 @@ from .dataset_counts import ClassCounts, DatasetCounts, Progress, cached_counts,
 from .errors import DataError, require_range
 from .hdf5.blocks import MAX_LABELS
 from .hdf5.open_files import flush_writers
-from .label_notes import agreed_ignore, label_notes
+from .label_notes import gap_notes
 from .location import Location
 from .shards import Data, Shape, agree, describe, find_shards, refuse_twice
 from .store.cached_scan import CountSettings
@@ -50,7 +50,7 @@ class ShardCounts(ClassCounts):
         for shard in shards:
             counts[: shard.classes] += shard.counts
         shape = (sum(shard.grids for shard in shards), *shards[0].shape[1:])
-        return cls(counts, shape, seconds, tuple(shards), agreed_ignore(shards))
+        return cls(counts, shape, seconds, tuple(shards), _agreed_ignore(shards))
 
     @property
     def name(self) -> str:
@@ -169,10 +169,32 @@ def count_shards(
 def _added_up(shards: Sequence[DatasetCounts], settings: CountSettings, start: float) -> ShardCounts:
     """Add up the shards, and log the notes on their labels."""
     found = ShardCounts.from_shards(shards, time.perf_counter() - start)
-    if settings.classes is None:
-        for note in label_notes(shards, found.counts, found.name, settings.ignore_index is not None):
-            _log.warning(note)
+    for note in _notes(found, settings):
+        _log.warning(note)
     return found
+
+
+def _notes(found: ShardCounts, settings: CountSettings) -> Iterator[str]:
+    """Yield what is to be said of the labels."""
+    first, where = found.shards[0].described, found.name
+    if first.stored_shape != first.shape:
+        yield f"{where}: shape {first.stored_shape} is read as {first.shape}, without the axis of length 1"
+    if settings.ignore_index is None and found.ignore_index is not None:
+        said = f"the attribute `{first.ignore_attribute}` says that label {found.ignore_index} is ignored"
+        yield f"{where}: {said}, {math.prod(found.shape) - found.cells:,} cells; --ignore-index replaces it"
+    if settings.classes is None and not any(shard.described.declared_classes for shard in found.shards):
+        yield from gap_notes(np.flatnonzero(found.counts), found.classes, where)
+
+
+def _agreed_ignore(shards: Sequence[DatasetCounts]) -> int | None:
+    """Return the ignored label of all shards; DataError where their attributes declare different ones."""
+    first = shards[0]
+    for shard in shards:
+        if shard.ignore_index != first.ignore_index:
+            got = f"{shard.ignore_index}, where {first.location} has {first.ignore_index}"
+            do = f"Pass --ignore-index {first.ignore_index if shard.ignore_index is None else shard.ignore_index}."
+            raise DataError("the shards of one dataset ignore one label", str(shard.location), got, do)
+    return first.ignore_index
 
 
 def stored_shard_counts(

@@ -91,7 +91,8 @@ def test_the_check_names_it(vaefit_cli: Any, made: Callable[..., Path], tmp_path
     assert "shape (64, 16, 16, 1) is read as (64, 16, 16)" in shown.err
     told = vaefit_cli("show", tmp_path / "run").out
     assert f"data        {file}:/labels: 64 grids of 16 x 16, 4 classes\npassed over /images\n" in told
-    shown = vaefit_cli("weights", file)
+    shown = vaefit_cli("weights", file, "--classes", "4")
+    assert "shape (64, 16, 16, 1) is read as (64, 16, 16)" in shown.err
     assert f"{file}:/labels: 64 grids" in shown.out
     assert "passed over /images" in shown.out
 
