@@ -78,7 +78,8 @@ def _values(dataset: h5py.Dataset) -> int:
     if dataset.is_virtual or dataset.external or math.prod(dataset.chunks or ()) * dataset.dtype.itemsize > ROW_BYTES:
         return _SAMPLED
     load_plugins(dataset)
-    corner, room = [], _SAMPLED
+    corner: list[slice] = []
+    room = _SAMPLED
     for side in reversed(dataset.shape):
         corner.insert(0, slice(min(side, max(1, room))))
         room //= side
