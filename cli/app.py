@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -45,7 +46,11 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    if ctx.invoked_subcommand not in COMMANDS and Launch.from_environment() is not None:
+    if Launch.from_environment() is None:
+        return
+    # before torch is imported: where a connection is lost, it prints stack traces in C++
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if ctx.invoked_subcommand not in COMMANDS:
         do = f"start it without torchrun, which is for {' and '.join(COMMANDS)}"
         raise typer.BadParameter(f"{ctx.invoked_subcommand} runs in one process; {do}")
 

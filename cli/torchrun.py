@@ -11,25 +11,49 @@ from typing import TYPE_CHECKING
 from vaefit.vae.distributed.launch import Launch
 
 if TYPE_CHECKING:
+    import typer
+
     from vaefit.vae.distributed.process_group import ProcessGroup
 
+MAX_TIMEOUT = 30 * 86400
 COMMANDS = ("weights", "train")
 """Commands that several processes can share."""
 
 
+MAY_DIFFER = ("as_json", "as_csv", "quiet", "verbose", "cache_dir", "workers", "rank_timeout")
+"""Parameters that each rank may have of its own; only rank 0 prints."""
+
+
 @contextmanager
-def joined_ranks() -> Iterator[ProcessGroup | None]:
-    """Context manager: join the job of this process; None, and no import of torch, for a process without a job."""
+def joined_ranks(ctx: typer.Context) -> Iterator[ProcessGroup | None]:
+    """Context manager: join the job of this process; None, and no import of torch, for a process without a job.
+
+    All ranks must have been started with the same command and the same options.
+    """
+    from vaefit.cache.errors import require  # with numpy, for which no help text waits
+
+    timeout = ctx.params["rank_timeout"]
+    require(0 < timeout <= MAX_TIMEOUT, "--rank-timeout", timeout, f"seconds above 0, up to {MAX_TIMEOUT:,}")
     launch = Launch.from_environment()
     if launch is None:
         yield None
         return
     from vaefit.vae.distributed.process_group import joined
 
-    with joined(launch) as job:
+    options = {
+        parameter.opts[0] if parameter.param_type_name == "option" else "DATA": _text(ctx.params.get(parameter.name))
+        for parameter in ctx.command.params
+        if parameter.name not in MAY_DIFFER
+    }
+    with joined(launch, {"command": ctx.command_path, **options}, timeout) as job:
         yield job
     # where another rank ends first with an exit code other than 0, torchrun sends SIGTERM to this one
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _text(value: object) -> str:
+    """Return the value of an option for a message."""
+    return "nothing" if value is None else " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def prints() -> bool:

@@ -21,6 +21,14 @@ def killed(rank: int) -> None:
     _at_an_update(rank, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
+def killed_at_the_start(rank: int) -> None:
+    """The system kills the rank while the others wait for its copy of the model."""
+    from vaefit.vae.distributed.ddp_step import DistributedStep
+
+    if rank == RANK:
+        DistributedStep.from_step = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign,assignment]
+
+
 def unreadable(rank: int) -> None:
     """The rank cannot read the file any more."""
 
@@ -39,6 +47,16 @@ def mistaken(rank: int) -> None:
         raise AssertionError("never here")
 
     _at_an_update(rank, fail)
+
+
+def with_another_seed(rank: int) -> list[str] | None:
+    """The rank gets another command line."""
+    return ["train", "grids.h5", "--seed", "3"] if rank == RANK else None
+
+
+def counting(rank: int) -> list[str] | None:
+    """The rank counts, and the others train."""
+    return ["weights", "grids.h5"] if rank == RANK else None
 
 
 def _at_an_update(rank: int, happen: Callable[[], None]) -> None:

@@ -31,12 +31,12 @@ multiprocessing.set_forkserver_preload(PRELOADED)
 
 
 def run_job(
-    ranks: int, *arguments: str | Path, before: Callable[[int], None] | None = None, restarts: int = 0
+    ranks: int, *arguments: str | Path, before: Callable[[int], Any] | None = None, restarts: int = 0
 ) -> list[Outcome]:
     """Return the outcome of each rank of `torchrun --nproc-per-node RANKS -m vaefit.cli ARGUMENTS`.
 
-    `before`, a function of a module, is called with the rank in its process, before the command; `restarts` is the
-    number of times that torchrun has restarted the job.
+    `before`, a function of a module, is called with the rank in its process, before the command, and may return other
+    arguments for it; `restarts` is the number of times that torchrun has restarted the job.
     """
     from tests.conftest import Outcome
 
@@ -91,7 +91,5 @@ def _rank(
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
-        if before is not None:
-            before(rank)
-        code = run(words)
+        code = run((before(rank) if before is not None else None) or words)
     sys.exit(code)

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import typer
 
-from ..options.parameters import Data, FitOptions, ObjectiveOptions, OutputOptions, Overwrite, RunOptions, option
+from ..options.parameters import (
+    Data,
+    FitOptions,
+    ObjectiveOptions,
+    OutputOptions,
+    Overwrite,
+    RankTimeout,
+    RunOptions,
+    option,
+)
 from ..options.settings import resumed_settings, train_settings
 
 
@@ -42,6 +51,7 @@ def train(
     run_options: RunOptions,
     out: Path | None = option(None, "The run folder (./runs/train-DATE-TIME)."),
     overwrite: Overwrite = False,
+    rank_timeout: RankTimeout = 600.0,
     output: OutputOptions,
 ) -> None:
     """Train on a whole dataset with the loss and the class weights of the check.
@@ -62,7 +72,7 @@ def train(
     # a wrong option is reported before this process waits for another one
     settings = train_settings({**ctx.params, "data": data or "."})
     try:
-        with joined_ranks() as job:
+        with joined_ranks(ctx) as job:
             with terminal.progress() as progress:
                 started = partial(print_training_setup, terminal)
                 watcher = TrainWatcher(counting=progress.counting, started=started, update=progress.training)

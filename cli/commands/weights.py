@@ -6,10 +6,22 @@ from pathlib import Path
 
 import typer
 
-from ..options.parameters import AsJson, CacheDir, Classes, DataOrShards, EffectiveB, IgnoreIndex, Quiet, Scheme, option
+from ..options.parameters import (
+    AsJson,
+    CacheDir,
+    Classes,
+    DataOrShards,
+    EffectiveB,
+    IgnoreIndex,
+    Quiet,
+    RankTimeout,
+    Scheme,
+    option,
+)
 
 
 def weights(
+    ctx: typer.Context,
     data: DataOrShards = None,
     rebuild: bool = option(False, "Scan again and replace the cached counts.", "--rebuild"),
     verify: bool = option(False, "Recount and compare with the cached counts; exit 1 if they differ.", "--verify"),
@@ -23,6 +35,7 @@ def weights(
     ignore_index: IgnoreIndex = None,
     cache_dir: CacheDir = None,
     threads: int | None = option(None, "Threads of a scan (one per processor, at most 4)."),
+    rank_timeout: RankTimeout = 600.0,
     as_csv: bool = option(False, "Print class,count,share,weight, then all schemes if shown; nothing else.", "--csv"),
     as_json: AsJson = False,
     verbose: bool = option(False, "Show how each file was read, and why.", "--verbose", "-v"),
@@ -57,7 +70,7 @@ def weights(
     if threads is not None:
         require_range("--threads", threads, 1, 1024)
     chosen = next(name for name in SCHEMES if name == scheme)
-    with joined_ranks() as ranks:
+    with joined_ranks(ctx) as ranks:
         if export is not None and prints():
             check_export(export, overwrite)
         named = data or from_rank_zero(ranks, lambda: embedded_corpus(terminal.note))

@@ -43,6 +43,7 @@ Device = Annotated[str, option(..., "Device to compute on.", metavar="auto|cpu|c
 Backend = Annotated[str, option(..., "Implementation of the loss.", metavar="auto|triton|compiled|eager|reference")]
 Threads = Annotated[int | None, option(..., "CPU threads; a small batch uses one.")]
 Overwrite = Annotated[bool, option(..., "Replace the run in a folder that is not empty.", "--overwrite")]
+RankTimeout = Annotated[float, option(..., "Seconds to wait for the start of the other ranks of a job.")]
 AsJson = Annotated[bool, option(..., "Print one JSON object and nothing else.", "--json")]
 Quiet = Annotated[bool, option(..., "Print no progress and no notes.", "--quiet", "-q")]
 

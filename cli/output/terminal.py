@@ -57,7 +57,7 @@ class Terminal:
     """Output of one command, by its `--json`, `--csv` and `--quiet`; only rank 0 of a job prints results."""
 
     def __init__(self, as_json: bool = False, quiet: bool = False, as_csv: bool = False) -> None:
-        self._silent = not prints()
+        self._silent, self._asked_quiet = not prints(), quiet
         self.as_json, self.quiet, self.as_csv = as_json, quiet or self._silent, as_csv
         # for NO_COLOR alone rich would keep bold
         self._colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
@@ -101,9 +101,9 @@ class Terminal:
         if self.as_csv and not self._silent:
             print_text("\n".join(lines))
 
-    def note(self, text: str) -> None:
-        """Print a note on stderr, except with `--quiet`."""
-        if not self.quiet:
+    def note(self, text: str, every_rank: bool = False) -> None:
+        """Print a note on stderr, except with `--quiet`; of the ranks of a job rank 0 does, unless `every_rank`."""
+        if not (self._asked_quiet if every_rank else self.quiet):
             self.err.print(printable(f"note: {text}"), markup=False)
 
     @contextmanager
@@ -132,4 +132,4 @@ class _Notes(logging.Handler):
         text = record.getMessage()
         if text not in self._said:
             self._said.add(text)
-            self._terminal.note(text)
+            self._terminal.note(text, getattr(record, "every_rank", False))

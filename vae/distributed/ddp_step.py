@@ -43,7 +43,8 @@ class DistributedStep(Step):
         module = _Forward(step, GlobalObjective.from_objective(job, step.objective))
         # with z = mu and beta 0 the loss does not depend on the variance; a user's model may leave any parameter unused
         all_used = step.adapter.ours and (recipe.z == "sample" or (recipe.beta > 0 and recipe.beta_ramp is None))
-        wrapped = DistributedDataParallel(module, find_unused_parameters=not all_used)
+        with lost_rank_errors():
+            wrapped = DistributedDataParallel(module, find_unused_parameters=not all_used)
         return cls(**vars(step), wrapped=wrapped)
 
     def forward(self, inputs: Tensor, targets: Tensor, beta: float | Tensor, noise: Tensor | None = None) -> Losses:

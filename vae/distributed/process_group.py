@@ -3,63 +3,43 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import pickle
 import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
+from torch.distributed.distributed_c10d import Store
 
 from vaefit.cache.errors import VaefitError
 
 from ..errors import RunError
 from .launch import Launch
+from .rendezvous import PATIENCE, Failure, JobError, LostRankError, Rendezvous
 
 Part = TypeVar("Part")
 
-_FAILURE = "failure"
-"""Key of the first error in the job's store."""
-_PATIENCE = 3.0
-"""Seconds in which the error of a lost rank should reach the store."""
-_NOTICE_AFTER = 15.0
-"""Seconds of waiting for the other ranks after which a rank logs a warning."""
-_JOIN_TIMEOUT = timedelta(minutes=10)
-"""Time in which all ranks must start."""
 _WAIT_TIMEOUT = timedelta(days=1)
 """Time in which a rank must reach the point where the others wait. It is long because a rank may compute the digest of
 a huge file; the network or torchrun reports a lost rank earlier."""
-
-_log = logging.getLogger("vaefit")
-
-
-class LostRankError(RunError):
-    """Another rank ended and left no error."""
-
-    @classmethod
-    def from_text(cls, got: str) -> LostRankError:
-        """Return the error; `got` is the message of the network."""
-        return cls("another process of the job is gone", got=got, do="torchrun's report says which, and how it ended.")
 
 
 class ProcessGroup:
     """Ranks of a torchrun job: a `Communicator` over gloo, and over NCCL for tensors on a GPU."""
 
-    def __init__(self, launch: Launch) -> None:
-        """Join the job; RunError where the other ranks cannot be reached."""
+    def __init__(self, launch: Launch, store: Store, timeout: float) -> None:
+        """Connect with the other ranks over the job's store, within `timeout` seconds; JobError where that fails."""
         self.rank, self.size, self.local_size = launch.rank, launch.size, launch.local_size
         self.name = launch.job
         """Name of the job; the same after a restart."""
@@ -67,22 +47,15 @@ class ProcessGroup:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         if torch.cuda.is_available() and launch.local_rank < torch.cuda.device_count():
             torch.cuda.set_device(launch.local_rank)
-        note = "waiting for the other processes of the job; unset RANK to run one process"
-        notice = threading.Timer(_NOTICE_AFTER, _log.warning, [note])
-        notice.daemon = True
-        notice.start()
+        first = timedelta(seconds=timeout)
         try:
-            store, rank, size = next(rendezvous("env://", timeout=_JOIN_TIMEOUT))
-            # torchrun may use one store for all restarts, with the addresses of lost ranks
-            self._store = PrefixStore(f"vaefit/{launch.restarts}", store)
-            dist.init_process_group(backend, timeout=_WAIT_TIMEOUT, store=self._store, rank=rank, world_size=size)
+            dist.init_process_group(backend, timeout=first, store=store, rank=self.rank, world_size=self.size)
             self._probe_group = dist.new_group(backend="gloo")  # only `lost_rank` uses it
         except (RuntimeError, ValueError) as error:
-            where = f"rank {launch.rank} of {launch.size}"
-            do = "Start the job anew, by torchrun."
-            raise RunError("the other processes of the job cannot be reached", where, _first_line(error), do) from error
-        finally:
-            notice.cancel()
+            where, got = f"rank {launch.rank} of {launch.size}", first_line(error)
+            do = "Let the machines reach each other; GLOO_SOCKET_IFNAME names the network interface to use."
+            raise JobError("the ranks of the job cannot connect", where, got, do) from error
+        dist.distributed_c10d._set_pg_timeout(_WAIT_TIMEOUT)
 
     def add(self, numbers: NDArray[Any]) -> NDArray[Any]:
         """Return element-wise sums over all ranks; the array has the same shape on each rank."""
@@ -122,49 +95,21 @@ class ProcessGroup:
             dist.barrier()
         dist.destroy_process_group()
 
+    def abandon(self) -> None:
+        """Close the connections, so that ranks that wait for this one notice; over NCCL that could wait for them."""
+        if dist.get_backend() == "gloo":
+            dist.destroy_process_group()
+
     def lost_rank(self) -> LostRankError | None:
         """Return the error of a lost rank; None where all ranks answer, or one is only busy."""
         options = dist.AllreduceOptions()
         # a timeout of the work itself, because the process waits for the work before it exits
-        options.timeout = timedelta(seconds=_PATIENCE)
+        options.timeout = timedelta(seconds=PATIENCE)
         try:
             self._probe_group.allreduce([torch.zeros(1)], options).wait()
         except RuntimeError as error:
-            return LostRankError.from_text(_first_line(error)) if "by peer" in str(error) else None
+            return LostRankError.from_text(first_line(error)) if "by peer" in str(error) else None
         return None
-
-    def first_failure(self, own: _Failure | None, wait: float = 0.0) -> _Failure | None:
-        """Return the first failure of any rank, or None where none is reported in `wait` seconds.
-
-        `own` is the failure of this rank; it becomes the first one where no rank has reported a failure.
-        """
-        until = time.monotonic() + wait
-        with suppress(RuntimeError):  # the store is lost too
-            if own is not None:
-                self._store.compare_set(_FAILURE, "", pickle.dumps(own).hex())
-            while not self._store.check([_FAILURE]):
-                if time.monotonic() >= until:
-                    return None
-                time.sleep(0.05)
-            first: _Failure = pickle.loads(bytes.fromhex(self._store.get(_FAILURE).decode()))
-            return first
-        return own
-
-
-class _Failure(NamedTuple):
-    """Failure of a rank."""
-
-    rank: int
-    error: VaefitError | None
-    """None for an interrupt."""
-
-    def as_exception(self) -> VaefitError | KeyboardInterrupt:
-        """Return the exception that every rank raises."""
-        error = self.error
-        if error is None:
-            return KeyboardInterrupt()
-        where = ", ".join(filter(None, (f"rank {self.rank}", error.where)))
-        return type(error)(error.what, where, error.got, error.do)
 
 
 class _Terminated(KeyboardInterrupt):
@@ -172,35 +117,51 @@ class _Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def joined(launch: Launch) -> Iterator[ProcessGroup]:
-    """Context manager: join the job as one rank, and leave it at the end.
+def joined(launch: Launch, call: Mapping[str, str], timeout: float) -> Iterator[ProcessGroup]:
+    """Context manager: join the job as one rank, within `timeout` seconds, and leave it at the end.
 
-    The first error of any rank is raised on all ranks, with the number of that rank. An unexpected exception keeps its
-    type and traceback on its own rank; the other ranks raise a RunError that names it.
+    `call` is what all ranks were started with, by the names of the options. The first error of any rank is raised on
+    all ranks, with the number of that rank. An unexpected exception keeps its type and traceback on its own rank; the
+    other ranks raise a RunError that names it.
     """
-    job = ProcessGroup(launch)
+    point = Rendezvous(launch, timeout)
+    versions = {f"version of {name}": version(name) for name in ("vaefit", "torch", "numpy")}
+    job: ProcessGroup | None = None
     try:
         with _sigterm_as_exception():
+            store = point.meet({"WORLD_SIZE": str(launch.size), **versions, **call})
+            job = ProcessGroup(launch, store, timeout)
             yield job
             job.leave()
-    except _Terminated as terminated:
-        failure = job.first_failure(None, _PATIENCE) or job.lost_rank() or job.first_failure(_Failure(job.rank, None))
-        raise _with_report(failure) from terminated
-    except KeyboardInterrupt:
-        job.first_failure(_Failure(job.rank, None))
-        raise
-    except (LostRankError, dist.DistError) as error:
-        lost = error if isinstance(error, LostRankError) else LostRankError.from_text(_first_line(error))
-        raise _with_report(job.first_failure(None, _PATIENCE) or lost) from error
-    except Exception as error:
-        expected = error if isinstance(error, VaefitError) else _system_error(error)
-        got = f"{type(error).__name__}: {_first_line(error)}"
-        unexpected = RunError("a mistake in vaefit ended the job", got=got)  # the other ranks raise it
-        failure = job.first_failure(_Failure(job.rank, expected or unexpected))
-        if expected is None and failure is not None and failure.rank == job.rank:
-            _with_report(failure)
+    except BaseException as error:
+        found = _error_of_all(error, launch.rank, point, job)
+        if launch.keeps_store:
+            if job is not None:
+                job.abandon()
+            point.outlast()
+        if found is error:
             raise
-        raise _with_report(failure) from error
+        raise found from error
+
+
+def _error_of_all(error: BaseException, rank: int, point: Rendezvous, job: ProcessGroup | None) -> BaseException:
+    """Return what this rank raises for its error: the first error of any rank, if there is one."""
+    if isinstance(error, _Terminated):
+        lost = LostRankError.from_text("SIGTERM before all had come") if job is None else job.lost_rank()
+        return _with_report(point.first_failure(None, PATIENCE) or lost or point.first_failure(Failure(rank, None)))
+    if isinstance(error, LostRankError) or _of_the_network(error):
+        gone = error if isinstance(error, LostRankError) else LostRankError.from_text(first_line(error))
+        return _with_report(point.first_failure(None, PATIENCE) or gone)
+    if isinstance(error, KeyboardInterrupt):
+        point.first_failure(Failure(rank, None))
+    if not isinstance(error, Exception):
+        return error
+    expected = error if isinstance(error, VaefitError) else _system_error(error)
+    got = f"{type(error).__name__}: {first_line(error)}"
+    unexpected = RunError("a mistake in vaefit ended the job", got=got)  # the other ranks raise it
+    failure = point.first_failure(Failure(rank, expected or unexpected))
+    reported = _with_report(failure)
+    return error if expected is None and failure is not None and failure.rank == rank else reported
 
 
 def _system_error(error: Exception) -> VaefitError | None:
@@ -212,9 +173,9 @@ def _system_error(error: Exception) -> VaefitError | None:
     return None
 
 
-def _with_report(failure: _Failure | LostRankError | None) -> VaefitError | KeyboardInterrupt:
+def _with_report(failure: Failure | LostRankError | None) -> VaefitError | KeyboardInterrupt:
     """Return the exception to raise, and write it to the report file of torchrun where there is one."""
-    error = failure.as_exception() if isinstance(failure, _Failure) else failure or KeyboardInterrupt()
+    error = failure.as_exception() if isinstance(failure, Failure) else failure or KeyboardInterrupt()
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if file and isinstance(error, VaefitError):
         stamp = {"py_callstack": str(error), "timestamp": str(int(time.time()))}
@@ -229,13 +190,20 @@ def lost_rank_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # torch uses several classes of errors
-        if isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "by peer")):
-            raise LostRankError.from_text(_first_line(error)) from error
-        raise
+        if not _of_the_network(error):
+            raise
+        raise LostRankError.from_text(first_line(error)) from error
 
 
-def _first_line(error: Exception) -> str:
+def _of_the_network(error: BaseException) -> bool:
+    """Return True for an error of the connection to another rank, for which torch uses several classes."""
+    words = ("gloo", "NCCL", "by peer")
+    return isinstance(error, RuntimeError) and (
+        isinstance(error, dist.DistError) or any(word in str(error) for word in words)
+    )
+
+
+def first_line(error: BaseException) -> str:
     """Return the first line of an error without the code line and the advice that gloo adds."""
     return re.sub(r"^\[[^\]]*\] ", "", str(error).strip().partition("\n")[0].partition(". This is typically")[0])
 

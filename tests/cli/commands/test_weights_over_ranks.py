@@ -46,7 +46,7 @@ def kill_one(rank: int) -> None:
     from vaefit.cache.distributed.joint_count import JointCount
     from vaefit.vae.distributed import process_group
 
-    process_group._PATIENCE = 0.2  # nobody has left word
+    process_group.PATIENCE = 0.2  # nobody has left word
     if rank == 1:
         JointCount._read = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign,assignment]
 
@@ -56,7 +56,7 @@ def end_one(rank: int) -> None:
     from vaefit.cache.distributed.joint_count import JointCount
     from vaefit.vae.distributed import process_group
 
-    process_group._PATIENCE = 0.2
+    process_group.PATIENCE = 0.2
     if rank == 1:
         JointCount._read = lambda *_: os.kill(os.getpid(), signal.SIGTERM)  # type: ignore[method-assign,assignment]
 

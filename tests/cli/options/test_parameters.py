@@ -21,7 +21,7 @@ LINES = {
         "grids.h5 --all-schemes",
         "grids.h5 --scheme balanced --smooth 2 --classes 12 --ignore-index 3 --cache-dir cache",
         "grids.h5 --scheme effective --effective-b 0.9 --export w.json --overwrite",
-        "grids.h5 --rebuild --threads 2 --csv --verbose",
+        "grids.h5 --rebuild --threads 2 --csv --verbose --rank-timeout 5",
     ],
     "data synth": [
         "s.h5 --grids 20 --height 9 --width 10 --classes 4 --seed 1 --overwrite --json",

@@ -126,18 +126,38 @@ def test_from_memory_another_number_of_ranks_goes_on_with_the_same_batches(vaefi
         ),
         (rank_faults.mistaken, "AssertionError: never here"),
         (rank_faults.killed, "error: another process of the job is gone"),
+        pytest.param(
+            rank_faults.killed_at_the_start, "error: another process of the job is gone", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_rank_that_fails_is_the_one_error_of_all(numbered, tmp_path, fault, expected):
     out = tmp_path / "run"
     outcomes = run_job(2, "train", numbered, *KNOBS, "--out", out, "--json", before=fault)
-    alive = outcomes if fault is not rank_faults.killed else outcomes[:1]
+    alive = outcomes[:1] if fault in (rank_faults.killed, rank_faults.killed_at_the_start) else outcomes
     assert [outcome.code for outcome in alive] == [3] * len(alive)
     for outcome in alive:
         (line,) = errors(outcome) if outcome is not outcomes[0] else [json.dumps(outcome.json)]
         for word in expected.removeprefix("error: rank 1, x.h5:/grids: ").removeprefix("error: ").split(" (got ")[:1]:
             assert word in line
-    assert run_job(2, "train", "--resume", out)[0].code == 0
+    if fault is not rank_faults.killed_at_the_start:
+        assert run_job(2, "train", "--resume", out)[0].code == 0
+
+
+@pytest.mark.parametrize(
+    ("other", "got"),
+    [
+        (rank_faults.with_another_seed, "--seed: the ranks of the job were started differently (got 0 on rank 0, 3 on"),
+        (rank_faults.counting, "(got vaefit-cli train on rank 0, vaefit-cli weights on rank 1)"),
+    ],
+)
+def test_ranks_that_were_started_differently_have_one_error(other, got):
+    outcomes = run_job(3, "train", "grids.h5", before=other)
+    assert len({outcome.err for outcome in outcomes}) == 1
+    for outcome in outcomes:
+        assert (outcome.code, outcome.out) == (3, "")
+        (line,) = outcome.err.splitlines()
+        assert got in line
 
 
 def test_wrong_calls_are_one_error_on_every_rank(numbered, tmp_path):
