@@ -90,7 +90,7 @@ def variations(failed: FailedRun, samples: bool) -> Iterator[Change]:
     """
     recipe = failed.recipe
     if samples and not failed.adapter.ours:
-        option, cause = RANDOM_MODEL[failed.adapter.gives.latent]
+        option, cause = RANDOM_MODEL[failed.adapter.gives.latent is not None]
         yield Change("nothing drawn in training", option, cause, _retested(failed), as_evaluated=True)
     if isinstance(failed.model, BetaVAE) and failed.model.latent_dim < DEFAULT_LATENT:
         option = f"--latent-dim {DEFAULT_LATENT}"

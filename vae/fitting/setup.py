@@ -26,6 +26,7 @@ from ..data.class_weights import ClassWeights
 from ..data.counting import counted
 from ..environment.determinism import seeded
 from ..environment.device import choose_device, preferred_backend
+from ..errors import RunError
 from ..loader.split import find_named_splits
 from ..model.adapter import Adapter, find_adapter
 from ..model.initialisation import initialise
@@ -145,6 +146,10 @@ class ReadyModel:
         expected = None if given is None else np.asarray(given).size
         with seeded(seed, device):
             adapter = find_adapter(model, labels, classes, expected, ignore_index)
+            if adapter.gives.latent is None and (recipe.largest_beta > 0 or recipe.free_bits > 0):
+                do = "Return (logits, mu, logvar) or a mapping with these names, or leave beta and free bits at 0."
+                what = "beta and free bits need mu and logvar, which were not found in what the model returns"
+                raise RunError(what, type(model).__name__, str(adapter.gives), do)
             if not model.training:
                 model.train()  # of a model in training mode, frozen parts stay in evaluation mode
             uninitialised = Snapshot.from_model(model) if keep_uninitialised else None

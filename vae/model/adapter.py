@@ -79,7 +79,7 @@ def find_adapter(
         RunError: neither form gives logits of this batch's shape, or the logits have other than C channels.
     """
     if isinstance(model, BetaVAE):
-        found = OutputForm("tuple", 0, 1, 2, latent=True)
+        found = OutputForm("tuple", (0,), ((1,), (2,)))
         return Adapter("one-hot", found, model.num_classes, ours=True)
     known = classes or guessed_classes or _stated_classes(model) or _largest(labels, ignore_index) + 1
     # a lazy layer takes the size of its first input, which must not be a wrong form
@@ -137,11 +137,12 @@ def _try(model: nn.Module, labels: Tensor, form: InputForm, classes: int) -> Ada
     try:
         with evaluating(model), torch.no_grad():
             output = model(inputs)
+            again = output if isinstance(output, Tensor) else model(inputs)
     except Exception as error:  # a model may raise any error on an input that it does not take
         first = str(error).strip().partition("\n")[0]
         return _Failed(f"{type(error).__name__} from {form} {tuple(inputs.shape)}: {first}")
     b, h, w = labels.shape
-    found = output_form(output, (b, h, w))
+    found = output_form(output, again, inputs, (b, h, w))
     if found is None:
         shape = tuple(output.shape) if isinstance(output, Tensor) else ()
         return _Failed(f"{described(output)} from {form} {tuple(inputs.shape)}", shape)

@@ -45,7 +45,7 @@ class Losses:
     logits: Tensor
     """(B, C, H, W), detached."""
     mu: Tensor | None = None
-    """(B, latent), detached, like `logvar`."""
+    """(B, *), detached, like `logvar`."""
     logvar: Tensor | None = None
 
     def measured(self) -> Measured:
@@ -89,7 +89,7 @@ class Objective:
     def __call__(
         self, logits: Tensor, targets: Tensor, mu: Tensor | None, logvar: Tensor | None, beta: float | Tensor
     ) -> Losses:
-        """Return losses of logits (B, C, H, W) against targets (B, H, W); `mu` and `logvar` are (B, latent) or None.
+        """Return losses of logits (B, C, H, W) against targets (B, H, W); `mu` and `logvar` are (B, *) or None.
 
         A beta that is a scalar tensor must be positive: a test of its value would wait for the device.
         """
@@ -126,8 +126,10 @@ def kl_divergence(mu: Tensor, logvar: Tensor, reduction: FitReduction) -> Tensor
 
 
 def kl_per_dimension(mu: Tensor, logvar: Tensor) -> Tensor:
-    """Return KL(N(mu, exp(logvar)) || N(0, 1)) in nats of each grid and dimension, (B, latent)."""
-    return 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar)
+    """Return KL(N(mu, exp(logvar)) || N(0, 1)) in nats of each grid and dimension, (B, latent); mu may be (B, *)."""
+    # rounding in a narrower dtype would exceed the share of one dimension
+    mu, logvar = (part if part.dtype == torch.float64 else part.float() for part in (mu, logvar))
+    return (0.5 * (mu.square() + logvar.exp() - 1.0 - logvar)).flatten(1)
 
 
 def check_objective(objective: Objective, targets: Tensor) -> float:

@@ -63,8 +63,6 @@ class Step:
         else:
             with torch.autocast(inputs.device.type, self.autocast):
                 logits, mu, logvar = self.adapter.outputs(self.model, inputs, noise)
-            # rounding in a narrow dtype would exceed the share of one dimension in the KL
-            mu, logvar = (None if part is None else part.float() for part in (mu, logvar))
         return objective(logits, targets, mu, logvar, beta)
 
     def update(self, losses: Losses, lr: float) -> float:

@@ -160,8 +160,8 @@ class _Sums:
         self._grids += grids
         self._batches += 1
         if losses.mu is not None and losses.logvar is not None:
-            mu = losses.mu.double()
-            each = kl_per_dimension(mu, losses.logvar.double())
+            mu = losses.mu.double().flatten(1)
+            each = kl_per_dimension(mu, losses.logvar.double().flatten(1))
             rows = torch.stack([each.sum(0), mu.sum(0), mu.square().sum(0)]).cpu().numpy()
             self._latent = rows if self._latent is None else self._latent + rows
 
