@@ -74,7 +74,7 @@ def test_reached_is_the_first_step_at_which_the_reconstruction_gets_there() -> N
 def test_the_fixed_batch_is_seen_whole_and_resampling_draws_from_it() -> None:
     class Spy(BetaVAE):
         def forward(self, grids: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() and self.training:
                 seen.append(grids.shape[0])
                 pictures.append(len(grids.flatten(1).unique(dim=0)))
             return super().forward(grids, noise)
