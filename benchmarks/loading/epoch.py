@@ -72,7 +72,10 @@ def _loop(step: Step, loader: Loader, few: NDArray[np.integer], updates: int, fo
     """Return the CPU seconds of the training loop, with its files."""
     recipe = RECIPES["default"]
     start = time.process_time()
-    with TrainFolder.claim(folder, overwrite=False).recording(step.adapter.classes, None) as recorder:
+    with (
+        TrainFolder.claimed(folder, overwrite=False) as claimed,
+        claimed.recording(step.adapter.classes, None) as recorder,
+    ):
         plan = Plan(updates, loader.steps, updates, None, 1e9)
         validator = Validator(step, lambda: iter([few]), len(few), None)
         Training(step, recipe, plan, loader, validator, recorder, 0, None, None).run(StopRequest())

@@ -24,7 +24,7 @@ from .stamp import Stamp
 if TYPE_CHECKING:
     import h5py
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)
 """Error numbers of a file system without locks; Linux's NFS returns 524, which has no name."""
 
 
@@ -221,7 +221,7 @@ def _open(path: Path) -> h5py.File:
         return h5py.File(path, "r")
     except OSError as error:
         found = re.search(r"unable to lock file, errno = (\d+)", str(error))
-        if found is None or int(found[1]) not in _NO_LOCKS:
+        if found is None or int(found[1]) not in NO_LOCKS:
             raise
         # no process can hold a lock there, as on many network file systems
         return h5py.File(path, "r", locking=False)

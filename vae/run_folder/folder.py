@@ -6,11 +6,10 @@ import csv
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, ClassVar
 
 import torch
@@ -21,6 +20,7 @@ from vaefit.cache.store.atomic import replacing, write_atomically
 from ..errors import RunError
 from ..training.checkpoint import FOLDER as CHECKPOINTS
 from ..training.checkpoint import CheckpointFolder
+from .lock import LOCK, locked
 from .tensorboard_events import FOLDER as EVENTS
 from .tensorboard_events import remove_event_files
 
@@ -63,42 +63,28 @@ class RunFolder:
     """First part of the name of a folder that the caller did not name."""
 
     path: Path
-    made: tuple[Path, ...] = ()
-    """The folders that `claim` made, innermost first."""
 
     @classmethod
-    def claim(cls, out: Path | None, overwrite: bool) -> Self:
-        """Make the folder, or take an empty one; RunError where it cannot be written or is not empty.
+    @contextmanager
+    def claimed(cls, out: Path | None, overwrite: bool) -> Iterator[Self]:
+        """Context manager: make the folder or take an empty one, lock it, and remove it where it stays empty.
 
         With `overwrite` it may hold anything; the files of an earlier run stay until this one begins. None takes
-        ./runs/KIND-YYYYMMDD-HHMMSS.
+        ./runs/KIND-YYYYMMDD-HHMMSS. RunError where it cannot be written, is not empty, or another process writes in it.
         """
         if out is not None and out.is_file():
             raise RunError("the run folder is a file", str(out), do="Pass the name of a folder as --out.")
-        # without --out, ./runs may have to be made; `release` removes it too, unless other runs are in it
         path = Path("runs").absolute() if out is None else out.absolute()
-        made = [folder for folder in (path, *path.parents) if not folder.exists()]
-        try:
-            if out is None:
-                path = _fresh(cls.kind)
-                made.insert(0, path)
-            path.mkdir(parents=True, exist_ok=True)
-            taken = any(path.iterdir())
-            # an error now, not after the fit
-            with TemporaryFile(dir=path):
-                pass
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise RunError("the run folder cannot be written", str(path), reason, "Pass another --out.") from error
-        if taken and not overwrite:
-            raise RunError("the run folder is not empty", str(path), do="Pass --overwrite, or another --out.")
-        return cls(path, tuple(made))
-
-    def release(self) -> None:
-        """Remove the folders that `claim` made, where they are empty."""
-        for folder in self.made:
-            with suppress(OSError):
-                folder.rmdir()
+        with ExitStack() as stack:
+            try:
+                path = _make_and_lock(path, cls.kind if out is None else None, stack)
+                taken = any(file.name != LOCK for file in path.iterdir())
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise RunError("the run folder cannot be written", str(path), reason, "Pass another --out.") from error
+            if taken and not overwrite:
+                raise RunError("the run folder is not empty", str(path), do="Pass --overwrite, or another --out.")
+            yield cls(path)
 
     def remove_earlier(self) -> None:
         """Remove the files of an earlier run of either command, and no others.
@@ -163,11 +149,26 @@ class RunFolder:
             raise RunError("the file cannot be written", where, error.strerror or str(error), do) from error
 
 
-def _fresh(kind: str) -> Path:
-    """Make a folder in ./runs named by the time; a second run in the same second gets a number."""
-    base = (Path("runs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}").absolute()
-    base.parent.mkdir(parents=True, exist_ok=True)
-    path, number = base, 1
+def _make_and_lock(path: Path, kind: str | None, stack: ExitStack, tries: int = 10) -> Path:
+    """Make the folder, or with `kind` a new one in it, and lock it until the stack ends; OSError where that fails."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if kind is not None:
+            path = _fresh(path, kind)
+            made.insert(0, path)
+        stack.enter_context(locked(path, made))
+    except FileNotFoundError:  # another process made it too, gave it up, and removed it
+        if not tries:
+            raise
+        return _make_and_lock(path if kind is None else path.parent, kind, stack, tries - 1)
+    return path
+
+
+def _fresh(folder: Path, kind: str) -> Path:
+    """Make a folder in the folder, named by the time; a second run in the same second gets a number."""
+    path = base = folder / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
+    number = 1
     while True:
         try:
             path.mkdir()

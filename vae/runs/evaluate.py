@@ -157,8 +157,7 @@ def evaluate(
     device = choose_device(settings.device)
     backend, choice = preferred_backend(settings.backend, device)
     run = StoredRun.read(settings.run)
-    folder = EvaluationFolder.claim(settings.out, settings.overwrite)
-    try:
+    with EvaluationFolder.claimed(settings.out, settings.overwrite) as folder:
         if (folder.path / "config.json").exists():
             what = "the result of the run in this folder would be lost"
             raise RunError(what, str(folder.path), do="Pass another --out.")
@@ -179,9 +178,6 @@ def evaluate(
         summary = EvaluationSummary(beta=beta, on=on, seconds=seconds, run_dir=str(folder.path), **measured)
         _write(folder, summary, found, chosen.dataset.ignore_index)
         return summary
-    except BaseException:
-        folder.release()
-        raise
 
 
 def _write(folder: EvaluationFolder, summary: EvaluationSummary, found: Validation, ignore_index: int | None) -> None:

@@ -55,17 +55,13 @@ def run_overfit(settings: CheckSettings, watcher: Watcher | None = None) -> Over
     compute = Compute.from_settings(settings)
     # an impossible --graph must fail before the dataset is counted
     choose_steps(settings.graph, compute.device, settings.recipe, compute.backend.name, settings.model is None)
-    folder = OverfitFolder.claim(settings.out, settings.overwrite)
-    try:
+    with OverfitFolder.claimed(settings.out, settings.overwrite) as folder:
         prepared = _prepare(settings, watcher, compute)
         settings = replace(settings, ignore_index=prepared.dataset.ignore_index)  # an attribute may declare it
         with cpu_threads(settings.threads, prepared.batch.grids.size):
             model, result = _fit(settings, watcher, compute, prepared, folder)
         check = OverfitRun(settings, prepared, result, folder.path, time.perf_counter() - start)
         folder.write_result(check, model)
-    except BaseException:
-        folder.release()
-        raise
     return check
 
 

@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
 from ..errors import RunError
 from ..loader.split import ROLES
 from ..results.training_summary import FORMAT
-from ..run_folder.reader import StoredRun, TrainConfig, count_rows
+from ..run_folder.lock import locked
+from ..run_folder.reader import StoredRun, TrainConfig, count_rows, read_json
 from ..training.prepare import PreparedTraining
 from ..training.settings import TrainSettings
 
 _ANEW = "or start the run again, with --overwrite."
-_LOCK = ".training.lock"
 _log = logging.getLogger("vaefit")
 
 
@@ -33,6 +32,14 @@ class ResumableRun:
     settings: TrainSettings
     began: TrainConfig
     """The data, the machine and the choices at the start of the run."""
+
+    @classmethod
+    @contextmanager
+    def locked(cls, folder: Path) -> Iterator[ResumableRun]:
+        """Context manager: read the run, and let no other process write in its folder; RunError where one does."""
+        read_json(folder, "config.json")  # a folder that is not that of a run is left alone
+        with locked(folder):
+            yield cls.read(folder)
 
     @classmethod
     def read(cls, folder: Path) -> ResumableRun:
@@ -88,22 +95,3 @@ class ResumableRun:
         if count_rows(self.folder) > 1 or (self.folder / "result.json").exists():
             do = f"Put the folder `checkpoints` back, {_ANEW}"
             raise RunError("the checkpoints of the run are gone", str(self.folder), do=do)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in the folder; RunError where one does. The lock ends with the process."""
-    lock = FileLock(folder / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        do = "Wait for it, or pass another --out."
-        raise RunError("another process is training in this folder", str(folder), do=do) from error
-    except (OSError, NotImplementedError) as error:  # some network disks have no locks
-        reason = getattr(error, "strerror", None) or error
-        _log.warning(f"{folder} cannot be locked ({reason}): let no other process train in it")
-    try:
-        yield
-    finally:
-        (folder / _LOCK).unlink(missing_ok=True)  # while the lock is held: a later process makes a new file
-        lock.release()

@@ -39,7 +39,7 @@ from ..training.prepare import PreparedTraining, recipe_for
 from ..training.progress import ChosenRate, Plan, RunRecorder
 from ..training.settings import TrainSettings, from_anywhere
 from ..training.validation import Validator
-from .resume import ResumableRun, locked
+from .resume import ResumableRun
 
 if TYPE_CHECKING:
     from ..distributed.process_group import ProcessGroup
@@ -69,16 +69,10 @@ def run_training(
     Raises SettingError for settings that are wrong by themselves, DataError and RunError where it cannot run, and
     TrainingStopped, a KeyboardInterrupt, where a stop was requested.
     """
-    claimed = TrainFolder.claim(settings.out, settings.overwrite) if job is None or job.rank == 0 else None
-    try:
-        folder = from_rank_zero(job, lambda: claimed)
-        assert folder is not None  # rank 0 has claimed it
-        with _writing(folder.path, job):
-            return _Run(from_anywhere(settings), folder, watcher or TrainWatcher(), None, job).train()
-    except BaseException:
-        if claimed is not None:
-            claimed.release()
-        raise
+    claimed = TrainFolder.claimed(settings.out, settings.overwrite)
+    with ExitStack() as stack:
+        folder = from_rank_zero(job, lambda: stack.enter_context(claimed))
+        return _Run(from_anywhere(settings), folder, watcher or TrainWatcher(), None, job).train()
 
 
 def resume_training(
@@ -94,18 +88,13 @@ def resume_training(
         job: as for `run_training`; the number of ranks may change only where the grids are in memory.
 
     Raises as `run_training`, and RunError where the folder holds no such run, the data or the weights have changed
-    since the run began, or another process trains in it.
+    since the run began, or another process writes in its folder.
     """
-    stored = from_rank_zero(job, lambda: ResumableRun.read(folder))
-    stored.check_ranks(1 if job is None else job.size)
-    with _writing(folder, job):
+    with ExitStack() as stack:
+        stored = from_rank_zero(job, lambda: stack.enter_context(ResumableRun.locked(folder)))
+        stored.check_ranks(1 if job is None else job.size)
         settings = changed(stored.settings)
         return _Run(settings, TrainFolder(folder.absolute()), watcher or TrainWatcher(), stored, job).train()
-
-
-def _writing(folder: Path, job: ProcessGroup | None) -> AbstractContextManager[None]:
-    """Lock the folder against other processes, on rank 0."""
-    return locked(folder) if job is None or job.rank == 0 else nullcontext()
 
 
 @dataclass

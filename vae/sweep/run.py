@@ -31,9 +31,8 @@ def run_sweep(
     start = time.perf_counter()
     checks = list(plan.checks())
     _check_files(plan)
-    folder = SweepFolder.claim(out, overwrite)
     runs: list[SweepRun] = []
-    try:
+    with SweepFolder.claimed(out, overwrite) as folder:
         for place, (setting, number, settings) in enumerate(checks):
             watcher = None if begins is None else begins(place, setting.values, number)
             where = folder.run_folder(place, plan.knobs, setting.values, number)
@@ -42,24 +41,25 @@ def run_sweep(
                 folder.begin(plan.knobs)
             runs.append(SweepRun.from_run(setting.values, number, run))
             folder.add(runs[-1])
-    except BaseException:
-        folder.release()
-        raise
+        outcome = _outcome(plan, runs, time.perf_counter() - start, folder.path)
+        folder.finish(outcome)
+    return outcome
+
+
+def _outcome(plan: Plan, runs: list[SweepRun], seconds: float, folder: Path) -> SweepOutcome:
     values, numbers = [run.values for run in runs], [run.number for run in runs]
     found = effects([run.score for run in runs], values, numbers, [knob.name for knob in plan.knobs])
     groups = groupby(runs, key=lambda run: run.values)  # runs of one setting follow one another
-    outcome = SweepOutcome(
+    return SweepOutcome(
         knobs=plan.knobs,
         seeds=plan.seeds,
         settings=tuple(SettingOutcome.from_runs(list(members)) for _, members in groups),
         effects=found,
         difference=difference(found, plan.knobs, runs),
         runs=tuple(runs),
-        seconds=time.perf_counter() - start,
-        run_dir=str(folder.path),
+        seconds=seconds,
+        run_dir=str(folder),
     )
-    folder.finish(outcome)
-    return outcome
 
 
 def _check_files(plan: Plan) -> None:

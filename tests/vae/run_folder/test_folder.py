@@ -6,12 +6,15 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -19,6 +22,7 @@ import pytest
 
 from vaefit.vae.data.hdf5_writer import write_grids
 from vaefit.vae.errors import RunError
+from vaefit.vae.run_folder.lock import LOCK
 from vaefit.vae.run_folder.overfit_folder import OverfitFolder
 
 
@@ -30,24 +34,77 @@ def test_runs_that_start_in_the_same_second_get_folders_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+
+    def run(_: int) -> Path:
+        with OverfitFolder.claimed(None, overwrite=False) as folder:
+            (folder.path / "result.json").touch()
+        return folder.path
+
     with ThreadPoolExecutor(8) as pool:
-        paths = list(pool.map(lambda _: OverfitFolder.claim(None, overwrite=False).path, range(24)))
+        paths = list(pool.map(run, range(24)))
     assert len(set(paths)) == 24
-    assert all(path.is_dir() for path in paths)
+    assert all([file.name for file in path.iterdir()] == ["result.json"] for path in paths)
 
 
 def test_a_folder_that_was_given_up_is_gone_and_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    first = OverfitFolder.claim(None, overwrite=False)
-    second = OverfitFolder.claim(None, overwrite=False)
-    second.release()
-    assert first.path.is_dir()
-    assert not second.path.exists()
-    first.release()
+    with OverfitFolder.claimed(None, overwrite=False) as first:
+        with OverfitFolder.claimed(None, overwrite=False) as second:
+            pass
+        assert first.path.is_dir()
+        assert not second.path.exists()
     assert not (tmp_path / "runs").exists()
     (tmp_path / "mine").mkdir()
-    OverfitFolder.claim(tmp_path / "mine", overwrite=False).release()
-    assert (tmp_path / "mine").is_dir()
+    with OverfitFolder.claimed(tmp_path / "mine", overwrite=False):
+        pass
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_a_folder_in_use_is_left_alone_and_a_killed_process_holds_nobody_up(
+    vaefit_cli: Callable[..., Any], dataset: Path, tmp_path: Path
+) -> None:
+    out, (reading, writing) = tmp_path / "run", os.pipe()
+    if (holder := os.fork()) == 0:
+        with OverfitFolder.claimed(out, overwrite=False):
+            os.write(writing, b"held")
+            time.sleep(600)
+    os.read(reading, 4)
+    short = ("--batch-size", "4", "--iterations", "1", "--quiet")
+    lines = (("overfit", dataset, *short), ("train", dataset), ("sweep", dataset, *short, "--seeds", "1"))
+    for line in lines:
+        outcome = vaefit_cli(*line, "--out", out, "--overwrite", "--json")
+        assert outcome.code == 3
+        assert outcome.json["error"] == {
+            "what": "another process writes in this run folder",
+            "where": str(out),
+            "got": f"process {holder} on {socket.gethostname()}",
+            "do": "Wait until it ends, or pass another --out.",
+        }
+    os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
+    assert [file.name for file in out.iterdir()] == [LOCK]
+    assert vaefit_cli(*lines[0], "--out", out).code in (0, 1)
+    assert (out / "result.json").exists()
+    assert not (out / LOCK).exists()
+
+
+def test_rivals_hold_a_folder_one_after_another(tmp_path: Path) -> None:
+    out, inside = tmp_path / "run", tmp_path / "inside"
+    children = []
+    for _ in range(4):
+        if (child := os.fork()) == 0:
+            code = 1
+            try:
+                for _ in range(60):
+                    with suppress(RunError), OverfitFolder.claimed(out, overwrite=False):
+                        os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # FileExistsError beside another process
+                        inside.unlink()
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert not any(file.is_file() for file in tmp_path.rglob("*"))
 
 
 def test_a_full_disk_leaves_the_old_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

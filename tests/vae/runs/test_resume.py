@@ -17,7 +17,7 @@ from vaefit.cache.errors import VaefitError
 from vaefit.vae.errors import RunError
 from vaefit.vae.model.user_model import ModelSource
 from vaefit.vae.monitor.collapse_monitor import CollapseMonitor
-from vaefit.vae.runs.resume import locked
+from vaefit.vae.run_folder.lock import locked
 from vaefit.vae.runs.training_run import TrainWatcher, resume_training, run_training
 from vaefit.vae.training import checkpoint as checkpoint_module
 from vaefit.vae.training.settings import RECIPES, TrainSettings
@@ -391,5 +391,5 @@ def test_two_processes_do_not_train_in_one_folder(data, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(CutError):
         run_training(settings(data, folder), cut_after(1))
-    with locked(folder), pytest.raises(RunError, match="another process is training in this folder"):
+    with locked(folder), pytest.raises(RunError, match="another process writes in this run folder"):
         resume_training(folder, same)
