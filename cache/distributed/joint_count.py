@@ -149,7 +149,7 @@ class JointCount:
         """Return the report on a shard that no rank reads any more."""
         content = watch.content()
         key = replace(watch.key, content=content)
-        changed, doubt = watch.changed(content), watch.doubt(described, content)
+        changed, doubt = watch.changed(content), watch.doubt(described, content) or found.doubt
         return _Report(self.ranks.rank, shard, described, found, key, changed, doubt)
 
     def _take_in(self, sums: Mapping[int, NDArray[np.int64]], reports: Iterable[_Report], last: bool) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,25 @@ def unreadable(dataset: h5py.Dataset, what: str, error: Exception) -> DataError:
     else:
         do = "Install its plugin and set HDF5_PLUGIN_PATH to the plugin's folder; or the file is damaged."
     return DataError(f"{what} without HDF5's filter {_PLUGINS.get(code, code)}", where, name, do)
+
+
+def decoded_bytes(code: int, values: tuple[int, ...], stored: bytes, most: int) -> int | None:
+    """Return how many bytes a filter will make of a stored chunk, by its header; of gzip, `most` + 1 if there are more.
+
+    None for a filter whose header does not say it.
+    """
+    if code == 1:
+        with suppress(zlib.error):
+            return len(zlib.decompressobj().decompress(stored, most + 1))
+    if code == 32015 and len(stored) > 5:  # a frame of zstd
+        has_window, flag = not stored[4] & 0x20, stored[4] >> 6
+        first, size = 5 + has_window + (0, 1, 2, 4)[stored[4] & 3], (0 if has_window else 1, 2, 4, 8)[flag]
+        return int.from_bytes(stored[first : first + size], "little") + 256 * (size == 2)
+    if code == 32001:
+        return int.from_bytes(stored[4:8], "little")
+    if code == 32004 or (code == 32008 and values[4:5] in ((2,), (3,))):  # bitshuffle alone has no header
+        return int.from_bytes(stored[:8], "big")
+    return int.from_bytes(stored[30:38], "big") if code == 32026 else None
 
 
 def _pipeline(dataset: h5py.Dataset) -> list[tuple[int, str, tuple[int, ...]]]:

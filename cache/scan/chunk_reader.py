@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import DataError
+from ..hdf5.filters import decoded_bytes
 from .chunk_index import Chunks
 from .h5py_reader import read_chunk, unwritten
 from .histogram import Bytes, Histogram
@@ -87,10 +88,13 @@ class StoredChunks:
         cells: bytes | bytearray | memoryview | None = stored
         if self._inflate is not None and not mask & self._deflate_bit:
             cells = self._inflate(memoryview(stored), self._bytes)
-        if cells is not None and len(cells) != self._bytes:
-            # HDF5 would read on in foreign memory
+        size = len(cells) if cells is not None else decoded_bytes(1, (), stored, self._bytes) or 0
+        if cells is None and size <= self._bytes:
+            return mask, None
+        if size != self._bytes:
+            # of fewer bytes HDF5 would read on in foreign memory, for more it would take all memory that they need
             where = f"{self._dataset.file.filename}:{self._dataset.name}"
-            got = f"{len(cells):,} bytes, not {self._bytes:,}, in the chunk of grid {origin[0]}"
+            got = f"{size:,} bytes{'' if cells else ' or more'}, not {self._bytes:,}, in the chunk of grid {origin[0]}"
             raise DataError("the file is damaged: a chunk has another size", where, got, "Take another copy of it.")
         return mask, cells
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,6 +12,7 @@ from ..errors import DataError
 from .chunk_index import Chunks
 from .chunk_reader import StoredChunks
 from .contiguous_reader import ContiguousBytes
+from .filtered_reader import FilteredChunks
 from .h5py_reader import ChunkReads, Slabs
 from .histogram import Histogram
 from .inflate import choose_inflate
@@ -24,6 +26,7 @@ MEMORY = 1 << 26
 """Most bytes of chunks that all threads hold together; each holds one, the first thread a chunk of any size."""
 THREADS = 4
 """Most threads by default: memory grows with them, and storage is seldom fast enough for more."""
+_UNCHECKED = "HDF5 does not check how many bytes the filters of its chunks give"
 _OWN_TYPE = "the stored integers have a type of their own"
 _THREADED_CHUNK = 1 << 16
 """A chunk of fewer bytes is counted before another thread has started."""
@@ -42,6 +45,8 @@ class Route:
     """Number of threads that read and count."""
     planes: bool = False
     """True for shuffled cells of several bytes, of which only the plane of the lowest bytes is counted."""
+    doubt: str | None = None
+    """Why the counts should not be cached; None where they may be."""
 
     @property
     def cut(self) -> str:
@@ -97,15 +102,16 @@ def _chunked(dataset: h5py.Dataset, threads: int) -> Route:
         where = f"{dataset.file.filename}:{dataset.name}"
         do = "The file is damaged; or write it anew in smaller chunks."
         raise DataError("one chunk does not fit into memory", where, f"{chunk_bytes:,} bytes", do)
-    if [axis for axis, most in enumerate(dataset.maxshape) if most is None] in ([1], [2]):
-        why = "HDF5 may list the chunks of a dataset wrongly that may grow in H or W alone"
-        return Route("h5py", why, Slabs(dataset), 1)
-    chunks = Chunks.from_dataset(dataset)
-    if chunks is None:
-        return Route("h5py", "the list of chunks is not in order", Slabs(dataset), 1)
     creation = dataset.id.get_create_plist()
     pipeline = [creation.get_filter(i) for i in range(creation.get_nfilters())]
     filters = [code for code, _, _, _ in pipeline]
+    doubt = _UNCHECKED if filters else None
+    if [axis for axis, most in enumerate(dataset.maxshape) if most is None] in ([1], [2]):
+        why = "HDF5 may list the chunks of a dataset wrongly that may grow in H or W alone"
+        return Route("h5py", why, Slabs(dataset), 1, doubt=doubt)
+    chunks = Chunks.from_dataset(dataset)
+    if chunks is None:
+        return Route("h5py", "the list of chunks is not in order", Slabs(dataset), 1, doubt=doubt)
     known = [[], [h5py.h5z.FILTER_DEFLATE], [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]]
     itemsize = dataset.dtype.itemsize
     # what HDF5 refuses to undo, or undoes in another way
@@ -122,9 +128,13 @@ def _chunked(dataset: h5py.Dataset, threads: int) -> Route:
         threads = min(threads, MEMORY // chunk_bytes) if chunk_bytes >= _THREADED_CHUNK else 1
         stored, planes = StoredChunks(dataset, chunks, filters), len(filters) == 2 and itemsize > 1
         return Route("chunks", f"chunks taken as they are stored, {how}", stored, threads, planes)
-    if len(chunks) < chunks.most:
+    if not filters and len(chunks) < chunks.most:
         return Route("chunks through h5py", f"{why}; not every chunk was written", ChunkReads(dataset, chunks), 1)
-    return Route("h5py", why, Slabs(dataset), 1)
+    if not filters:
+        return Route("h5py", why, Slabs(dataset), 1)
+    with suppress(OSError, RuntimeError, TypeError, ValueError):
+        return Route("chunks through h5py", why, FilteredChunks(dataset, chunks), 1)
+    return Route("h5py", why, Slabs(dataset), 1, doubt=_UNCHECKED)
 
 
 def _not_by_bytes(dataset: h5py.Dataset) -> str | None:

@@ -64,6 +64,8 @@ class Scan(Part):
     """Number of threads that read and counted."""
     resumed: int
     """Number of cells that a checkpoint had counted."""
+    doubt: str | None
+    """Why the counts should not be cached; None where they may be."""
 
 
 def scan_dataset(
@@ -105,7 +107,7 @@ def scan_dataset(
             if each is not None:
                 each(Checkpoint(route.cut, number, cells, tuple(counts.tolist()), outside), total)
     reason = f"{route.reason}; {counter.told}"
-    return Scan(counts, outside, cells, route.cut, route.name, reason, route.threads, start.cells)
+    return Scan(counts, outside, cells, route.cut, route.name, reason, route.threads, start.cells, route.doubt)
 
 
 def first_wrong_label(dataset: h5py.Dataset, classes: int, ignore_index: int | None, instead: str = "") -> DataError:

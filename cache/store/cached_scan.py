@@ -82,7 +82,7 @@ def scan_and_keep(location: Location, settings: CountSettings, each: Each) -> Sc
             raise
     partial.remove()
     watch.require_unchanged(content)
-    doubt = watch.doubt(described, content)
+    doubt = watch.doubt(described, content) or scanned.scan.doubt
     if doubt is not None:
         warn_uncached(location, doubt)
         return scanned

@@ -186,14 +186,14 @@ def test_a_chunk_stored_raw_of_another_size_than_its_cells(tmp_path: Path, filte
 
 
 @pytest.mark.parametrize("dtype", ["u1", "<i2"])
-@pytest.mark.parametrize(("rest", "error"), [(-2, "damaged.*another size"), (2, None)], ids=["less", "more"])
-def test_a_chunk_that_is_inflated_to_another_size(tmp_path: Path, dtype: str, rest: int, error: str | None) -> None:
-    """HDF5 passes over what is too much, and takes for what is missing what lies behind it in memory."""
+@pytest.mark.parametrize("rest", [-2, 2], ids=["less", "more"])
+def test_a_chunk_that_is_inflated_to_another_size(tmp_path: Path, dtype: str, rest: int) -> None:
+    """HDF5 inflates what is too much, however much it is, and takes what lies in memory for what is missing."""
     shuffled = labels(dtype)[10:20].reshape(-1, 1).view("u1").T.tobytes()
     with h5py.File(tmp_path / "hurt.h5", "w") as handle:
         made = handle.create_dataset("grids", data=labels(dtype), **SHUFFLED)
-        made.id.write_direct_chunk((10, 0, 0), zlib.compress(shuffled[:rest] if error else shuffled + bytes(rest)))
-    check(tmp_path / "hurt.h5", error)
+        made.id.write_direct_chunk((10, 0, 0), zlib.compress(shuffled[:rest] if rest < 0 else shuffled + bytes(rest)))
+    check(tmp_path / "hurt.h5", "damaged.*another size")
 
 
 @pytest.mark.parametrize(
