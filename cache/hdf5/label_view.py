@@ -72,6 +72,11 @@ class LabelView:
         return tuple(size for axis, size in enumerate(sizes) if axis not in self._dropped)
 
 
+def stored(labels: h5py.Dataset) -> h5py.Dataset:
+    """Return the dataset of the file of which `labels` may be a view."""
+    return labels._raw if isinstance(labels, LabelView) else labels
+
+
 def as_labels(dataset: h5py.Dataset) -> h5py.Dataset:
     """Return a dataset as it is, or the view of one that has axes to drop or is not of integers."""
     dropped = dropped_axes(dataset.shape)

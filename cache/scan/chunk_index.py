@@ -63,7 +63,7 @@ class Chunks:
         return int(np.minimum(self.chunk, self.shape - self.origins()).prod(axis=1).sum())
 
     def origins(self, first: int = 0, last: int | None = None) -> NDArray[np.int64]:
-        """Return the indices (n, 3) of the first cells of these stored chunks."""
+        """Return the indices (n, rank) of the first cells of these stored chunks."""
         return _origins(self.places[first:last], self.shape, self.chunk)
 
     def unwritten(self) -> tuple[int, ...] | None:
@@ -78,6 +78,10 @@ class Chunks:
         """Return, for each of these stored chunks, whether all of its cells lie in the dataset."""
         ends = self.origins(first, last) + np.array(self.chunk)
         return list((ends <= np.array(self.shape)).all(axis=1).tolist())
+
+    def within(self, number: int) -> tuple[slice, ...]:
+        """Return the part of a stored chunk that lies in the dataset."""
+        return tuple(slice(part.stop - part.start) for part in self.selection(number))
 
     def selection(self, number: int) -> tuple[slice, ...]:
         """Return the part of the dataset that a stored chunk holds."""
@@ -100,7 +104,7 @@ class ChunkIndex:
     """True where every chunk comes after the one before and has an address, an order that HDF5's search relies on."""
 
     def __init__(self, dataset: h5py.Dataset) -> None:
-        self._shape, self._chunk = dataset.shape, dataset.chunks
+        self._shape, self._chunk, self._rank = dataset.shape, dataset.chunks, len(dataset.shape)
         self._most = math.prod(_across(self._shape, self._chunk))
         self._bytes = math.prod(self._chunk) * dataset.dtype.itemsize
         self._end = np.uint64(dataset.file.id.get_filesize())
@@ -137,9 +141,9 @@ class ChunkIndex:
                 self._check_order()
 
     def _check_batch(self) -> None:
-        found = np.array(self._batch, np.uint64).reshape(-1, 6)
+        found = np.array(self._batch, np.uint64).reshape(-1, self._rank + 3)
         self._batch.clear()
-        origins, masks, offsets, sizes = found[:, :3], found[:, 3], found[:, 4], found[:, 5]
+        origins, (masks, offsets, sizes) = found[:, : self._rank], found[:, self._rank :].T
         chunk = np.array(self._chunk, np.uint64)
         outside = ((origins >= np.array(self._shape, np.uint64)) | (origins % chunk != 0)).any(axis=1)
         for at in np.flatnonzero(outside)[:1]:

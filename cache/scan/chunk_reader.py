@@ -107,8 +107,9 @@ class StoredChunks:
 
     def _inside(self, raw: Bytes, number: int) -> Bytes:
         """Return the bytes of the cells inside the dataset, for a chunk that reaches beyond it; planes stay planes."""
-        n, y, x = (part.stop - part.start for part in self._chunks.selection(number))
+        inside = self._chunks.within(number)
         if raw.ndim == 2:
-            return np.ascontiguousarray(raw.reshape(-1, *self._chunks.chunk)[:, :n, :y, :x]).reshape(len(raw), -1)
-        cells = raw.reshape(*self._chunks.chunk, self._itemsize)[:n, :y, :x]
+            every_plane = (slice(None), *inside)
+            return np.ascontiguousarray(raw.reshape(-1, *self._chunks.chunk)[every_plane]).reshape(len(raw), -1)
+        cells = raw.reshape(*self._chunks.chunk, self._itemsize)[inside]
         return np.ascontiguousarray(cells).reshape(-1)

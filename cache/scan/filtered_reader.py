@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import DataError
-from ..hdf5.blocks import Labels
+from ..hdf5.blocks import Labels, read
 from ..hdf5.filters import decoded_bytes, unreadable
+from ..hdf5.label_view import whole_numbers
 from .chunk_index import Chunks
-from .h5py_reader import read_chunk, unwritten
+from .h5py_reader import unwritten
 from .histogram import Histogram
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class FilteredChunks:
         import h5py
 
         self._dataset, self._chunks = dataset, chunks
+        self._where = f"{dataset.file.filename}:{dataset.name}"
         self._bytes = math.prod(chunks.chunk) * int(dataset.dtype.itemsize)
         self._each = max(1, SPAN_BYTES // self._bytes)
         self._unwritten, self._fill = unwritten(dataset, chunks)
@@ -85,15 +87,16 @@ class FilteredChunks:
         with self._copy(last - first) as copied:
             hidden = [i for i in range(first, last) if not self._take(i, copied, i - first)]
             cells = self._decoded(copied, first)
-        if not hidden and all(self._chunks.inside(first, last)):
-            histogram.add(cells.reshape(-1).view(np.uint8))
-            return
-        for i, chunk in enumerate(np.split(cells, last - first), first):
-            if i in hidden:  # h5py may read it still, and else gives the error
-                histogram.add(read_chunk(self._dataset, self._chunks, i))
-            else:
-                n, y, x = (part.stop - part.start for part in self._chunks.selection(i))
-                histogram.add(np.ascontiguousarray(chunk[:n, :y, :x]).reshape(-1).view(np.uint8))
+        parts = [cells]
+        if hidden or not all(self._chunks.inside(first, last)):
+            parts = [
+                # h5py may read a hidden one still, and else gives the error
+                read(self._dataset, self._chunks.selection(i)) if i in hidden else chunk[self._chunks.within(i)]
+                for i, chunk in enumerate(np.split(cells, last - first), first)
+            ]
+        for part in parts:
+            labels = np.ascontiguousarray(whole_numbers(part, self._where))
+            histogram.add(labels.reshape(-1).view(np.uint8))
 
     @contextmanager
     def _copy(self, chunks: int) -> Iterator[h5py.Dataset]:
@@ -105,8 +108,8 @@ class FilteredChunks:
         access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # an error may hold the dataset
         file = h5py.h5f.create(b"vaefit-chunks-%d" % next(_numbers), h5py.h5f.ACC_TRUNC, fapl=access)
         try:
-            n, height, width = self._chunks.chunk
-            space = h5py.h5s.create_simple((chunks * n, height, width))
+            n, *rest = self._chunks.chunk
+            space = h5py.h5s.create_simple((chunks * n, *rest))
             yield h5py.Dataset(h5py.h5d.create(file, b"cells", self._type, space, self._creation))
         finally:
             file.close()
@@ -125,7 +128,8 @@ class FilteredChunks:
             if given is not None and given > 2 * self._bytes + 1024:
                 raise self._error(origin[0], f"{given:,} bytes or more")
         # a bit of the mask tells that the filter of this number was not applied; ours is number 0
-        copied.id.write_direct_chunk((place * self._chunks.chunk[0], 0, 0), stored, mask << 1)
+        first = (place * self._chunks.chunk[0], *[0] * (len(origin) - 1))
+        copied.id.write_direct_chunk(first, stored, mask << 1)
         return True
 
     def _decoded(self, copied: h5py.Dataset, first: int) -> Labels:
@@ -135,14 +139,15 @@ class FilteredChunks:
             copied.read_direct(cells)
         except (OSError, RuntimeError) as error:
             if _wrong.size is not None:
-                raise self._error(origin, f"{_wrong.size:,} bytes") from error
+                # a filter may take the number of its error for that of the bytes
+                got = f"{_wrong.size:,} bytes" if _wrong.size < 1 << 62 else "an error"
+                raise self._error(origin, got) from error
             raise unreadable(self._dataset, f"grids from {origin} on cannot be read", error) from error
         return cells
 
     def _error(self, grid: int, got: str) -> DataError:
-        where = f"{self._dataset.file.filename}:{self._dataset.name}"
         got = f"{got}, not {self._bytes:,}, in a chunk from grid {grid} on"
-        return DataError("the file is damaged: a chunk has another size", where, got, "Take another copy of it.")
+        return DataError("the file is damaged: a chunk has another size", self._where, got, "Take another copy of it.")
 
 
 class _Filter(ctypes.Structure):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import DataError
+from ..hdf5.label_view import stored
 from .chunk_index import Chunks
 from .chunk_reader import StoredChunks
 from .contiguous_reader import ContiguousBytes
@@ -94,9 +95,10 @@ def _choose(dataset: h5py.Dataset, threads: int) -> Route:
     return Route("contiguous", "the cells lie in the file one after another", stretches, threads)
 
 
-def _chunked(dataset: h5py.Dataset, threads: int) -> Route:
+def _chunked(labels: h5py.Dataset, threads: int) -> Route:
     import h5py
 
+    dataset = stored(labels)
     chunk_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
     if chunk_bytes > MAX_CHUNK:
         where = f"{dataset.file.filename}:{dataset.name}"
@@ -106,19 +108,20 @@ def _chunked(dataset: h5py.Dataset, threads: int) -> Route:
     pipeline = [creation.get_filter(i) for i in range(creation.get_nfilters())]
     filters = [code for code, _, _, _ in pipeline]
     doubt = _UNCHECKED if filters else None
-    if [axis for axis, most in enumerate(dataset.maxshape) if most is None] in ([1], [2]):
+    growing = [axis for axis, most in enumerate(dataset.maxshape) if most is None]
+    if len(growing) == 1 and growing != [0]:
         why = "HDF5 may list the chunks of a dataset wrongly that may grow in H or W alone"
-        return Route("h5py", why, Slabs(dataset), 1, doubt=doubt)
+        return Route("h5py", why, Slabs(labels), 1, doubt=doubt)
     chunks = Chunks.from_dataset(dataset)
     if chunks is None:
-        return Route("h5py", "the list of chunks is not in order", Slabs(dataset), 1, doubt=doubt)
+        return Route("h5py", "the list of chunks is not in order", Slabs(labels), 1, doubt=doubt)
     known = [[], [h5py.h5z.FILTER_DEFLATE], [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]]
     itemsize = dataset.dtype.itemsize
     # what HDF5 refuses to undo, or undoes in another way
     usual = all(
         v == (itemsize,) if code == h5py.h5z.FILTER_SHUFFLE else len(v) == 1 and v[0] <= 9 for code, _, v, _ in pipeline
     )
-    if not _of_plain_integers(dataset):
+    if labels.dtype != dataset.dtype or not _of_plain_integers(dataset):
         why = _OWN_TYPE
     elif filters not in known or not usual:
         names = (name.decode(errors="replace") or str(code) for code, _, _, name in pipeline)
@@ -126,15 +129,15 @@ def _chunked(dataset: h5py.Dataset, threads: int) -> Route:
     else:
         how = f"inflated by {choose_inflate()[1]}" if filters else "without a filter"
         threads = min(threads, MEMORY // chunk_bytes) if chunk_bytes >= _THREADED_CHUNK else 1
-        stored, planes = StoredChunks(dataset, chunks, filters), len(filters) == 2 and itemsize > 1
-        return Route("chunks", f"chunks taken as they are stored, {how}", stored, threads, planes)
-    if not filters and len(chunks) < chunks.most:
+        reader, planes = StoredChunks(dataset, chunks, filters), len(filters) == 2 and itemsize > 1
+        return Route("chunks", f"chunks taken as they are stored, {how}", reader, threads, planes)
+    if not filters and labels is dataset and len(chunks) < chunks.most:
         return Route("chunks through h5py", f"{why}; not every chunk was written", ChunkReads(dataset, chunks), 1)
     if not filters:
-        return Route("h5py", why, Slabs(dataset), 1)
+        return Route("h5py", why, Slabs(labels), 1)
     with suppress(OSError, RuntimeError, TypeError, ValueError):
         return Route("chunks through h5py", why, FilteredChunks(dataset, chunks), 1)
-    return Route("h5py", why, Slabs(dataset), 1, doubt=_UNCHECKED)
+    return Route("h5py", why, Slabs(labels), 1, doubt=_UNCHECKED)
 
 
 def _not_by_bytes(dataset: h5py.Dataset) -> str | None:

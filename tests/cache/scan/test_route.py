@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vaefit.cache import count_dataset
 from vaefit.cache.errors import DataError
 from vaefit.cache.scan import Checkpoint, chunk_reader, contiguous_reader, histogram, inflate, scan_dataset
 
@@ -292,3 +293,16 @@ def test_the_histogram_of_bytes(top: int, size: int, start: int) -> None:
         part = counter.take()
         assert part.counts.tolist() == np.bincount(cells, minlength=256).tolist()
         assert (part.cells, part.outside, counter.take().cells) == (size, 0, 0)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("dtype", ["u1", "<i4", "?", "<f4"])
+@pytest.mark.parametrize("layout", [{}, {"compression": "gzip"}, SHUFFLED, {"compression": "lzf"}], ids=str)
+def test_a_view_of_stored_chunks_counts_as_its_labels(tmp_path: Path, dtype: str, layout: dict[str, Any]) -> None:
+    """Chunks have the rank and the type of the file, labels those of the view."""
+    grids = (np.arange(60 * 36).reshape(60, 1, 6, 6) % 7 % 2).astype(dtype)
+    with h5py.File(tmp_path / "grids.h5", "w") as handle:
+        handle.create_dataset("grids", data=grids, chunks=(7, 1, 4, 6), **layout)
+    for source in ("scan", "cache"):
+        found = count_dataset(tmp_path / "grids.h5")
+        assert (found.counts.tolist(), found.source) == (np.bincount(grids.astype(int).ravel()).tolist(), source)
