@@ -29,18 +29,24 @@ class Failure:
     got: str = ""
     do: str = ""
     code: int = COULD_NOT_RUN
+    traceback: str = ""
+    """Traceback of the user's code, which `--verbose` prints."""
 
     @classmethod
     def from_error(cls, error: Exception) -> Failure:
-        """Return the failure for an error; one that is neither ours nor the system's is a mistake in vaefit.
+        """Return the failure for an error; one that is not ours, the user's or the system's is a mistake in vaefit.
 
         The traceback of such a mistake is printed.
         """
         from vaefit.cache.errors import SettingError, VaefitError
+        from vaefit.vae.errors import RunError, UserCodeError, from_model_file, user_traceback
 
+        if not isinstance(error, (VaefitError, MemoryError, OSError)) and from_model_file(error):
+            error = UserCodeError.from_exception(error, "--model")
         if isinstance(error, VaefitError):
             code = USAGE if isinstance(error, SettingError) else COULD_NOT_RUN
-            return cls(error.what, error.where, error.got, error.do, code)
+            hers = user_traceback(error) if isinstance(error, RunError) else ""
+            return cls(error.what, error.where, error.got, error.do, code, hers)
         if isinstance(error, MemoryError):
             return cls("this does not fit into memory")
         if isinstance(error, OSError):
@@ -67,12 +73,15 @@ class Failure:
         """Return the failure for Ctrl-C."""
         return cls("interrupted", do=do, code=INTERRUPTED)
 
-    def report(self, as_json: bool) -> int:
-        """Print the error and return the exit code."""
+    def report(self, as_json: bool, verbose: bool = False) -> int:
+        """Print the error, if `verbose` behind the traceback of the user's code, and return the exit code."""
         from vaefit.cache.errors import printable, sentence  # with numpy, for which no help text waits
 
         parts = asdict(self)
-        del parts["code"]
+        del parts["code"], parts["traceback"]
+        if verbose and self.traceback:
+            with suppress(OSError):
+                print(self.traceback, end="", file=sys.stderr)
         if as_json:
             try:
                 print_json({"error": parts, "exit": self.code})

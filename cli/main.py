@@ -22,13 +22,14 @@ def run(arguments: Sequence[str]) -> int:
     Without arguments it prints the help and returns 0.
     """
     as_json = "--json" in arguments and prints()
+    verbose = bool({"-v", "--verbose"} & set(arguments))
     try:
         outcome = _run(arguments or ["--help"])
     except KeyboardInterrupt:
         outcome = INTERRUPTED
     if outcome == INTERRUPTED:
         outcome = Failure.interrupted()
-    return outcome.report(as_json) if isinstance(outcome, Failure) else outcome
+    return outcome.report(as_json, verbose) if isinstance(outcome, Failure) else outcome
 
 
 def _run(arguments: Sequence[str]) -> int | Failure:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..options.parameters import Backend, CacheDir, Device, OutputOptions, Run, Threads, option
+from ..options.parameters import Backend, CacheDir, Device, OutputOptions, Run, Threads, Verbose, option
 
 
 def evaluate(
@@ -24,6 +24,7 @@ def evaluate(
     threads: Threads = None,
     out: Path | None = option(None, "Folder for the result (./runs/evaluate-DATE-TIME)."),
     overwrite: bool = option(False, "Replace the evaluation in a folder that is not empty.", "--overwrite"),
+    verbose: Verbose = False,
     output: OutputOptions = OutputOptions(),
 ) -> None:
     """Measure the trained model of RUN on a split of its data, or on other data, with z = mu."""

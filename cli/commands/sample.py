@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..options.parameters import Device, OutputOptions, Run, option
+from ..options.parameters import Device, OutputOptions, Run, Verbose, option
 
 
 def sample(
@@ -14,6 +14,7 @@ def sample(
     temperature: float = option(1.0, "Standard deviation of z."),
     out: Path | None = option(None, "The picture (samples.png in RUN).", metavar="FILE.png"),
     device: Device = "auto",
+    verbose: Verbose = False,
     output: OutputOptions = OutputOptions(),
 ) -> None:
     """Draw grids from the prior, z ~ N(0, temperature^2 I), with the trained model of RUN."""

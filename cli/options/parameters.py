@@ -46,6 +46,7 @@ Overwrite = Annotated[bool, option(..., "Replace the run in a folder that is not
 RankTimeout = Annotated[float, option(..., "Seconds to wait for the start of the other ranks of a job.")]
 AsJson = Annotated[bool, option(..., "Print one JSON object and nothing else.", "--json")]
 Quiet = Annotated[bool, option(..., "Print no progress and no notes.", "--quiet", "-q")]
+Verbose = Annotated[bool, option(..., "If your network raises, print its traceback.", "--verbose", "-v")]
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class RunOptions:
     device: Device = "auto"
     backend: Backend = "auto"
     threads: Threads = None
+    verbose: Verbose = False
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:

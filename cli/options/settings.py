@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vaefit.vae.settings import CheckSettings
     from vaefit.vae.training.settings import TrainSettings
 
-NOT_SETTINGS = ("as_json", "quiet", "resume", "rank_timeout")
+NOT_SETTINGS = ("as_json", "quiet", "verbose", "resume", "rank_timeout")
 """Parameters of a command that are not settings of the run."""
 MAY_CHANGE = ("data", "workers", "checkpoint_every", "cache_dir", "may_scan")
 """Fields that a resumed run may change: they change no number, and the digest shows other data."""

@@ -182,10 +182,13 @@ def print_sweep(terminal: Terminal, outcome: SweepOutcome) -> None:
             *setting.values,
             f"{setting.memorised}/{setting.runs}",
             *(_steps(spread) for spread in (setting.pixel_95, setting.worst_class_95, setting.exact)),
-            f"{worst.median:.3f} ({worst.low:.3f}-{worst.high:.3f})",
+            "-" if worst.median is None else f"{worst.median:.3f} ({worst.low:.3f}-{worst.high:.3f})",
             style=style,
         )
     terminal.table(table)
+    for run in outcome.runs:
+        if run.error is not None:
+            terminal.line(f"error       {', '.join(run.values)}, seed {run.seed}: {run.error}", "bold red")
     explained = ", ".join(f"{effect.source} {100 * effect.share:.0f} %" for effect in outcome.effects)
     if explained:
         terminal.line(f"explained   {explained}")

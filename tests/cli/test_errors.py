@@ -416,3 +416,58 @@ def test_a_torn_cached_file_is_rebuilt_aloud(vaefit_cli, dataset, tmp_path, ruin
     assert third.json["source"] == "cache"
     assert third.json["counts"] == first["counts"]
     assert third.err == ""
+
+
+RAISING = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes, after=3, text="boom"):
+        super().__init__()
+        self.conv, self.after, self.text, self.calls = nn.Conv2d(num_classes, num_classes, 1), after, text, 0
+
+    def forward(self, x):
+        self.calls += self.training or self.after < 0
+        if self.calls > abs(self.after) and (self.training or self.after < 0):
+            helper(self.text)
+        return self.conv(x)
+
+class Custom(Net):
+    def state_dict(self, *args, **kwargs):
+        raise KeyError("no state")
+
+def helper(text):
+    raise ValueError(text)
+"""
+
+
+def test_an_exception_of_the_users_model_is_hers_in_every_command(fails, vaefit_cli, dataset, tmp_path):
+    (tmp_path / "net.py").write_text(RAISING)
+    model = ("--model", "net.py:Net", "--batch-size", "8", "--lr", "0.01", "--overwrite")
+    moment, where = "at update 3, rate 0.01", "net.py line 20"
+    for command in ("overfit", "train"):
+        error = fails(3, command, dataset, *model, "--out", "run")
+        assert error["where"] == "Net"
+        assert error["what"] == f'the model raised ValueError ("boom") {moment}, in {where}'
+        assert error["do"].startswith("Mend it there.")
+    shown = vaefit_cli("overfit", dataset, *model, "-v", "--out", "run").err
+    assert shown.index("Traceback of your code") < shown.index("error: Net: the model raised")
+    assert [line for line in shown.splitlines() if "File" in line] == [
+        f'  File "{tmp_path / "net.py"}", line 12, in forward',
+        f'  File "{tmp_path / "net.py"}", line 20, in helper',
+    ]
+    diverged = vaefit_cli("train", dataset, *model, "--model-arg", "text=nan in mu", "--out", "run", "--json")
+    assert diverged.code == 1
+    assert f'the model raised ValueError ("nan in mu") {moment}' in diverged.json["diverged"]
+
+
+def test_an_exception_of_the_users_model_after_the_run(fails, vaefit_cli, dataset, tmp_path):
+    (tmp_path / "net.py").write_text(RAISING)
+    model = ("--model", "net.py:Net", "--model-arg", "after=-100000", "--batch-size", "8", "--iterations", "2")
+    assert vaefit_cli("overfit", dataset, *model, "--out", "run").code == 1
+    (tmp_path / "net.py").write_text(RAISING.replace("self.after < 0", "True").replace("abs(self.after)", "2"))
+    error = fails(3, "evaluate", "run", "--out", "measured")
+    assert error["what"] == 'the model raised ValueError ("boom"), in net.py line 20'
+    (tmp_path / "net.py").write_text(RAISING)
+    error = fails(3, "overfit", dataset, *model, "--model", "net.py:Custom", "--out", "other", "--overwrite")
+    assert error["what"].startswith("the model raised KeyError")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from ..data.batch import Batch
 from ..data.class_weights import ClassWeights
@@ -28,6 +29,8 @@ RANDOM_MODEL: dict[bool, tuple[str, Cause]] = {
     False: ("Turn off random layers, such as dropout, for this check.", "too little capacity"),
 }
 """Advice and cause for a model that draws random numbers in training: with a latent, and without."""
+BATCH_STATISTICS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+"""Layers that have no statistics of one grid, or others than those of a batch."""
 SCHEDULE = ("warmup", "clip", "betas", "lr_decay", "decay_steps")
 
 
@@ -110,9 +113,9 @@ def variations(failed: FailedRun, samples: bool) -> Iterator[Change]:
 
 
 def one_grid(failed: FailedRun) -> Change | None:
-    """Return a change to the first grid alone; None if the batch has one grid."""
+    """Return a change to the first grid alone; None if the batch has one grid, or the model needs two in training."""
     batch = failed.batch
-    if len(batch.grids) == 1:
+    if len(batch.grids) == 1 or any(isinstance(m, BATCH_STATISTICS) for m in failed.model.modules()):
         return None
     targets = None if batch.other_targets is None else batch.other_targets[:1]
     first = Batch(batch.grids[:1], batch.indices[:1], other_targets=targets)

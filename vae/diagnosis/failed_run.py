@@ -54,4 +54,4 @@ class FailedRun:
         if init is None:
             return
         inputs = self.inputs()
-        initialise(self.model, init, lambda: self.model(inputs), self.seed)
+        initialise(self.model, init, lambda: self.adapter.outputs(self.model, inputs), self.seed)

@@ -59,11 +59,15 @@ def fitting_memory(batch: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # torch reports a full memory in three ways
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+        if memory_is_full(error):
             do = "Lower --batch-size or --latent-dim."
             raise RunError("the model and the batch do not fit into memory", batch, do=do) from error
         raise
+
+
+def memory_is_full(error: Exception) -> bool:
+    """Return True for each of the three ways in which torch reports a full memory."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 
 
 DEVICES = ("auto", "cpu", "cuda")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..environment.determinism import normal_noise
+from ..errors import UserCodeError
 from ..metrics.accuracy import Labels
 from ..model.beta_vae import BetaVAE
 from ..model.state import evaluating
@@ -31,6 +32,7 @@ class EagerStepper:
         # one forward pass serves both where the step trains on the measured batch; a user's model may have dropout
         self._shared = step.adapter.ours and not recipe.resample and recipe.z == "mu"
         self._losses: Losses | None = None
+        self.raised: UserCodeError | None = None
 
     def measure(self, updates: int) -> Measured:
         """Measure the model after `updates` updates."""
@@ -49,7 +51,10 @@ class EagerStepper:
         losses = self._losses if self._shared else self._train_forward(self._recipe.beta_at(updates))
         assert losses is not None  # measured before
         loss = losses.total.item()
-        norm = self._step.update(losses, self._recipe.lr_at(updates)) if math.isfinite(loss) else math.nan
+        try:
+            norm = self._step.update(losses, self._recipe.lr_at(updates)) if math.isfinite(loss) else math.nan
+        except UserCodeError as error:
+            norm = self._not_finite(error)
         self._losses = None
         return loss, norm
 
@@ -60,7 +65,7 @@ class EagerStepper:
         if self._shared:
             return self._step.forward(self._inputs, self._targets, beta)
         with torch.no_grad(), evaluating(self._step.model):
-            return self._step.forward(self._inputs, self._targets, beta)
+            return self._forward(self._inputs, self._targets, beta)
 
     def _train_forward(self, beta: float) -> Losses:
         inputs, targets = self._inputs, self._targets
@@ -71,7 +76,24 @@ class EagerStepper:
         if self._recipe.z == "sample" and isinstance(self._step.model, BetaVAE):
             shape = (targets.shape[0], self._step.model.latent_dim)
             noise = normal_noise(shape, self._generator).to(targets.device)
-        return self._step.forward(inputs, targets, beta, noise)
+        return self._forward(inputs, targets, beta, noise)
+
+    def _forward(self, inputs: Tensor, targets: Tensor, beta: float, noise: Tensor | None = None) -> Losses:
+        """Return the losses; those of NaN logits where the model raises because of values that are not finite."""
+        try:
+            return self._step.forward(inputs, targets, beta, noise)
+        except UserCodeError as error:
+            size, *sides = targets.shape
+            shape = (size, self._step.adapter.classes, *sides)
+            logits = torch.full(shape, self._not_finite(error), device=targets.device)
+            return self._step.objective(logits, targets, None, None, 0.0)
+
+    def _not_finite(self, error: UserCodeError) -> float:
+        """Return NaN and keep the error where it is about values that are not finite; raise every other error."""
+        if not error.not_finite:
+            raise error
+        self.raised = error
+        return math.nan
 
     def _draw(self) -> Tensor:
         """Return the rows of the next B grids of the shuffled copies, which are shuffled again when used up."""

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import UserCodeError
 from ..metrics.accuracy import Labels
 from ..objective.objective import Losses, Measured
 from ..optim.train_step import Step
@@ -71,6 +72,7 @@ class GraphStepper:
     """Stepper for a BetaVAE on its whole batch with z = mu; each step replays a captured graph."""
 
     leaves_gradients = False
+    raised: UserCodeError | None = None
 
     def __init__(self, step: Step, recipe: Recipe, inputs: Tensor, targets: Tensor, size: int = WINDOW) -> None:
         self._step, self._recipe, self._inputs, self._targets = step, recipe, inputs, targets

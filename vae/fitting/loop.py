@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vaefit.kernels import choose_backend
 
-from ..errors import RunError
+from ..errors import RunError, UserCodeError
 from ..metrics.accuracy import Accuracies, BaselineShares, Labels, retrieval
 from ..metrics.verdict import Evidence, memorised
 from ..model.gradient_reach import GradientReach
@@ -41,8 +41,15 @@ class Fit:
     def records(self) -> Iterator[Record]:
         """Measure and update until the recipe's end; the last record has no update.
 
-        Raises RunError where the confusion counts do not hold every cell that is not ignored.
+        Raises RunError where the confusion counts do not hold every cell that is not ignored, and UserCodeError where
+        the model raises, other than because of values that are not finite.
         """
+        try:
+            yield from self._records()
+        except UserCodeError as error:
+            raise error.at(self._moment()) from error.__cause__
+
+    def _records(self) -> Iterator[Record]:
         while True:
             measured = self.stepper.measure(self.updates)
             if math.isfinite(measured.loss):
@@ -58,7 +65,7 @@ class Fit:
                 beta=self.recipe.beta_at(self.updates),
             )
             if not math.isfinite(record.loss):
-                self.diverged = f"the loss is {record.loss} after {self.updates} updates"
+                self.diverged = self._raised() or f"the loss is {record.loss} after {self.updates} updates"
             if self.diverged or self.updates == self.recipe.iterations or self._stops(record.accuracies):
                 self.stepper.settle()
                 yield record
@@ -69,7 +76,7 @@ class Fit:
             yield replace(record, lr=self.recipe.lr_at(self.updates), train_loss=train_loss, grad_norm=norm)
             if not math.isfinite(norm):
                 what, value = ("gradient's norm", norm) if math.isfinite(train_loss) else ("loss", train_loss)
-                self.diverged = f"the {what} is {value} after {self.updates} updates"
+                self.diverged = self._raised() or f"the {what} is {value} after {self.updates} updates"
                 self.stepper.settle()
                 return
             self.updates += 1
@@ -80,6 +87,14 @@ class Fit:
         self.step.model.eval()
         self.frames.add(self.updates, predictions)
         return predictions
+
+    def _moment(self) -> str:
+        """Return the update that the run is at, and its rate."""
+        return f"at update {min(self.updates + 1, self.recipe.iterations)}, rate {self.recipe.rate:g}"
+
+    def _raised(self) -> str | None:
+        error = self.stepper.raised
+        return None if error is None else error.at(self._moment()).what
 
     def _check_cells(self, counts: NDArray[np.int64]) -> None:
         """Check that every cell was counted: on a GPU, the kernels skip a label outside the classes."""

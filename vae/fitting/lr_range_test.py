@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..errors import UserCodeError
 from ..model.state import Snapshot
 from ..recipe import Recipe
 from .setup import ReadyModel
@@ -26,7 +27,7 @@ class RangeTest:
 
     rate: float
     losses: tuple[tuple[float, float | None], ...]
-    """(rate, loss after `STEPS` updates); None where it was not finite."""
+    """(rate, loss after `STEPS` updates); None where it was not finite, or the model raised."""
 
     def __str__(self) -> str:
         low, high = self.losses[0][0], self.losses[-1][0]
@@ -59,10 +60,13 @@ def range_test(ready: ReadyModel, recipe: Recipe, seed: int, graph: bool = False
 
 
 def _loss(stepper: Stepper, steps: int) -> float | None:
-    for updates in range(steps):
-        stepper.measure(updates)
-        _, norm = stepper.update(updates)
-        if not math.isfinite(norm):
-            return None
-    loss = stepper.measure(steps).loss
+    try:
+        for updates in range(steps):
+            stepper.measure(updates)
+            _, norm = stepper.update(updates)
+            if not math.isfinite(norm):
+                return None
+        loss = stepper.measure(steps).loss
+    except UserCodeError:
+        return None  # a model that raises at every rate also raises in the run, which reports it
     return loss if math.isfinite(loss) else None

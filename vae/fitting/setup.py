@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ from ..data.class_weights import ClassWeights
 from ..data.counting import counted
 from ..environment.determinism import seeded
 from ..environment.device import choose_device, preferred_backend
-from ..errors import RunError
+from ..errors import RunError, UserCodeError
 from ..loader.split import find_named_splits
 from ..model.adapter import Adapter, find_adapter
 from ..model.initialisation import initialise
@@ -144,7 +145,7 @@ class ReadyModel:
         targets = torch.from_numpy(batch.targets).to(device)
         given = weights.values if isinstance(weights, ClassWeights) else weights
         expected = None if given is None else np.asarray(given).size
-        with seeded(seed, device):
+        with seeded(seed, device), _before_the_first_update():
             adapter = find_adapter(model, labels, classes, expected, ignore_index)
             if adapter.gives.latent is None and (recipe.largest_beta > 0 or recipe.free_bits > 0):
                 do = "Return (logits, mu, logvar) or a mapping with these names, or leave beta and free bits at 0."
@@ -155,7 +156,7 @@ class ReadyModel:
             uninitialised = Snapshot.from_model(model) if keep_uninitialised else None
             inputs = adapter.inputs(labels, model)
             if recipe.init is not None:
-                initialise(model, recipe.init, lambda: model(inputs), seed)
+                initialise(model, recipe.init, lambda: adapter.outputs(model, inputs), seed)
             logits = adapter.first_logits(model, inputs)
         classes = adapter.classes
         require_range("classes", classes, 2, MAX_CLASSES)
@@ -178,3 +179,12 @@ class ReadyModel:
         if graph:
             return step, GraphStepper(step, recipe, self.inputs, self.targets)
         return step, EagerStepper(step, recipe, self.inputs, self.targets, generator)
+
+
+@contextmanager
+def _before_the_first_update() -> Iterator[None]:
+    """Context manager: add this moment to an exception of the user's model."""
+    try:
+        yield
+    except UserCodeError as error:
+        raise error.at("before the first update") from error.__cause__

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ..errors import UserCodeError
 from ..metrics.accuracy import Labels
 from ..objective.objective import Measured
 
@@ -14,6 +15,8 @@ class Stepper(Protocol):
 
     leaves_gradients: bool
     """True if the parameters hold the gradients of an update after it."""
+    raised: UserCodeError | None
+    """Exception of the model about values that are not finite; the loss is then NaN. None where there was none."""
 
     def measure(self, updates: int) -> Measured:
         """Measure the model after `updates` updates."""

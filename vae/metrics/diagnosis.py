@@ -76,7 +76,7 @@ class Diagnosis:
     def advice(self) -> str:
         """The fix as a sentence; without a fix, the next step."""
         if self.fix is None:
-            return "No rerun fixed it: look at the marked measurements above, and try --batch-size 1."
+            return "No rerun fixed it: look at the marked measurements above, and try --batch-size 2."
         return f"Try {self.fix}." if self.fix.startswith("--") else self.fix
 
     def __str__(self) -> str:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.parameter import is_lazy
 
 from vaefit.cache.scan.histogram import MAX_CLASSES
 
-from ..errors import RunError
+from ..errors import RunError, UserCodeError, first_line, place_of
 from .beta_vae import BetaVAE
 from .output_format import OutputForm, described, output_form
 from .state import evaluating
+from .user_code import user_code
 
 InputForm = Literal["labels", "one-hot"]
+FEW_SIDES = 1.5
+"""Ratio of sides from which a layer that changes the resolution is missing, not the padding of one."""
 FORMS: tuple[InputForm, ...] = ("labels", "one-hot")
 
 
@@ -31,18 +36,32 @@ class Adapter:
     """Channels of the logits."""
     ours: bool
     """The model is a BetaVAE, which can sample z on demand."""
+    channels: int = 0
+    """Channels of the one-hot inputs; 0 where the model takes labels."""
 
     def inputs(self, labels: Tensor, model: nn.Module) -> Tensor:
         """Return the model's inputs for labels (B, H, W) int64."""
         if isinstance(model, BetaVAE):
             return model.one_hot(labels).contiguous(memory_format=torch.channels_last)
-        return encode_labels(labels, self.takes, self.classes, _dtype(model))
+        return encode_labels(labels, self.takes, self.channels or self.classes, _dtype(model))
 
     def outputs(
         self, model: nn.Module, inputs: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return (logits, mu, logvar); `noise` (B, latent) samples z and is for a BetaVAE only."""
-        return self.gives.read(model(inputs) if noise is None else model(inputs, noise))
+        """Return (logits, mu, logvar); `noise` (B, latent) samples z and is for a BetaVAE only.
+
+        Raises UserCodeError where a user's model raises, and RunError where its output is not as it was when tried.
+        """
+        with user_code(model):
+            output = model(inputs) if noise is None else model(inputs, noise)
+        wanted = (inputs.shape[0], self.classes, *inputs.shape[-2:])
+        with suppress(AttributeError, LookupError, TypeError, AssertionError):
+            logits, mu, logvar = self.gives.read(output)
+            if tuple(logits.shape) == wanted:
+                return logits, mu, logvar
+        do = "Return the same form in training and in evaluation."
+        what = f"the model gave {self.gives} when it was tried, and now another output"
+        raise RunError(what, type(model).__name__, described(output), do)
 
     def first_logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """Return the model's logits, detached; RunError where no gradient leads from them to a parameter."""
@@ -54,7 +73,7 @@ class Adapter:
         return logits.detach()
 
     def __str__(self) -> str:
-        takes = "labels (B, H, W)" if self.takes == "labels" else f"one-hot (B, {self.classes}, H, W)"
+        takes = "labels (B, H, W)" if self.takes == "labels" else f"one-hot (B, {self.channels or self.classes}, H, W)"
         return f"{takes} -> {self.gives}"
 
 
@@ -81,34 +100,23 @@ def find_adapter(
     if isinstance(model, BetaVAE):
         found = OutputForm("tuple", (0,), ((1,), (2,)))
         return Adapter("one-hot", found, model.num_classes, ours=True)
-    known = classes or guessed_classes or _stated_classes(model) or _largest(labels, ignore_index) + 1
+    stated = classes or guessed_classes or _stated_classes(model)
+    known = stated or _largest(labels, ignore_index) + 1
     # a lazy layer takes the size of its first input, which must not be a wrong form
     lazy = any(is_lazy(p) for p in model.parameters())
     tries = [_try(copy.deepcopy(model) if lazy else model, labels, form, known) for form in FORMS]
+    if stated is None and not any(isinstance(t, Adapter) and t.classes > 1 for t in tries):
+        # the batch may lack the last classes
+        tries += [_try(model, labels, "one-hot", channels) for channels in _input_channels(model, labels)]
     fitting = [t for t in tries if isinstance(t, Adapter)]
-    adapter = next((a for a in fitting if classes is None or a.classes == classes), None)
+    adapter = next((a for a in fitting if a.classes > 1 and classes in (None, a.classes)), None)
     if adapter is not None:
         if lazy:
             _try(model, labels, adapter.takes, known)
         return adapter
-    b, h, w = labels.shape
-    needed = f"logits ({b}, {'C' if classes is None else classes}, {h}, {w})"
     if fitting:
-        raise RunError(
-            f"the model gives {fitting[0].classes} classes, but {classes} are needed",
-            type(model).__name__,
-            got=str(fitting[0]),
-            do=f"Build it with {classes} classes, as by --model-arg, or pass --classes.",
-        )
-    failed = [t for t in tries if isinstance(t, _Failed)]
-    # a wrong output says more than an error about a form that the model does not take
-    shown = [t for t in failed if t.shape is not None] or failed
-    raise RunError(
-        f"the model must return {needed} for this batch, from labels or from their one-hot form",
-        type(model).__name__,
-        got="; ".join(dict.fromkeys(t.what if t.shape is None else t.what.partition(" from ")[0] for t in shown)),
-        do=_hint(shown[0], (b, h, w), classes),
-    )
+        raise _other_classes(model, fitting[0], known if classes is None else classes)
+    raise _no_logits(model, [t for t in tries if isinstance(t, _Failed)], labels, classes, guess=stated is None)
 
 
 def encode_labels(labels: Tensor, form: InputForm, classes: int, dtype: torch.dtype) -> Tensor:
@@ -129,24 +137,68 @@ class _Failed:
 
     what: str
     shape: tuple[int, ...] | None = None
-    """Shape of the output, where it was one tensor."""
+    """Shape of the output, where it was one tensor; () for another output."""
+    calls: int = 0
+    """Layers that gave an output: a form that the model takes comes further than one that it does not."""
+    error: UserCodeError | None = None
 
 
 def _try(model: nn.Module, labels: Tensor, form: InputForm, classes: int) -> Adapter | _Failed:
     inputs = encode_labels(labels, form, classes, _dtype(model))
+    given = f"from {form} {tuple(inputs.shape)}"
+    called: list[None] = []
+    hook = register_module_forward_hook(lambda *_: called.append(None))
     try:
-        with evaluating(model), torch.no_grad():
+        with evaluating(model), torch.no_grad(), user_code(model):
             output = model(inputs)
             again = output if isinstance(output, Tensor) else model(inputs)
-    except Exception as error:  # a model may raise any error on an input that it does not take
-        first = str(error).strip().partition("\n")[0]
-        return _Failed(f"{type(error).__name__} from {form} {tuple(inputs.shape)}: {first}")
+    except UserCodeError as error:  # a model may raise any error on an input that it does not take
+        cause = error.__cause__ or error
+        return _Failed(f"{type(cause).__name__} {given}: {first_line(cause)}", None, len(called), error.at(given))
+    finally:
+        hook.remove()
     b, h, w = labels.shape
     found = output_form(output, again, inputs, (b, h, w))
     if found is None:
         shape = tuple(output.shape) if isinstance(output, Tensor) else ()
-        return _Failed(f"{described(output)} from {form} {tuple(inputs.shape)}", shape)
-    return Adapter(form, found, found.read(output)[0].shape[1], ours=False)
+        return _Failed(f"{described(output)} {given}", shape)
+    channels = classes if form == "one-hot" else 0
+    return Adapter(form, found, found.read(output)[0].shape[1], ours=False, channels=channels)
+
+
+def _other_classes(model: nn.Module, found: Adapter, classes: int) -> RunError:
+    """Return the error of a model whose logits have another number of classes."""
+    do = f"Build it with {classes} classes, as by --model-arg, or pass --classes."
+    if found.classes == 1:
+        do = f"Return {classes} channels, one a class; for two classes the softmax then replaces the sigmoid."
+    what = f"the model gives {found.classes} class{'' if found.classes == 1 else 'es'}, but {classes} are needed"
+    return RunError(what, type(model).__name__, str(found), do)
+
+
+def _no_logits(model: nn.Module, tries: list[_Failed], labels: Tensor, classes: int | None, guess: bool) -> RunError:
+    """Return the error of a model that returned no logits for any form; `guess`: C was taken from the batch."""
+    b, h, w = labels.shape
+    # a wrong output says more than an error about a form that the model does not take
+    shown = [t for t in tries if t.shape is not None] or tries
+    furthest = [t for t in shown if t.calls == max(t.calls for t in shown)]
+    raised = {str(t.error.__cause__): t.error for t in furthest if t.error is not None}
+    if len(raised) == 1:
+        return next(iter(raised.values()))  # the model takes this form, or any, and fails for another reason
+    hint = _hint(shown[0], (b, h, w), classes)
+    if guess and shown[0].error is not None:
+        hint = f"The batch ends at label {_largest(labels, None)}: if the model has more classes, pass classes=C."
+    cause = None if furthest[-1].error is None else furthest[-1].error.__cause__
+    place = "" if cause is None else f" ({place_of(cause)})".replace(" ()", "")
+    found = RunError(
+        f"the model must return logits ({b}, {'C' if classes is None else classes}, {h}, {w}) for this batch, from "
+        "labels or from their one-hot form",
+        type(model).__name__,
+        got="; ".join(dict.fromkeys(t.what if t.error is not None else t.what.partition(" from ")[0] for t in shown))
+        + place,
+        do=hint,
+    )
+    found.__cause__ = cause
+    return found
 
 
 def _hint(failed: _Failed, shape: tuple[int, int, int], classes: int | None) -> str:
@@ -157,11 +209,23 @@ def _hint(failed: _Failed, shape: tuple[int, int, int], classes: int | None) -> 
     if found is not None and len(found) == 4 and found[:3] == shape:
         return "The classes come last: permute(0, 3, 1, 2) what it returns."
     if found is not None and len(found) == 4 and found[0] == b and found[2:] != (h, w):
-        return f"Its sides are not {h} x {w}: crop or pad them in the model, or in a module around it."
+        return _sides_hint(found[2:], (h, w))
     if found is not None and len(found) in (2, 3) and found[0] == b:
         cells = "" if classes is None else f" by view({b}, {classes}, {h}, {w})"
         return f"Reshape what it returns{cells}, in the model or in a module around it."
     return "Wrap it in a module whose forward takes one of the two and returns logits, or (logits, mu, logvar)."
+
+
+def _sides_hint(found: tuple[int, ...], wanted: tuple[int, int]) -> str:
+    """Return the advice for logits with other sides than the grids'."""
+    sides = f"Its sides are not {wanted[0]} x {wanted[1]} but {found[0]} x {found[1]}"
+    if all(FEW_SIDES * f <= w for f, w in zip(found, wanted, strict=True)):
+        return f"{sides}: the decoder lacks upsampling. Add it, or interpolate(logits, size={wanted})."
+    if all(f >= FEW_SIDES * w for f, w in zip(found, wanted, strict=True)):
+        return f"{sides}: the decoder upsamples too often, or the encoder lacks a stride."
+    if all(f <= w for f, w in zip(found, wanted, strict=True)):
+        return f"{sides}: a layer lacks padding, as padding=1 for a kernel of 3. Add it, or pad what it returns."
+    return f"{sides}: crop or pad what it returns."
 
 
 def _dtype(model: nn.Module) -> torch.dtype:
@@ -171,6 +235,17 @@ def _dtype(model: nn.Module) -> torch.dtype:
 def _stated_classes(model: nn.Module) -> int | None:
     stated = (getattr(model, name, None) for name in ("num_classes", "n_classes", "classes"))
     return next((value for value in stated if type(value) is int and 1 < value <= MAX_CLASSES), None)
+
+
+def _input_channels(model: nn.Module, labels: Tensor) -> list[int]:
+    """Return the possible C of the one-hot input by the sizes of the first layer with weights."""
+    first = next((m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))), None)
+    if first is None:
+        return []
+    cells = labels[0].numel()
+    inputs = first.in_features if isinstance(first, nn.Linear) else first.in_channels
+    found = inputs // cells if isinstance(first, nn.Linear) and inputs % cells == 0 else inputs
+    return [found] if 1 < found <= MAX_CLASSES else []
 
 
 def _largest(labels: Tensor, ignore_index: int | None) -> int:

@@ -13,6 +13,8 @@ from ..environment.determinism import seeded
 from ..recipe import Init
 
 _Layer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+ROUNDING = 1e-5
+"""A standard deviation below this share of the outputs is rounding."""
 _LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
@@ -69,8 +71,9 @@ def _rescale(model: nn.Module, run: Callable[[], object]) -> None:
         across_batch = isinstance(layer, nn.Linear) and layer.bias is not None and rows.shape[0] > 1
         mean = rows.mean(dim=0) if across_batch else torch.zeros((), device=output.device, dtype=output.dtype)
         std = (output - mean).square().mean().sqrt() if across_batch else output.std()
-        if not (torch.isfinite(std) and std > 0):
-            return output  # a constant layer has no scale
+        noise = max(ROUNDING, torch.finfo(output.dtype).eps) * output.square().mean().sqrt()
+        if not (torch.isfinite(std) and std > noise):
+            return output  # a constant layer has no scale, as a dense layer for equal grids
         layer.weight.div_(std)
         if layer.bias is not None:
             layer.bias.sub_(mean).div_(std)

@@ -7,8 +7,6 @@ import importlib
 import importlib.util
 import inspect
 import sys
-import sysconfig
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from torch import nn
 
 from vaefit.cache.errors import SettingError
 
-from ..errors import RunError
+from ..errors import MODEL_MODULE, RunError, described
 
 CLASSES_NAMES = ("num_classes", "n_classes", "classes")
 """Parameters of a constructor that receive C."""
@@ -75,7 +73,7 @@ class ModelSource:
             module = _from_file(Path(self.where)) if self.where.endswith(".py") else _from_path(self.where)
         except (Exception, SystemExit) as error:
             do = "Check the name, and that what it imports is installed."
-            raise RunError("the model cannot be imported", str(self), _error_text(error), do) from error
+            raise RunError("the model cannot be imported", str(self), described(error), do) from error
         try:
             return getattr(module, self.name)
         except AttributeError:
@@ -116,7 +114,7 @@ class LoadedModel:
             raise RunError(
                 "the model cannot be built",
                 str(source),
-                got=f"{_error_text(error)}, from {source.name}({call})",
+                got=f"{described(error)}, from {source.name}({call})",
                 do=f"It takes {_signature(found)}; give it what it needs by --model-arg key=value.",
             ) from error
         if not isinstance(model, nn.Module):
@@ -136,7 +134,7 @@ def _from_file(file: Path) -> ModuleType:
     file = file.resolve()
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")
-    name = f"_vaefit_model_{file.stem}"
+    name = MODEL_MODULE + file.stem
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None  # the name ends in .py
     assert spec.loader is not None
@@ -178,15 +176,6 @@ def _literal(value: str) -> Any:
         return ast.literal_eval(value)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return value
-
-
-def _error_text(error: BaseException) -> str:
-    """Return the error in one line, with the line of the user's file that raised it."""
-    first = str(error).strip().partition("\n")[0]
-    text = f"{type(error).__name__}: {first}" if first else type(error).__name__
-    libraries = (*(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), "<", __file__)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(libraries)]
-    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
 
 
 def _signature(built: Any) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..model.adapter import Adapter
+from ..model.user_code import user_code
 from ..objective.objective import Losses, Objective
 from ..recipe import Recipe
 from .adam import Adam
@@ -70,7 +71,8 @@ class Step:
 
         A norm that is not finite is returned and changes no parameter.
         """
-        norm = self.differentiate(losses)
+        with user_code(self.model):  # a function of the user's may raise in its backward
+            norm = self.differentiate(losses)
         length = float(norm)
         if math.isfinite(length):
             device = norm.device

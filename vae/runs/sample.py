@@ -15,8 +15,8 @@ from torch import Tensor
 from vaefit.cache.errors import SettingError, require, require_range
 
 from ..environment.determinism import normal_noise, reproducible
-from ..environment.device import choose_device, cpu_threads, fitting_memory, known_device
-from ..errors import RunError
+from ..environment.device import choose_device, cpu_threads, fitting_memory, known_device, memory_is_full
+from ..errors import RunError, described
 from ..metrics.accuracy import Labels, distinct
 from ..model.beta_vae import BetaVAE
 from ..model.state import evaluating
@@ -150,11 +150,9 @@ def _decode(trained: TrainedModel, z: Tensor) -> Labels:
         with torch.no_grad(), evaluating(model):
             logits = model.decode(z)
     except Exception as error:
-        if isinstance(model, BetaVAE) or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        if isinstance(model, BetaVAE) or memory_is_full(error):
             raise
-        first = str(error).strip().partition("\n")[0]
-        got = f"{type(error).__name__}: {first}"
-        raise RunError(f"the model cannot decode z {tuple(z.shape)}", name, got, do) from error
+        raise RunError(f"the model cannot decode z {tuple(z.shape)}", name, described(error), do) from error
     if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
         got = str(tuple(logits.shape)) if isinstance(logits, Tensor) else type(logits).__name__
         raise RunError(f"the model must decode z to logits {wanted}", name, got, do)

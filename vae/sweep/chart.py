@@ -16,6 +16,7 @@ _MARKS = {
     "LEARNING": ("^", "#c98a00"),
     "COLLAPSED": ("s", "#c02020"),
     "DIVERGED": ("X", "#5a2a82"),
+    "ERROR": ("P", "#444444"),
 }
 _ROW_INCHES = 0.3
 _MOST_INCHES = 40.0
@@ -40,7 +41,8 @@ def draw_sweep(outcome: SweepOutcome, out: Path) -> None:
         marker, colour = _MARKS[run.verdict]
         style = {"marker": marker, "color": colour, "s": 26.0, "alpha": 0.8, "linewidths": 0}
         steps.scatter(never if run.worst_class_95 is None else run.worst_class_95, y, **style)
-        accuracy.scatter(run.worst_class_accuracy, y, **style)
+        if run.worst_class_accuracy is not None:
+            accuracy.scatter(run.worst_class_accuracy, y, **style)
     if any(run.worst_class_95 is None for run in outcome.runs):
         steps.axvline(never, color="#bbbbbb", linestyle=":", zorder=0)
         steps.text(never, -0.7, "never", ha="center", va="bottom", color="#666666", fontsize=9)

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ..fitting.result import OverfitRun
 from ..metrics.verdict import Verdict
@@ -25,19 +25,21 @@ class SweepRun:
     """Number of its seeds, from 0."""
     seed: int
     batch_seed: int
-    verdict: Verdict
-    iterations: int
-    pixel_95: int | None
-    worst_class_95: int | None
-    exact: int | None
-    pixel_accuracy: float
-    macro_accuracy: float
-    worst_class_accuracy: float
-    skill: float | None
-    retrieval: float | None
-    seconds: float
-    folder: str
-    """Name of its folder in that of the sweep."""
+    verdict: Verdict | Literal["ERROR"]
+    iterations: int = 0
+    pixel_95: int | None = None
+    worst_class_95: int | None = None
+    exact: int | None = None
+    pixel_accuracy: float | None = None
+    """None where the run ended with an error, like the next two."""
+    macro_accuracy: float | None = None
+    worst_class_accuracy: float | None = None
+    skill: float | None = None
+    retrieval: float | None = None
+    seconds: float = 0.0
+    folder: str = ""
+    """Name of its folder in that of the sweep; empty where it ended with an error."""
+    error: str | None = None
     variation: float | None = None
     """None also in a sweep by an older version."""
 
@@ -53,15 +55,15 @@ class SweepRun:
     @property
     def progress(self) -> float:
         """Skill, or the pixel accuracy where one picture is right for every grid."""
-        return self.pixel_accuracy if self.skill is None else self.skill
+        return self.pixel_accuracy or 0.0 if self.skill is None else self.skill
 
     @property
     def score(self) -> tuple[float, ...]:
-        """Order of runs from worse to better: DIVERGED, failed by their progress, MEMORISED by their updates."""
-        if self.verdict == "DIVERGED":
-            return (0.0, 0.0, 0.0)
+        """Order of runs from worse to better: ERROR, DIVERGED, failed by their progress, MEMORISED by their updates."""
+        if self.verdict in ("ERROR", "DIVERGED"):
+            return (-1.0 if self.verdict == "ERROR" else 0.0, 0.0, 0.0)
         if self.verdict != "MEMORISED":
-            return (1.0, self.progress, self.worst_class_accuracy)
+            return (1.0, self.progress, self.worst_class_accuracy or 0.0)
         return (2.0, -_steps(self.exact), -_steps(self.worst_class_95))
 
 
@@ -106,7 +108,9 @@ class SettingOutcome:
             pixel_95=Spread.from_values([run.pixel_95 for run in runs]),
             worst_class_95=Spread.from_values([run.worst_class_95 for run in runs]),
             exact=Spread.from_values([run.exact for run in runs]),
-            worst_class_accuracy=Spread.from_values([run.worst_class_accuracy for run in runs]),
+            worst_class_accuracy=Spread.from_values(
+                [run.worst_class_accuracy for run in runs if not run.error] or [None]
+            ),
         )
 
 

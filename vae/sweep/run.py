@@ -11,6 +11,7 @@ from pathlib import Path
 from vaefit.cache.hdf5.grids import opened
 
 from ..data.weights_file import read_weights
+from ..errors import UserCodeError, VaefitError
 from ..runs.overfit_run import Watcher, run_overfit
 from .folder import SweepFolder
 from .knob_effects import difference, effects
@@ -26,21 +27,38 @@ def run_sweep(
 ) -> SweepOutcome:
     """Make every run of the plan; their run folders lie in the folder of the sweep.
 
-    Errors are those of `run_overfit`; the rows of the runs before the error stay in `sweep.csv`.
+    A run that ends with an error is a row of its own, and the others are made. An error of the first run that is not an
+    exception of the user's model ends the sweep, and so does an error of every run.
     """
     start = time.perf_counter()
     checks = list(plan.checks())
     _check_files(plan)
     runs: list[SweepRun] = []
+    first_error: VaefitError | None = None
+    begun = False
     with SweepFolder.claimed(out, overwrite) as folder:
         for place, (setting, number, settings) in enumerate(checks):
             watcher = None if begins is None else begins(place, setting.values, number)
             where = folder.run_folder(place, plan.knobs, setting.values, number)
-            run = run_overfit(replace(settings, out=where, overwrite=True), watcher)
-            if place == 0:  # a sweep whose first run fails leaves an earlier one as it was
-                folder.begin(plan.knobs)
-            runs.append(SweepRun.from_run(setting.values, number, run))
-            folder.add(runs[-1])
+            try:
+                run = run_overfit(replace(settings, out=where, overwrite=True), watcher)
+            except VaefitError as error:
+                if place == 0 and not isinstance(error, UserCodeError):
+                    raise
+                first_error = first_error or error
+                seeds = (settings.seed, settings.batch_seed)
+                runs.append(SweepRun(setting.values, number, *seeds, "ERROR", error=str(error)))
+            else:
+                runs.append(SweepRun.from_run(setting.values, number, run))
+                if not begun:  # a sweep in which every run fails leaves an earlier one as it was
+                    folder.begin(plan.knobs)
+                    for earlier in runs[:-1]:
+                        folder.add(earlier)
+                    begun = True
+            if begun:
+                folder.add(runs[-1])
+        if first_error is not None and not begun:
+            raise first_error
         outcome = _outcome(plan, runs, time.perf_counter() - start, folder.path)
         folder.finish(outcome)
     return outcome

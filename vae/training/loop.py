@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vaefit.cache.communicator import Communicator, any_rank
 
-from ..errors import RunError
+from ..errors import RunError, UserCodeError
 from ..loader.augment import Augmentation
 from ..loader.loader import Loader
 from ..model.beta_vae import BetaVAE
@@ -79,10 +79,19 @@ class Training:
         Args:
             on_update: called after every update, and after each validation.
         """
-        progress, plan = self.progress, self.plan
-        notify = on_update or (lambda _: None)
-        if progress.finished:
+        if self.progress.finished:
             return
+        try:
+            self._run(stop, on_update or (lambda _: None))
+        except UserCodeError as error:
+            moment = error.at(f"at update {self.progress.step + 1}, rate {self.recipe.rate:g}")
+            # the other ranks of a job go on, and wait for this one
+            if not error.not_finite or self.progress.best is None or self._ranks is not None:
+                raise moment from error.__cause__
+            self.progress.diverged = moment.what
+
+    def _run(self, stop: StopRequest, notify: OnUpdate) -> None:
+        progress, plan = self.progress, self.plan
         if progress.best is None:
             self._validate()
             self._save()

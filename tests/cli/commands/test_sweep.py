@@ -253,3 +253,51 @@ def test_effects_hold_against_a_textbook_analysis_of_variance():
     assert found["second"].share == pytest.approx(second / total)
     assert found[SEEDS].share == pytest.approx(seeds / total)
     assert found["first"].ratio == pytest.approx((first / 2) / (rest / (23 - 2 - 1 - 3)))
+
+
+RAISING = """
+from torch import nn
+
+class Healthy(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.conv, self.calls = nn.Conv2d(num_classes, num_classes, 1), 0
+
+    def forward(self, x):
+        self.calls += self.training
+        if self.calls == 3:  # the first is before the first update
+            self.fail()
+        return self.conv(x)
+
+    def fail(self):
+        pass
+
+class Key(Healthy):
+    def fail(self):
+        raise KeyError("mask")
+
+class Nan(Healthy):
+    def fail(self):
+        raise ValueError("nan in mu")
+"""
+
+
+def test_a_run_in_which_the_model_raises_is_a_row_and_the_others_are_made(vaefit_cli, dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(RAISING)
+    models = ("--vary", "model=net.py:Key,net.py:Healthy,net.py:Nan", "--seeds", "1", "--lr", "0.01", *SHORT)
+    outcome = vaefit_cli("sweep", dataset, *models, "--out", "s", "--json")
+    assert outcome.code == 0, outcome.err
+    key, healthy, nan = outcome.json["runs"]
+    assert [run["verdict"] for run in (key, healthy, nan)] == ["ERROR", "LEARNING", "DIVERGED"]
+    assert "the model raised KeyError (\"'mask'\") at update 2, rate 0.01, in net.py line 20" in key["error"]
+    assert (key["worst_class_accuracy"], healthy["error"]) == (None, None)
+    assert [row["verdict"] for row in rows(tmp_path / "s")] == ["ERROR", "LEARNING", "DIVERGED"]
+    again = vaefit_cli("show", "s")
+    assert again.code == 0
+    assert "the model raised KeyError" in again.out
+
+    alone = vaefit_cli("sweep", dataset, *models[:1], "model=net.py:Key,net.py:Nosuch", *models[2:], "--out", "t")
+    assert alone.code == 3
+    assert "the model raised KeyError" in alone.err
+    assert not (tmp_path / "t" / "sweep.csv").exists()
