@@ -27,6 +27,9 @@ class Location:
         """
         if isinstance(text, Location):
             return text
+        if not isinstance(text, (str, Path)):
+            do = "Pass file.h5 or file.h5:/dataset as a text or a path, or a list of these."
+            raise DataError("a dataset is named by a text or a path", got=f"{type(text).__name__} {text!r:.40}", do=do)
         if not str(text) or "\0" in str(text):
             raise DataError("this is no name of a file", repr(str(text)), do="Pass file.h5 or file.h5:/dataset.")
         if _URL.match(str(text)) and not Path(str(text).partition(":")[0]).exists():

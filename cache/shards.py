@@ -32,12 +32,17 @@ def find_shards(data: Data) -> tuple[Location, ...]:
 
     Raises DataError where a pattern matches no file, and where a file is named twice, by whatever path or link.
     """
-    named = [data] if isinstance(data, (str, Path, Location)) else list(data)
+    named = data_names(data)
     if not named:
         raise DataError("no dataset is named", do="Pass file.h5, file.h5:/dataset or a pattern such as 'train-*.h5'.")
     shards = sorted((shard for one in named for shard in _expand(one)), key=_natural)
     refuse_twice([(shard, shard.dataset) for shard in shards])
     return tuple(shards)
+
+
+def data_names(data: Data) -> list[str | Path | Location]:
+    """Return the names in `data`; what is no sequence of names is one, wrong or right."""
+    return list(data) if isinstance(data, Sequence) and not isinstance(data, (str, bytes)) else [data]
 
 
 def refuse_twice(shards: Sequence[tuple[Location, str | None]]) -> None:

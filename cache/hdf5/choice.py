@@ -1,11 +1,12 @@
-"""Choice of the dataset of a file that holds the labels: by name, shape, type and values."""
+"""Choice of the array of a file that holds the labels: by name, shape, type and values."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -30,35 +31,57 @@ _FEW = 32
 """Labels of a dataset without a telling name have at most so many values in the sample; a grey image has more."""
 
 
-def label_datasets(found: list[h5py.Dataset]) -> list[h5py.Dataset]:
-    """Return the datasets of a file that could be meant as the labels: one where that is clear.
+class Candidate(NamedTuple):
+    """An array that may hold the labels."""
 
-    A file's only dataset is meant, whatever its name. Of several, one with a label's name or an attribute `classes` is
-    meant before the others; without such a name, one of three dimensions that has no image's name, or few values.
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    kind: Literal["labels", "others"] | None
+    """What the name says that it holds, see `name_kind`."""
+
+
+def could_be_labels(arrays: Sequence[Candidate], values: Callable[[str], int]) -> list[str]:
+    """Return the names of the arrays that could be meant as the labels: one where that is clear.
+
+    The only array is meant, whatever its name. Of several, one with a label's name is meant before the others; without
+    such a name, one of three dimensions that has no image's name, or few values. `values` counts those of an array.
     """
-    arrays = [d for d in found if d.shape and not _is_scale(d)]
     if len(arrays) <= 1:
-        return arrays
-    usable = [d for d in arrays if d.dtype.kind in KINDS and 0 not in d.shape]
-    kinds = {d.name: name_kind(d) for d in usable}
-    grids = [d for d in usable if d.ndim - len(dropped_axes(d.shape)) == 3]
-    named = [d for d in grids if kinds[d.name] == "labels"]
+        return [array.name for array in arrays]
+    usable = [array for array in arrays if array.dtype.kind in KINDS and 0 not in array.shape]
+    grids = [array for array in usable if len(array.shape) - len(dropped_axes(array.shape)) == 3]
+    named = [array for array in grids if array.kind == "labels"]
     if not named:  # one label for each grid is a label too, but not a number for each class
-        lengths = {d.shape[0] for d in grids or usable}
-        named = [d for d in usable if kinds[d.name] == "labels" and d.shape[0] in lengths]
-    if named:
-        return named
-    unnamed = [d for d in grids if kinds[d.name] is None and d.dtype.kind != "f"]
-    few = unnamed if len(unnamed) == 1 else [d for d in unnamed if _values(d) <= _FEW]
-    return few if len(few) == 1 else unnamed or (grids and usable)
+        lengths = {array.shape[0] for array in grids or usable}
+        named = [array for array in usable if array.kind == "labels" and array.shape[0] in lengths]
+    if not named:
+        unnamed = [array for array in grids if array.kind is None and array.dtype.kind != "f"]
+        few = unnamed if len(unnamed) == 1 else [array for array in unnamed if values(array.name) <= _FEW]
+        named = few if len(few) == 1 else unnamed or (grids and usable)
+    return [array.name for array in named]
 
 
-def name_kind(dataset: h5py.Dataset) -> Literal["labels", "others"] | None:
-    """Return what the name of a dataset, or else of a group around it, says that it holds; an attribute may say it."""
-    if "classes" in dataset.attrs:
-        return "labels"
+def label_datasets(found: list[h5py.Dataset]) -> list[h5py.Dataset]:
+    """Return the datasets of a file that could be meant as the labels, see `could_be_labels`.
+
+    An attribute `classes` says as much as a label's name; coordinates of an axis are never meant.
+    """
+    arrays = {str(number): d for number, d in enumerate(found) if d.shape and not _is_scale(d)}
+    several = len(arrays) > 1
+    candidates = [Candidate(n, d.shape, d.dtype, dataset_kind(d) if several else None) for n, d in arrays.items()]
+    return [arrays[name] for name in could_be_labels(candidates, lambda name: _values(arrays[name]))]
+
+
+def dataset_kind(dataset: h5py.Dataset) -> Literal["labels", "others"] | None:
+    """Return what the name of a dataset says that it holds; an attribute `classes` says labels."""
     name = dataset.name
     path = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+    return "labels" if "classes" in dataset.attrs else name_kind(path)
+
+
+def name_kind(path: str) -> Literal["labels", "others"] | None:
+    """Return what the last part of a path, or else one before it, says of an array; None where none says anything."""
     for part in reversed(path.split("/")):
         words = re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", part).lower())
         if any(map(_LABELS.fullmatch, words)):

@@ -117,7 +117,7 @@ def arc(
 @importing.command()
 @with_groups
 def npz(
-    file: Annotated[Path, typer.Argument(readable=False, help="A .npz or .npy file with integers (N, H, W).")],
+    file: Annotated[Path, typer.Argument(readable=False, help="A .npz or .npy file with labels (N, H, W).")],
     out: Out,
     key: str | None = option(None, "Name of the array, if the .npz holds several."),
     classes: int | None = option(None, "Number of classes to store (the largest label + 1)."),
@@ -125,7 +125,7 @@ def npz(
     output: OutputOptions = OutputOptions(),
 ) -> None:
     """Import a numpy array, in bounded memory."""
-    from vaefit.cache.scan.histogram import MAX_CLASSES
+    from vaefit.cache.hdf5.blocks import MAX_CLASSES
     from vaefit.vae.data.numpy_import import import_numpy
 
     terminal = output.terminal()
@@ -133,9 +133,15 @@ def npz(
     n, height, width = read.shape
     labels = f"labels {read.smallest} to {read.largest}"
     terminal.line(f"wrote {n:,} grids of {height} x {width}, {labels}, as {read.dtype} to {out}")
+    if read.stored.shape != read.shape:
+        terminal.note(f"shape {read.stored.shape} is stored as {read.shape}, without the axis of length 1")
+    if read.passed_over:
+        terminal.note(f"array {read.stored.name} was taken, passed over: {', '.join(read.passed_over)}")
     if read.smallest < 0 or read.largest >= MAX_CLASSES:
-        terminal.note(f"a class is 0 to {MAX_CLASSES - 1}; another label can only be the --ignore-index of a run")
+        other = "another label can only be the --ignore-index of a run"
+        terminal.note(f"a class of a loss is 0 to {MAX_CLASSES - 1}; {other}, or be replaced by `data relabel`")
     terminal.json({
         "file": str(out), "grids": n, "height": height, "width": width, "classes": classes, "dtype": read.dtype,
-        "smallest": read.smallest, "largest": read.largest,
+        "smallest": read.smallest, "largest": read.largest, "array": read.stored.name or None,
+        "passed_over": read.passed_over,
     })  # fmt: skip

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from vaefit.cache import DataError, Location, class_counts, count_dataset
+from vaefit.vae.loader.split import find_named_splits
 
 
 @pytest.mark.parametrize(
@@ -138,3 +141,10 @@ def test_a_working_folder_that_is_gone() -> None:
     assert {line for line in lines if "working folder" in line} == {
         "the working folder: No such file or directory. Change to a folder that exists, or pass absolute paths."
     }
+
+
+@pytest.mark.parametrize("data", [5, 5.0, None, b"grids.h5", ["grids.h5", 5], {"a": 1}, np.zeros((2, 2, 2), int)])
+def test_what_is_no_name_is_one_sentence(data: Any) -> None:
+    for use in (class_counts, find_named_splits)[: 1 if isinstance(data, list) else 2]:
+        with pytest.raises(DataError, match=r"^a dataset is named by a text or a path \(got .*Pass file\.h5"):
+            use(data)

@@ -5,9 +5,9 @@
     python -m tests.fault_injection damage --seed 1 --only 77      one damaged file again
     python -m tests.fault_injection kills crowd edits --json
 
-`damage` compares files damaged at random with an independent read by plain h5py; `kills` sends SIGKILL during scans and
-cache writes; `crowd` starts many processes at once; `edits` changes data, names and places; `training` sends SIGKILL to
-training runs and resumes them. Exit 1 if anything is bad. For Linux.
+`damage` compares files damaged at random with an independent read by plain h5py, `numpy` numpy's files with numpy's own
+read; `kills` sends SIGKILL during scans and cache writes; `crowd` starts many processes at once; `edits` changes data,
+names and places; `training` sends SIGKILL to training runs and resumes them. Exit 1 if anything is bad. For Linux.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from tests.fault_injection.concurrency import crowd
 from tests.fault_injection.edits import EDITS
 from tests.fault_injection.fuzz import damage_drill
 from tests.fault_injection.kills import scan_kills, write_kills
+from tests.fault_injection.numpy_files import numpy_drill
 from tests.fault_injection.places import PLACES
 from tests.fault_injection.sandbox import Forks
 from tests.fault_injection.scene import Scene, WrongError
 from tests.fault_injection.tally import Tally, show
 from tests.fault_injection.training import training_kills
 
-DRILLS = ("damage", "kills", "crowd", "edits", "training")
-COUNTS = {"damage": 1000, "kills": 200, "crowd": 4, "training": 20}
-QUICK = {"damage": 100, "kills": 4, "crowd": 1, "training": 1}
+DRILLS = ("damage", "numpy", "kills", "crowd", "edits", "training")
+COUNTS = {"damage": 1000, "numpy": 2500, "kills": 200, "crowd": 4, "training": 20}
+QUICK = {"damage": 100, "numpy": 250, "kills": 4, "crowd": 1, "training": 1}
 
 
 def edits(settle: bool = True) -> Tally:
@@ -61,6 +62,8 @@ def drills(arguments: argparse.Namespace) -> Iterator[Tally]:
         count = arguments.count or usual.get(name, 0)
         if name == "damage":
             yield damage_drill(count, seed, arguments.only, arguments.keep)
+        elif name == "numpy":
+            yield numpy_drill(count, seed, arguments.only, arguments.keep)
         elif name == "kills":
             yield scan_kills(count, seed, arguments.chunks)
             yield write_kills(count, seed)

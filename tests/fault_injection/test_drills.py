@@ -26,6 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and name
     "arguments",
     [
         ["damage", "--count", "70", "--seed", "11"],
+        ["numpy", "--count", "250", "--seed", "11"],
         ["kills", "--count", "4", "--chunks", "1000"],
         ["crowd", "--count", "1", "--processes", "6", "--chunks", "300"],
         ["edits", "--quick"],

@@ -86,6 +86,8 @@ def _task_grids(file: Path) -> Iterator[Any] | None:
 
 def _grid_or_reason(raw: Any, max_side: int) -> NDArray[np.uint8] | str:
     """Return the grid as an array, or the reason why it is left out."""
+    if not isinstance(raw, list) or not all(isinstance(row, list) and all(type(c) is int for c in row) for row in raw):
+        return "grids that are not rectangles of integers"  # numpy would take `true` for a 1
     try:
         array = np.asarray(raw)
     except ValueError:  # ragged

@@ -226,6 +226,9 @@ def as_batch(batch: Batch | ArrayLike | Tensor, targets: ArrayLike | Tensor | No
 
 
 def _integer_labels(labels: ArrayLike | Tensor, where: str) -> Labels:
+    if np.ma.is_masked(labels):
+        do = "Pass labels.filled(255) with ignore_index=255, or fill them with a class."
+        raise DataError("masked cells would count as if they were not masked", where, do=do)
     grids = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
     if grids.ndim != 3 or grids.size == 0 or grids.dtype.kind not in "iu":
         got, do = f"shape {grids.shape}, dtype {grids.dtype}", "Pass labels, not logits or one-hot vectors."

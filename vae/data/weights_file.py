@@ -17,6 +17,7 @@ from vaefit.cache.store.atomic import write_atomically
 
 from ..errors import RunError
 from .hdf5_writer import refuse_existing
+from .numpy_import import array_from_bytes
 
 KINDS = (".json", ".npy", ".safetensors")
 LIMIT = 64 << 20
@@ -39,8 +40,7 @@ def read_weights(file: Path) -> NDArray[Any]:
         raise DataError("the weights cannot be read", str(file), error.strerror or str(error), do) from error
     try:
         if file.suffix.lower() == ".npy":
-            array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
-            return array
+            return array_from_bytes(data)
         if file.suffix.lower() == ".safetensors":
             return _from_safetensors(data)
         found = json.loads(data)

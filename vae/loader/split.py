@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaefit.cache.errors import DataError, SettingError, require, require_range
-from vaefit.cache.hdf5.choice import name_kind
+from vaefit.cache.hdf5.choice import dataset_kind
 from vaefit.cache.hdf5.dataset import damage_named, dataset_path, open_grids
 from vaefit.cache.hdf5.label_view import dropped_axes
 from vaefit.cache.hdf5.open_files import open_file
 from vaefit.cache.location import Location
-from vaefit.cache.shards import Data, find_shards
+from vaefit.cache.shards import Data, data_names, find_shards
 
 from ..recipe import MAX_SEED
 
@@ -169,7 +169,7 @@ def find_named_splits(data: Data) -> tuple[Location, ...] | None:
     pattern; where several groups hold such datasets, or one group has two for a role; and for a file that cannot be
     opened, since opening its grids raises the error. Raises DataError where its structure is damaged.
     """
-    named = [data] if isinstance(data, (str, Path, Location)) else list(data)
+    named = data_names(data)
     if len(named) != 1:
         return None
     location = Location.parse(named[0])
@@ -194,7 +194,12 @@ def _datasets_by_group(handle: h5py.File) -> list[list[tuple[Role, str]]]:
     groups: dict[str, list[tuple[Role, str]]] = {}
 
     def visit(_: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and item.shape and item.dtype.kind in "iub" and name_kind(item) != "others":
+        if (
+            isinstance(item, h5py.Dataset)
+            and item.shape
+            and item.dtype.kind in "iub"
+            and dataset_kind(item) != "others"
+        ):
             if item.ndim - len(dropped_axes(item.shape)) != 3:
                 return
             path = dataset_path(item)

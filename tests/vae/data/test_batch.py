@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vaefit.cache import DataError, Location
 from vaefit.cache.hdf5.grids import Grids
-from vaefit.vae.data.batch import Batch, _greedy_swaps, batch_at, choose_batch
+from vaefit.vae.data.batch import Batch, _greedy_swaps, as_batch, batch_at, choose_batch
 
 Write = Callable[..., Path]
 
@@ -317,3 +317,10 @@ def test_a_swap_replaces_a_grid_whose_classes_are_shown_by_others() -> None:
     assert _greedy_swaps(full, {7: np.array([False, False, True])}) == {}
     # a grid that shows the class of a place as well can take that place
     assert _greedy_swaps(full, {7: np.array([False, False, True]), 9: np.array([False, True, True])}) == {1: 9}
+
+
+def test_masked_cells_are_refused() -> None:
+    grids = np.ma.masked_equal(np.random.default_rng(0).integers(0, 4, (4, 3, 3)), 2)
+    with pytest.raises(DataError, match=r"masked cells.*labels\.filled\(255\)"):
+        as_batch(grids, None)
+    assert as_batch(np.ma.masked_array(grids.data), None).grids.shape == (4, 3, 3)

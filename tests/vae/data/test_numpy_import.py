@@ -62,6 +62,27 @@ def test_every_integer_dtype(importing, tmp_path, labels, dtype, kind, monkeypat
     assert (outcome.json["smallest"], outcome.json["largest"]) == (int(cells.min()), int(cells.max()))
 
 
+@pytest.mark.parametrize("axis", [1, 3])
+@pytest.mark.parametrize("dtype", ["u1", "i8", "f4"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_axis_of_length_1_is_dropped_aloud(importing, tmp_path, labels, axis, dtype, order):
+    np.save(tmp_path / "in.npy", np.asarray(np.expand_dims(labels, axis), dtype, order=order))
+    outcome = importing(tmp_path / "in.npy")
+    assert np.array_equal(stored(tmp_path)[0], labels)
+    assert "is stored as (300, 5, 7), without the axis of length 1" in outcome.err
+
+
+def test_the_labels_of_an_archive_are_found_by_their_name(importing, tmp_path, labels):
+    images = np.random.default_rng(0).integers(0, 256, labels.shape)
+    np.savez(tmp_path / "in.npz", images=images, labels=labels[..., None])
+    outcome = importing(tmp_path / "in.npz")
+    assert np.array_equal(stored(tmp_path)[0], labels)
+    assert (outcome.json["array"], outcome.json["passed_over"]) == ("labels", ["images"])
+    assert "array labels was taken, passed over: images" in outcome.err
+    np.savez(tmp_path / "in.npz", first=images, second=labels)
+    assert importing(tmp_path / "in.npz", "--overwrite").json["array"] == "second"
+
+
 @pytest.mark.parametrize(
     ("label", "dtype"), [(-100, "int8"), (-1000, "int16"), (255, "uint8"), (300, "int16"), (-(2**40), "int64")]
 )
@@ -109,16 +130,19 @@ GRIDS = np.random.default_rng(1).integers(0, 6, (300, 5, 7))
 @pytest.mark.parametrize(
     ("data", "options", "code", "wording"),
     [
-        (_npz(a=GRIDS, b=GRIDS), (), 3, "2 arrays could be the grids"),
+        (_npz(a=GRIDS, b=GRIDS), (), 3, "2 arrays could be the labels"),
         (_npz(a=GRIDS, b=GRIDS), ("--key", "c"), 3, "there is no such array"),
         (_npz(a=GRIDS[0]), (), 3, "grids are three dimensions"),
         (_npz(a=GRIDS[0], b=GRIDS[1]), (), 3, "no array of integers (N, H, W)"),
         (_npz(), (), 3, "no array of integers (N, H, W)"),
         (_npz(a=np.asfortranarray(GRIDS)), (), 3, "stored column by column"),
         (_npy(GRIDS), ("--key", "a"), 2, "Leave --key out"),
-        (_npy(GRIDS.astype(float)), (), 3, "the labels are not integers"),
-        (_npy(GRIDS[:0]), (), 3, "at least one grid is needed"),
-        (_npy(np.eye(6, dtype=int)[GRIDS]), (), 3, "Take the argmax over the classes"),
+        (_npy(GRIDS + 0.5), (), 3, "a label is not a whole number"),
+        (_npy(GRIDS.astype("c8")), (), 3, "the labels are not integers"),
+        (_npy(GRIDS[:0]), (), 3, "at least one grid"),
+        (_npy(np.eye(6, dtype=int)[GRIDS]), (), 3, "Store one label for each cell"),
+        (_npy(np.eye(6)[GRIDS]), (), 3, "take the argmax over the classes"),
+        (_npy(GRIDS) + b"more", (), 3, "4 bytes follow the array"),
         (_npy(GRIDS.astype("u8") + 2**63), (), 3, "beyond 64 bits"),
         (_npy(GRIDS)[:-1], (), 3, "1 bytes are missing"),
         (_npy(GRIDS)[:60], (), 3, "damaged"),
@@ -233,7 +257,7 @@ NO_NUMPY = "the file is not a numpy file, or it is damaged"
         (
             saved(a=ZEROS, b=ZEROS),
             None,
-            "2 arrays could be the grids",
+            "2 arrays could be the labels",
             "a (2, 3, 4) uint8, b (",
             "Name one with --key.",
         ),
@@ -277,7 +301,7 @@ def test_a_numpy_file_without_the_right_to_read_it(tmp_path, monkeypatch):
 
     file = tmp_path / "grids.npy"
     np.save(file, ZEROS)
-    monkeypatch.setattr("vaefit.vae.data.numpy_import._read_header", refuse)
+    monkeypatch.setattr("vaefit.vae.data.numpy_import.read_header", refuse)
     with pytest.raises(DataError) as caught:
         NumpyGrids.find(file)
     error = caught.value
