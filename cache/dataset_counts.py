@@ -17,7 +17,7 @@ from .hdf5.blocks import MAX_CLASSES, MAX_LABELS
 from .hdf5.open_files import flush_writers, shared_files
 from .location import Location
 from .store import counts_file
-from .store.cache_key import FileState
+from .store.cache_key import CacheKey, FileState
 from .store.cached_scan import CountSettings, scan_and_keep
 from .store.change_detector import ChangedError
 from .store.dataset_info import LabelCounts
@@ -66,8 +66,8 @@ class DatasetCounts(ClassCounts):
     source: Literal["cache", "scan"]
     cache_file: Path | None
     """The cached file that was read or written; None without one."""
-    digest: str | None
-    """sha256 of the file's bytes (of several files, see `content_digest`); None without a cached file."""
+    key: CacheKey | None
+    """The files that were counted; None where the counts could not be cached."""
     described: LabelCounts
     """The dataset as it is stored, with the counts of all its labels."""
     ignore_index: int | None
@@ -78,6 +78,11 @@ class DatasetCounts(ClassCounts):
     threads: int = 0
     resumed: int = 0
     """Cells that an earlier, interrupted scan had counted."""
+
+    @property
+    def digest(self) -> str | None:
+        """sha256 of the file's bytes (of several files, see `content_digest`); None without a cached file."""
+        return None if self.key is None else self.key.content or None
 
 
 def count_dataset(
@@ -134,8 +139,7 @@ def count_location(
                 scanned = scan_and_keep(location, settings, each)
             except ChangedError as again:
                 raise twice_changed(str(again)) from None
-        file, digest = scanned.cache_file, scanned.digest
-        return as_result(scanned.found, location, settings, start, file, digest, scanned.scan)
+        return as_result(scanned.found, location, settings, start, scanned.cache_file, scanned.key, scanned.scan)
 
 
 def stored_counts(
@@ -153,7 +157,7 @@ def stored_counts(
     for path in counts_file.places(location, cache_dir):
         entry = None if counts_file.belongs_to_other_data(path, location, cache_dir) else counts_file.read(path)
         if entry is not None and entry.answers(location, ignore_index):
-            return as_result(entry.found, location, settings, start, path, entry.key.content or None)
+            return as_result(entry.found, location, settings, start, path, entry.key)
     raise DataError("there are no cached counts", str(location), do=f"Run `vaefit-cli weights {location}` first.")
 
 
@@ -163,7 +167,7 @@ def cached_counts(location: Location, settings: CountSettings) -> DatasetCounts 
     hit = _look_up(location, settings) if settings.use_cache and not settings.rebuild else None
     if hit is not None:
         entry, path = hit
-        return as_result(entry.found, location, settings, start, path, entry.key.content or None)
+        return as_result(entry.found, location, settings, start, path, entry.key)
     if not settings.may_scan and location.exists():
         what = "no cached counts are true of this dataset, and a scan was not allowed"
         raise DataError(what, str(location), do=f"Run `vaefit-cli weights {location}` first.")
@@ -205,7 +209,7 @@ def as_result(
     settings: CountSettings,
     start: float,
     file: Path | None,
-    digest: str | None,
+    key: CacheKey | None,
     scan: Scan | None = None,
 ) -> DatasetCounts:
     """Return the counts of a scan, or without one of a cached file; DataError for a label outside the classes.
@@ -217,9 +221,7 @@ def as_result(
     source: Literal["cache", "scan"] = "cache" if scan is None else "scan"
     how = ("", "", 0, 0) if scan is None else (scan.route, scan.reason, scan.threads, scan.resumed)
     seconds = time.perf_counter() - start
-    return DatasetCounts(
-        counts, found.shape, seconds, location, found.dataset, source, file, digest, found, ignored, *how
-    )
+    return DatasetCounts(counts, found.shape, seconds, location, found.dataset, source, file, key, found, ignored, *how)
 
 
 def _of_classes(

@@ -72,3 +72,22 @@ def _at_an_update(rank: int, happen: Callable[[], None]) -> None:
         update(self, grids)
 
     Training._update = changed  # type: ignore[method-assign]
+
+
+def reading_a_copy(rank: int) -> None:
+    """The rank sees, under the paths of the data, the files of the same names in the folder `copies`."""
+    from dataclasses import replace
+
+    from vaefit.cache.distributed import copies
+
+    compare = copies.require_same_copies
+
+    def elsewhere(ranks: Any, data: Any, counted: Any, cache_dir: Any) -> None:
+        there = [at.location.file.parent / "copies" / at.location.file.name for at in counted]
+        moved = [
+            replace(one, location=replace(one.location, file=file)) for one, file in zip(counted, there, strict=True)
+        ]
+        compare(ranks, there, moved, cache_dir)
+
+    if rank == RANK:
+        copies.require_same_copies = elsewhere

@@ -15,18 +15,17 @@ from numpy.typing import NDArray
 
 from ..communicator import Communicator, from_rank_zero, portion
 from ..dataset_counts import DatasetCounts, Progress, as_result, count_location, twice_changed, warn_recounted
-from ..errors import DataError
 from ..hdf5.dataset import open_grids
-from ..hdf5.stamp import Stamps
 from ..location import Location
 from ..scan import Scan, scan_dataset
-from ..shards import Shape, agree, describe
+from ..shards import Shape, agree
 from ..store import counts_file
 from ..store.cache_key import CacheKey, FileState
 from ..store.cached_scan import CountSettings, warn_uncached
 from ..store.change_detector import ChangeDetector
 from ..store.dataset_info import Description
 from ..store.sources import UnlistedError, list_sources
+from .copies import describe_copy, require_equal
 from .deal import Piece, deal
 
 _Reading = tuple[int, ChangeDetector, Description, Scan]
@@ -171,15 +170,15 @@ class JointCount:
 
     def _answer(self, report: _Report, key: CacheKey, row: NDArray[np.int64]) -> DatasetCounts:
         """Cache the counts of a shard and return them; DataError for a label outside the classes."""
-        location, file, digest = self.locations[report.shard], None, None
+        location, file, kept = self.locations[report.shard], None, None
         found = report.described.counted(row[:-1], int(row[-1]), self.settings.ignore_index)
         assert row.sum() == math.prod(found.shape), "each span is counted once"
         if self.settings.use_cache and report.doubt is not None:
             warn_uncached(location, report.doubt)
         elif self.settings.use_cache:
-            entry, digest = counts_file.CachedCounts(key, found), key.content
+            entry, kept = counts_file.CachedCounts(key, found), key
             file = counts_file.write(entry, location, self.settings.cache_dir, replace_newer=self.settings.rebuild)
-        return as_result(found, location, self.settings, self._start, file, digest, report.scan)
+        return as_result(found, location, self.settings, self._start, file, kept, report.scan)
 
 
 def _common_key(location: Location, reports: Sequence[_Report]) -> tuple[CacheKey | None, str]:
@@ -190,22 +189,15 @@ def _common_key(location: Location, reports: Sequence[_Report]) -> tuple[CacheKe
     for report in reports:
         if report.changed is not None:
             return None, report.changed
-    copies = {report.rank: _copy(report.key.stamps, report.key.content) for report in reports}
+    copies = {report.rank: describe_copy(report.key.stamps, report.key.content) for report in reports}
     cuts = {report.rank: f"read as {report.scan.cut}" for report in reports}
     key, look = reports[0].key, FileState(location)
     # Cheaper than a digest of every file by rank 0: it takes none of a file with the device, inode, size and times that
     # a reader saw, for that is the same file. Of a copy elsewhere rank 0 takes its own digest.
     here = key if 0 in copies else key.still_true(location, look)
     if here is None:
-        copies[0] = _copy(look.stamps(key.sources) or (), look.content(key.sources))
-    for what, seen in {"different bytes under this path": copies, "the dataset in different ways": cuts}.items():
-        if len(set(seen.values())) > 1:
-            got = "; ".join(f"rank {rank}: {text}" for rank, text in sorted(seen.items()))
-            do = "Give every machine the same file and the same version of vaefit, then run the command again."
-            raise DataError(f"the ranks of the job read {what}", describe(key.sources.paths(location.file)), got, do)
+        copies[0] = describe_copy(look.stamps(key.sources) or (), look.content(key.sources))
+    paths = key.sources.paths(location.file)
+    require_equal("different bytes under this path", paths, copies)
+    require_equal("the dataset in different ways", paths, cuts)
     return here, str(location)
-
-
-def _copy(stamps: Stamps, content: str | None) -> str:
-    """Return the size and the digest of the files that a rank reads."""
-    return f"{sum(stamp.size for stamp in stamps if stamp is not None):,} bytes with sha256 {content or 'unknown'}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..location import Location
 from . import counts_file
+from .cache_key import CacheKey
 from .change_detector import ChangeDetector
 from .dataset_info import Description, LabelCounts
 from .sources import UnlistedError
@@ -36,12 +37,12 @@ class CountSettings:
 
 @dataclass(frozen=True)
 class Scanned:
-    """The result of a scan; the cached file and the digest are None where nothing was cached."""
+    """The result of a scan; the cached file and the key are None where nothing was cached."""
 
     found: LabelCounts
     scan: Scan
     cache_file: Path | None = None
-    digest: str | None = None
+    key: CacheKey | None = None
 
 
 def scan_and_keep(location: Location, settings: CountSettings, each: Each) -> Scanned:
@@ -88,7 +89,7 @@ def scan_and_keep(location: Location, settings: CountSettings, each: Each) -> Sc
         return scanned
     entry = counts_file.CachedCounts(replace(watch.key, content=content), scanned.found)
     file = counts_file.write(entry, location, settings.cache_dir, replace_newer=settings.rebuild)
-    return replace(scanned, cache_file=file, digest=content)
+    return replace(scanned, cache_file=file, key=entry.key)
 
 
 def warn_uncached(location: Location, why: str) -> None:

@@ -23,11 +23,13 @@ def counted(
 ) -> ShardCounts:
     """Return the counts of the whole dataset, from the cache where it is valid.
 
-    `data` replaces the data of the settings; all `ranks` count together. Raises DataError as `count_shards`, and for a
+    `data` replaces the data of the settings; all `ranks` count together, and prove that they will all read the same
+    bytes. Raises DataError as `count_shards`, and for a
     dataset with fewer than two classes, or more than the loss takes.
     """
+    data = settings.data if data is None else data
     dataset = count_shards(
-        settings.data if data is None else data,
+        data,
         classes=settings.classes,
         ignore_index=settings.ignore_index,
         cache_dir=settings.cache_dir,
@@ -35,6 +37,10 @@ def counted(
         progress=progress,
         ranks=ranks,
     )
+    if ranks is not None:
+        from vaefit.cache.distributed.copies import require_same_copies
+
+        require_same_copies(ranks, data, dataset.shards, settings.cache_dir)
     if dataset.classes < 2:
         what = "every counted cell holds one class, so there is nothing to learn"
         raise DataError(what, dataset.name, do="Check --ignore-index, or pass --classes.")

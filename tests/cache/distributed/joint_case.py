@@ -71,6 +71,7 @@ def plain(found: ShardCounts) -> dict[str, Any]:
     body = asdict(replace(found, seconds=0.0))
     for shard in body["shards"]:
         shard["counts"], shard["seconds"], shard["threads"] = shard["counts"].tolist(), 0.0, 0
+        shard["key"] = shard["key"] and shard["key"]["content"]  # stamps hold the times at which they were taken
     return {**body, "counts": body["counts"].tolist()}
 
 

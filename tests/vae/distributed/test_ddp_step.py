@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -148,7 +149,11 @@ def test_a_rank_that_fails_is_the_one_error_of_all(numbered, tmp_path, fault, ex
     ("other", "got"),
     [
         (rank_faults.with_another_seed, "--seed: the ranks of the job were started differently (got 0 on rank 0, 3 on"),
-        (rank_faults.counting, "(got vaefit-cli train on rank 0, vaefit-cli weights on rank 1)"),
+        pytest.param(
+            rank_faults.counting,
+            "(got vaefit-cli train on rank 0, vaefit-cli weights on rank 1)",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_ranks_that_were_started_differently_have_one_error(other, got):
@@ -158,6 +163,22 @@ def test_ranks_that_were_started_differently_have_one_error(other, got):
         assert (outcome.code, outcome.out) == (3, "")
         (line,) = outcome.err.splitlines()
         assert got in line
+
+
+def test_a_copy_with_other_bytes_is_an_error_though_the_counts_are_cached(vaefit_cli, numbered, tmp_path):
+    file, copy = tmp_path / "grids.h5", tmp_path / "copies" / "grids.h5"
+    copy.parent.mkdir()
+    shutil.copy(numbered, file)
+    shutil.copy(numbered, copy)
+    with h5py.File(copy, "r+") as handle:
+        handle["grids"][7, 3, 3] = 0 if handle["grids"][7, 3, 3] else 1
+    assert vaefit_cli("weights", file).code == 0
+    outcomes = run_job(2, "train", file, *KNOBS, "--out", tmp_path / "run", before=rank_faults.reading_a_copy)
+    for outcome in outcomes:
+        assert outcome.code == 3
+        (line,) = errors(outcome)
+        assert f"{file}: the ranks of the job read different bytes under this path" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_wrong_calls_are_one_error_on_every_rank(numbered, tmp_path):
