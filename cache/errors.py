@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
 
 
 def sentence(what: str, where: str, got: str, do: str) -> str:
@@ -59,4 +60,5 @@ def require(condition: bool, option: str, value: object, wanted: str) -> None:
 
 def require_range(option: str, value: int, low: int, high: int) -> None:
     """Raise the SettingError of a whole number that is not from `low` to `high`."""
-    require(low <= value <= high, option, value, f"a whole number from {low} to {high}")
+    whole = isinstance(value, Integral) and low <= value <= high
+    require(whole, option, value, f"a whole number from {low} to {high}")

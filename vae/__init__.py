@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .errors import DataError, RunError, SettingError, VaefitError
+    from .errors import DataError, RunError, SettingError, UserCodeError, VaefitError
     from .fitting.result import OverfitResult
     from .model.beta_vae import BetaVAE
     from .monitor.collapse_monitor import CollapseMonitor
@@ -26,6 +26,7 @@ __all__ = [
     "RunError",
     "SettingError",
     "TrainingWarning",
+    "UserCodeError",
     "VaefitError",
     "assert_memorises",
     "overfit",
@@ -43,6 +44,7 @@ _MODULES = {
     "RunError": "errors",
     "SettingError": "errors",
     "TrainingWarning": "monitor.warnings",
+    "UserCodeError": "errors",
     "VaefitError": "errors",
     "assert_memorises": "overfitting",
     "overfit": "overfitting",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import sysconfig
 import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
 
@@ -22,6 +24,12 @@ _NOT_FINITE = re.compile(
     r"\b(nan|inf|infinity|non-?finite|not finite|overflow\w*|to satisfy the constraint|within the support)\b",
     re.I,
 )
+
+
+def no_argument(call: str, name: str, known: Iterable[str]) -> str:
+    """Return the text of the TypeError for an unknown argument, with the known one that it resembles."""
+    near = get_close_matches(name, list(known), 1)
+    return f"{call} has no argument {name!r}." + (f" Did you mean {near[0]!r}?" if near else "")
 
 
 class RunError(VaefitError):

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature, unwrap
 from typing import Any, NoReturn
 
 import numpy as np
@@ -22,6 +23,7 @@ from .diagnosis.failed_run import FailedRun
 from .diagnosis.find_cause import find_cause
 from .diagnosis.reruns import OnControl
 from .environment.determinism import reproducible
+from .errors import no_argument
 from .fitting.cuda_graph import choose_steps
 from .fitting.loop import Fit
 from .fitting.lr_range_test import range_test
@@ -33,6 +35,7 @@ from .metrics.advice import AdviceContext
 from .metrics.verdict import PIXEL_ABOVE, Evidence, judge
 from .model.beta_vae import BetaVAE
 from .model.network import described_model, device_of
+from .python_words import python_words, speaks_python
 from .recipe import RECIPES, Recipe
 
 _log = logging.getLogger("vaefit")
@@ -43,6 +46,7 @@ TAIL_STEPS = 20
 """Longest run whose advice does not consider the fall of the loss over its last quarter."""
 
 
+@speaks_python
 def overfit(
     model: nn.Module,
     batch: Batch | ArrayLike | Tensor,
@@ -188,7 +192,7 @@ def overfit(
 
     try:
         with reproducible(seed, device):
-            diagnosis = find_cause(failed, overfit, on_rerun)
+            diagnosis = find_cause(failed, unwrap(overfit), on_rerun)
     except Exception as error:
         if adapter.ours or caller_errors:
             raise
@@ -202,7 +206,7 @@ def overfit(
 def _unknown_argument(name: str, value: object) -> str:
     if name == "optimiser" or name in Recipe.__dataclass_fields__:
         return f"overfit() has no argument {name!r}: it belongs to the recipe. Pass recipe=Recipe({name}={value!r})."
-    return f"overfit() has no argument {name!r}."
+    return no_argument("overfit()", name, signature(overfit).parameters)
 
 
 def _checked_recipe(recipe: object, model: nn.Module) -> Recipe:
@@ -259,5 +263,6 @@ def assert_memorises(model: nn.Module, batch: Any, *, diagnose: bool = True, **s
     if not result.passed:
         cause = "" if result.diagnosis is None else f"Cause: {result.diagnosis}. "
         notes = "".join(f"Note: {note}. " for note in result.not_updated.notes)
-        raise AssertionError(f"{result.verdict}: {result.judgement.reason}. {notes}{cause}{result.judgement.next}")
+        told = f"{result.verdict}: {result.judgement.reason}. {notes}{cause}{result.judgement.next}"
+        raise AssertionError(python_words(told, own_init=result.recipe.init is None))
     return result

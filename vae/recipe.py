@@ -6,10 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import wraps
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from vaefit.cache.errors import SettingError, require, require_range
 from vaefit.cache.schemes import Scheme, check_scheme
+
+from .errors import no_argument
 
 Init = Literal["kaiming", "rescaled", "default"]
 LatentMode = Literal["mu", "sample"]
@@ -30,6 +33,11 @@ def one_of(option: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise SettingError for an option whose value is none of the choices."""
     words = ", ".join(str(choice) for choice in choices if choice is not None)
     require(value in choices, option, value, f"one of {words}")
+
+
+def is_number(value: object) -> bool:
+    """Return True for a finite number."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -91,18 +99,23 @@ class Recipe:
         one_of("optimizer", self.optimizer, get_args(Optimizer))
         one_of("lr_decay", self.lr_decay, get_args(LrDecay))
         one_of("stop_when", self.stop_when, get_args(StopWhen))
-        power = math.isfinite(self.weights_power) and 0 <= self.weights_power <= MAX_POWER
+        power = is_number(self.weights_power) and 0 <= self.weights_power <= MAX_POWER
         require(power, "weights_power", self.weights_power, f"a number from 0 to {MAX_POWER:g}")
         numbers = {"beta": self.beta, "free_bits": self.free_bits, "gamma": self.gamma, "clip": self.clip}
         for name, value in numbers.items():
-            require(math.isfinite(value) and value >= 0, name, value, "a finite number >= 0")
-        number = not isinstance(self.lr, str) and math.isfinite(self.lr) and self.lr > 0
-        require(number or self.lr == "auto", "lr", self.lr, "a finite number > 0, or auto")
-        require(all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two numbers in [0, 1)")
+            require(is_number(value) and value >= 0, name, value, "a finite number >= 0")
+        rate = self.lr == "auto" or (is_number(self.lr) and self.lr > 0)
+        require(rate, "lr", self.lr, "a finite number > 0, or auto")
+        pair = isinstance(self.betas, (tuple, list)) and len(self.betas) == 2
+        require(
+            pair and all(is_number(b) and 0 <= b < 1 for b in self.betas), "betas", self.betas, "two numbers in [0, 1)"
+        )
+        ramp = self.beta_ramp is None or isinstance(self.beta_ramp, (BetaRamp, BetaCycles))
+        require(ramp, "beta_ramp", self.beta_ramp, "BetaRamp(warmup, ramp, maximum), or None")
         require_range("warmup", self.warmup, 0, MAX_STEPS)
         require_range("decay_steps", self.decay_steps, 1, MAX_STEPS)
         require_range("iterations", self.iterations, 0, MAX_STEPS)
-        require(0 < self.target <= 1, "target", self.target, "a share in (0, 1]")
+        require(is_number(self.target) and 0 < self.target <= 1, "target", self.target, "a share in (0, 1]")
 
     def beta_at(self, step: int) -> float:
         """Return beta of the update after `step` updates."""
@@ -142,6 +155,10 @@ def _accept_alias() -> None:
     def init(self: Recipe, *values: Any, **named: Any) -> None:
         if "optimiser" in named:
             named["optimizer"] = named.pop("optimiser")
+        known = Recipe.__dataclass_fields__
+        for name in named:
+            if name not in known:
+                raise TypeError(no_argument("Recipe()", name, known))
         generated(self, *values, **named)
 
     Recipe.__init__ = init  # type: ignore[method-assign]

@@ -140,7 +140,9 @@ def test_a_foreign_model_keeps_its_initialisation_and_is_measured_without_dropou
 
 
 def test_the_assertion_carries_verdict_reason_and_next_step() -> None:
-    with pytest.raises(AssertionError, match=r"LEARNING: not there yet: .* is needed. .*--iterations 500"):
+    with pytest.raises(
+        AssertionError, match=r"LEARNING: not there yet: .* is needed. .*recipe=Recipe\(iterations=500\)"
+    ):
         assert_memorises(BetaVAE(10, 16, 16), _batch(), recipe=Recipe(iterations=1))
 
 

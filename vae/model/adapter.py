@@ -185,7 +185,10 @@ def _no_logits(model: nn.Module, tries: list[_Failed], labels: Tensor, classes: 
     if len(raised) == 1:
         return next(iter(raised.values()))  # the model takes this form, or any, and fails for another reason
     hint = _hint(shown[0], (b, h, w), classes)
-    if guess and shown[0].error is not None:
+    takes = next(iter(_input_channels(model, labels)), None)
+    if shown[0].error is not None and takes is not None and classes not in (None, takes):
+        hint = f"Its first layer takes {takes} channels: build it for {classes} classes, or pass --classes {takes}."
+    elif shown[0].error is not None and guess:
         hint = f"The batch ends at label {_largest(labels, None)}: if the model has more classes, pass classes=C."
     cause = None if furthest[-1].error is None else furthest[-1].error.__cause__
     place = "" if cause is None else f" ({place_of(cause)})".replace(" ()", "")

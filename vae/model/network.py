@@ -35,6 +35,13 @@ def build_network(
 def device_of(model: nn.Module) -> torch.device:
     """Return the device of the parameters; RunError where no parameter can learn."""
     name = type(model).__name__
+    if not isinstance(model, nn.Module):
+        do = (
+            f"Pass {model.__name__}(...)."
+            if isinstance(model, type)
+            else "Pass an instance of a class derived from it."
+        )
+        raise RunError("the model is no torch.nn.Module", "model", name, do)
     parameters = list(model.parameters())
     if not any(p.requires_grad for p in parameters):
         do = "Pass a model with parameters that require a gradient."

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from inspect import unwrap
 
 from torch import nn
 
@@ -82,7 +83,7 @@ def _fit(
                 if watcher.step is not None:
                     watcher.step(record)
 
-            result = overfit(
+            result = unwrap(overfit)(
                 model,
                 prepared.batch,
                 classes=classes,
