@@ -1,11 +1,13 @@
-"""Notes on labels that hardly are classes: void labels far above the others, and gaps between labels."""
+"""Notes on labels that hardly are classes: void labels, gaps between labels, and cells that were never written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .hdf5.blocks import Unwritten
 
 RENUMBER = "`vaefit-cli data relabel DATA NEW.h5 --renumber` numbers the labels from 0."
 """Advice for labels with gaps."""
@@ -29,3 +31,12 @@ def gap_notes(labels: NDArray[np.intp], classes: int, where: str) -> Iterator[st
         yield f"{where}: {what}; if it marks cells without a class, pass --ignore-index {largest}"
     elif scattered or classes > 2 * labels.size + _SPARE:
         yield f"{where}: {labels.size} labels up to {largest} make {classes} classes. {RENUMBER}"
+
+
+def unwritten_note(parts: Sequence[Unwritten], cells: int, where: str) -> str:
+    """Return the note on cells that were never written, of one or more files."""
+    chunks, labels = sum(part.chunks for part in parts), {part.label for part in parts}
+    value = f"the fill value, {labels.pop()}" if len(labels) == 1 and None not in labels else "the fill value"
+    among = f", {chunks:,} chunks," if chunks else ""
+    never = f"{sum(part.cells for part in parts):,} of {cells:,} cells{among} were never written"
+    return f"{where}: {never}: they count as {value}"

@@ -23,7 +23,7 @@ from .dataset_counts import ClassCounts, DatasetCounts, Progress, cached_counts,
 from .errors import DataError, require_range
 from .hdf5.blocks import MAX_LABELS
 from .hdf5.open_files import flush_writers
-from .label_notes import gap_notes
+from .label_notes import gap_notes, unwritten_note
 from .location import Location
 from .shards import Data, Shape, agree, describe, find_shards, refuse_twice
 from .store.cached_scan import CountSettings
@@ -182,6 +182,9 @@ def _notes(found: ShardCounts, settings: CountSettings) -> Iterator[str]:
     if settings.ignore_index is None and found.ignore_index is not None:
         said = f"the attribute `{first.ignore_attribute}` says that label {found.ignore_index} is ignored"
         yield f"{where}: {said}, {math.prod(found.shape) - found.cells:,} cells; --ignore-index replaces it"
+    parts = [shard.described.unwritten for shard in found.shards if shard.described.unwritten is not None]
+    if parts:
+        yield unwritten_note(parts, math.prod(found.shape), where)
     if settings.classes is None and not any(shard.described.declared_classes for shard in found.shards):
         yield from gap_notes(np.flatnonzero(found.counts), found.classes, where)
 

@@ -171,7 +171,7 @@ class JointCount:
     def _answer(self, report: _Report, key: CacheKey, row: NDArray[np.int64]) -> DatasetCounts:
         """Cache the counts of a shard and return them; DataError for a label outside the classes."""
         location, file, kept = self.locations[report.shard], None, None
-        found = report.described.counted(row[:-1], int(row[-1]), self.settings.ignore_index)
+        found = report.described.counted(report.scan, row[:-1], int(row[-1]), self.settings.ignore_index)
         assert row.sum() == math.prod(found.shape), "each span is counted once"
         if self.settings.use_cache and report.doubt is not None:
             warn_uncached(location, report.doubt)

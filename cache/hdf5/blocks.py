@@ -31,6 +31,18 @@ ROW_CELLS = 256 << 20
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """Number of cells in a dataclass that msgspec checks when it is read from a file."""
 
+
+@dataclass(frozen=True)
+class Unwritten:
+    """Cells that were never written, and hold the fill value."""
+
+    cells: Count
+    chunks: Count
+    """Chunks of these cells; 0 where the cells lie in no chunks."""
+    label: int | None
+    """The fill value; None where it was not read."""
+
+
 Labels = NDArray[np.integer]
 Origin = tuple[int, int, int]
 

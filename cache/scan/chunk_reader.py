@@ -40,18 +40,18 @@ class StoredChunks:
         self._deflate_bit, self._shuffle_bit = (1 << len(filters) - 1, 1) if filters else (0, 0)
         self._alone = 2 * self._bytes > JOINED_BYTES
         self._each = max(1, SPAN_BYTES // self._bytes)
-        self._unwritten, self._fill = unwritten(dataset, chunks)
+        self.unwritten = unwritten(dataset, chunks)
         self._own = threading.local()
 
     def __len__(self) -> int:
-        return -(-len(self._chunks) // self._each) + (self._unwritten > 0)
+        return -(-len(self._chunks) // self._each) + (self.unwritten is not None)
 
     def count(self, number: int, histogram: Histogram) -> None:
         """Count the chunks of one span, or in the last span the cells that were never written."""
         first = number * self._each
         last = min(first + self._each, len(self._chunks))
         if first >= last:
-            histogram.add_same(self._fill, self._unwritten)
+            histogram.add_unwritten(self.unwritten)
             return
         origins, whole = self._chunks.origins(first, last).tolist(), self._chunks.inside(first, last)
         room, filled = self._memory("together", JOINED_BYTES), 0

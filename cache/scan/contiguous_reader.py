@@ -23,6 +23,8 @@ READ_BYTES = 1 << 20
 class ContiguousBytes:
     """Spans of a contiguous dataset, in file order."""
 
+    unwritten = None
+
     def __init__(self, dataset: h5py.Dataset, offset: int) -> None:
         # HDF5's own handle: the name may by now belong to another file
         self._handle = int(dataset.file.id.get_vfd_handle())

@@ -50,7 +50,7 @@ class FilteredChunks:
         self._where = f"{dataset.file.filename}:{dataset.name}"
         self._bytes = math.prod(chunks.chunk) * int(dataset.dtype.itemsize)
         self._each = max(1, SPAN_BYTES // self._bytes)
-        self._unwritten, self._fill = unwritten(dataset, chunks)
+        self.unwritten = unwritten(dataset, chunks)
         creation = dataset.id.get_create_plist()
         self._filters = [creation.get_filter(i) for i in range(creation.get_nfilters())]
         self._type = dataset.id.get_type().copy()
@@ -75,14 +75,14 @@ class FilteredChunks:
         raise RuntimeError("a filter has unusual parameters")
 
     def __len__(self) -> int:
-        return -(-len(self._chunks) // self._each) + (self._unwritten > 0)
+        return -(-len(self._chunks) // self._each) + (self.unwritten is not None)
 
     def count(self, number: int, histogram: Histogram) -> None:
         """Count the chunks of one span, or in the last span the cells that were never written; for one thread."""
         first = number * self._each
         last = min(first + self._each, len(self._chunks))
         if first >= last:
-            histogram.add_same(self._fill, self._unwritten)
+            histogram.add_unwritten(self.unwritten)
             return
         with self._copy(last - first) as copied:
             hidden = [i for i in range(first, last) if not self._take(i, copied, i - first)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..hdf5.blocks import Tiles, read
+from ..hdf5.blocks import Tiles, Unwritten, read
 from .chunk_index import Chunks
 from .histogram import Bytes, Histogram
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Slabs:
     """Spans of any dataset: blocks of bounded size."""
 
-    def __init__(self, dataset: h5py.Dataset) -> None:
-        self._dataset, self._tiles = dataset, Tiles.from_dataset(dataset)
+    def __init__(self, dataset: h5py.Dataset, unwritten: Unwritten | None = None) -> None:
+        self._dataset, self._tiles, self.unwritten = dataset, Tiles.from_dataset(dataset), unwritten
         self._buffer = np.empty(math.prod(self._tiles.tile), dataset.dtype)
 
     def __len__(self) -> int:
@@ -35,15 +35,15 @@ class ChunkReads:
 
     def __init__(self, dataset: h5py.Dataset, chunks: Chunks) -> None:
         self._dataset, self._chunks = dataset, chunks
-        self._unwritten, self._fill = unwritten(dataset, chunks)
+        self.unwritten = unwritten(dataset, chunks)
 
     def __len__(self) -> int:
-        return len(self._chunks) + (self._unwritten > 0)
+        return len(self._chunks) + (self.unwritten is not None)
 
     def count(self, number: int, histogram: Histogram) -> None:
         """Count one chunk, or in the last span the cells that were never written."""
         if number == len(self._chunks):
-            histogram.add_same(self._fill, self._unwritten)
+            histogram.add_unwritten(self.unwritten)
         else:
             histogram.add(read_chunk(self._dataset, self._chunks, number))
 
@@ -53,11 +53,12 @@ def read_chunk(dataset: h5py.Dataset, chunks: Chunks, number: int) -> Bytes:
     return read(dataset, chunks.selection(number)).reshape(-1).view(np.uint8)
 
 
-def unwritten(dataset: h5py.Dataset, chunks: Chunks) -> tuple[int, int]:
-    """Return the number of cells that were never written, and the label that they hold; DataError as `read`."""
+def unwritten(dataset: h5py.Dataset, chunks: Chunks) -> Unwritten | None:
+    """Return the cells that were never written, None without any; DataError as `read`."""
     cell = chunks.unwritten()
     if cell is None:
-        return 0, 0
+        return None
     # such a cell is read: HDF5 crashes if asked for the fill value of some damaged files
     label = int(read(dataset, tuple(slice(o, o + 1) for o in cell)).item())
-    return math.prod(chunks.shape) - chunks.cells, label
+    missing = chunks.most - len(chunks) if dataset.chunks else 0
+    return Unwritten(math.prod(chunks.shape) - chunks.cells, missing, label)

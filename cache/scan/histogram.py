@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..hdf5.blocks import MAX_CLASSES as MAX_CLASSES
-from ..hdf5.blocks import MAX_LABELS, Labels, Origin
+from ..hdf5.blocks import MAX_LABELS, Labels, Origin, Unwritten
 
 if TYPE_CHECKING:  # a cached answer needs no compiler
     from .native_counter import Count
@@ -68,13 +68,15 @@ class Histogram:
         self._start()
         return part
 
-    def add_same(self, label: int, cells: int) -> None:
-        """Count a number of cells that all hold one label."""
-        self._cells += cells
-        if 0 <= label < MAX_LABELS:
-            self._add(np.bincount([label], [cells]).astype(np.int64))
-        elif label == self._ignore_index or cells == 0:
-            self._outside += cells
+    def add_unwritten(self, part: Unwritten | None) -> None:
+        """Count cells that all hold one label."""
+        if part is None or part.label is None:
+            return
+        self._cells += part.cells
+        if 0 <= part.label < MAX_LABELS:
+            self._add(np.bincount([part.label], [part.cells]).astype(np.int64))
+        elif part.label == self._ignore_index:
+            self._outside += part.cells
         else:
             raise OutsideLabelError
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import DataError
+from ..hdf5.blocks import Unwritten
 from ..hdf5.label_view import stored
 from .chunk_index import Chunks
 from .chunk_reader import StoredChunks
@@ -86,7 +87,7 @@ def _choose(dataset: h5py.Dataset, threads: int) -> Route:
     others = {h5py.h5d.VIRTUAL: "the dataset is virtual", h5py.h5d.COMPACT: "the cells lie among the metadata"}
     why_not = others.get(layout) or _not_by_bytes(dataset)
     if why_not is not None:
-        return Route("h5py", why_not, Slabs(dataset), 1)
+        return Route("h5py", why_not, Slabs(dataset, _without_source(stored(dataset))), 1)
     offset = dataset.id.get_offset()
     if offset is None:
         nothing = ChunkReads(dataset, Chunks.empty(dataset.shape))
@@ -140,6 +141,19 @@ def _chunked(labels: h5py.Dataset, threads: int) -> Route:
     return Route("h5py", why, Slabs(labels), 1, doubt=_UNCHECKED)
 
 
+def _without_source(dataset: h5py.Dataset) -> Unwritten | None:
+    """Return the cells of a virtual dataset that no source has, where none has two; None for another dataset."""
+    if not dataset.is_virtual:
+        return None
+    left = int(dataset.size)
+    for target, *_ in dataset.virtual_sources():
+        try:
+            left -= target.get_select_npoints()
+        except RuntimeError:  # a source without limits
+            return None
+    return Unwritten(left, 0, None) if left > 0 else None
+
+
 def _not_by_bytes(dataset: h5py.Dataset) -> str | None:
     """Return why the cells of a contiguous dataset cannot be read as bytes of the file; None where they can."""
     file = dataset.file
@@ -168,6 +182,10 @@ def _of_plain_integers(dataset: h5py.Dataset) -> bool:
 
 class Spans(Protocol):
     """Interface of a reader: the spans of a dataset, which together hold each cell once, in any order."""
+
+    @property
+    def unwritten(self) -> Unwritten | None:
+        """The cells that were never written; None without any, or where that is not known."""
 
     def __len__(self) -> int: ...
 

@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Meta
 
 from ..errors import DataError
-from ..hdf5.blocks import MAX_LABELS, Count, blocks
+from ..hdf5.blocks import MAX_LABELS, Count, Unwritten, blocks
 from ..label_notes import RENUMBER
 from .histogram import MAX_CLASSES, Histogram, OutsideLabelError, Part, add_counts, outside_classes, wrong_label
 from .native_counter import ByteCounter, choose_counter
@@ -64,6 +64,8 @@ class Scan(Part):
     """Number of threads that read and counted."""
     resumed: int
     """Number of cells that a checkpoint had counted."""
+    unwritten: Unwritten | None
+    """The cells of the whole dataset that were never written."""
     doubt: str | None
     """Why the counts should not be cached; None where they may be."""
 
@@ -107,7 +109,18 @@ def scan_dataset(
             if each is not None:
                 each(Checkpoint(route.cut, number, cells, tuple(counts.tolist()), outside), total)
     reason = f"{route.reason}; {counter.told}"
-    return Scan(counts, outside, cells, route.cut, route.name, reason, route.threads, start.cells, route.doubt)
+    return Scan(
+        counts,
+        outside,
+        cells,
+        route.cut,
+        route.name,
+        reason,
+        route.threads,
+        start.cells,
+        route.spans.unwritten,
+        route.doubt,
+    )
 
 
 def first_wrong_label(dataset: h5py.Dataset, classes: int, ignore_index: int | None, instead: str = "") -> DataError:

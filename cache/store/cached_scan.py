@@ -113,5 +113,5 @@ def _scan(
             counted = scan_dataset(dataset, ignored, settings.threads, None, each)
         elif resume is not None and resume.cells and not counted.resumed:
             _log.warning(f"{location}: the partial file is of another way of reading; the scan starts over")
-        found = described.counted(counted.counts, counted.outside, settings.ignore_index)
+        found = described.counted(counted, counted.counts, counted.outside, settings.ignore_index)
         return Scanned(found, counted), described

@@ -13,12 +13,14 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..hdf5.blocks import MAX_LABELS, Count
+from ..hdf5.blocks import MAX_LABELS, Count, Unwritten
 from ..location import Location
 from .checked_json import Text
 
 if TYPE_CHECKING:  # a cached answer needs no HDF5
     import h5py
+
+    from ..scan import Scan
 
 Side = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 
@@ -76,11 +78,13 @@ class Description:
         declared: int | None = self.label_counts.keywords["declared_ignore"]
         return declared if ignore_index is None else ignore_index
 
-    def counted(self, counts: NDArray[np.int64], outside: int, ignore_index: int | None) -> LabelCounts:
+    def counted(self, scan: Scan, counts: NDArray[np.int64], outside: int, ignore_index: int | None) -> LabelCounts:
         """Return the description with counts of the labels from 0 and the number of cells with a label outside them."""
         used = int(np.flatnonzero(counts).max(initial=-1)) + 1
         label = self.ignored(ignore_index) if outside else None
-        return self.label_counts(labels=tuple(counts[:used].tolist()), outside=outside, outside_label=label)
+        return self.label_counts(
+            unwritten=scan.unwritten, labels=tuple(counts[:used].tolist()), outside=outside, outside_label=label
+        )
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class LabelCounts:
     """The shape in the file, with the axes of length 1 that were dropped."""
     passed_over: Annotated[tuple[Text, ...], Meta(max_length=64)]
     """Paths of the file's other datasets, where the caller named none."""
+    unwritten: Unwritten | None
     labels: Annotated[tuple[Count, ...], Meta(max_length=MAX_LABELS)]
     """Counts of the labels 0, 1, ... up to the largest that occurs."""
     outside: Count
@@ -108,7 +113,8 @@ class LabelCounts:
     outside_label: int | None
 
     def __post_init__(self) -> None:
-        for label in (self.outside_label, self.declared_ignore):
+        filled = None if self.unwritten is None else self.unwritten.label
+        for label in (self.outside_label, self.declared_ignore, filled):
             if label is not None:
                 check_label(label)
         if self.outside_label is not None and 0 <= self.outside_label < MAX_LABELS:

@@ -121,3 +121,42 @@ def test_shards_that_declare_different_labels(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"b\.h5: the shards of one dataset ignore one label.*Pass --ignore-index 3"):
         class_counts(tmp_path / "*.h5")
     assert class_counts(tmp_path / "*.h5", ignore_index=3)[3] == 0
+
+
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        ({"chunks": (16, 4, 4)}, "768 of 1,024 cells, 3 chunks, were never written: they count as the fill value, 2"),
+        ({"chunks": (16, 3, 3)}, "768 of 1,024 cells, 12 chunks, were never written"),
+        ({"chunks": (16, 4, 4), "compression": "gzip"}, "768 of 1,024 cells, 3 chunks, were never written"),
+        ({"chunks": (16, 4, 4), "compression": "lzf"}, "768 of 1,024 cells, 3 chunks, were never written"),
+        ({}, "1,024 of 1,024 cells were never written: they count as the fill value, 2"),
+        ("virtual", "768 of 1,024 cells were never written: they count as the fill value"),
+    ],
+    ids=str,
+)
+def test_cells_that_were_never_written_are_counted_aloud(
+    tmp_path: Path, said: str, layout: dict[str, object] | str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file made in advance, whose writer stopped, looks whole: a first and a cached count say that it is not."""
+    with h5py.File(tmp_path / "grids.h5", "w") as handle:
+        if isinstance(layout, str):
+            handle["part"] = np.ones((16, 4, 4), "u1")
+            virtual = h5py.VirtualLayout((64, 4, 4), "u1")
+            virtual[:16] = h5py.VirtualSource(handle["part"])
+            handle.create_virtual_dataset("labels", virtual, fillvalue=2)
+        else:
+            grids = handle.create_dataset("labels", (64, 4, 4), "u1", fillvalue=2, **layout)
+            if layout:
+                grids[:16] = 1
+    for source in ("scan", "cache"):
+        caplog.clear()
+        assert count_shards(f"{tmp_path / 'grids.h5'}:/labels").source == source
+        assert said in caplog.text
+
+
+def test_a_whole_file_has_no_such_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with h5py.File(tmp_path / "grids.h5", "w") as handle:
+        handle.create_dataset("labels", data=np.ones((64, 4, 4), "u1"), chunks=(10, 3, 3))
+    count_shards(tmp_path / "grids.h5")
+    assert "never written" not in caplog.text
