@@ -115,11 +115,13 @@ class FilteredChunks:
             file.close()
 
     def _take(self, number: int, copied: h5py.Dataset, place: int) -> bool:
-        """Copy a chunk as it is stored; False where HDF5 does not find it."""
+        """Copy a chunk as it is stored; False where HDF5 does not find it, or it has no bytes."""
         origin = tuple(self._chunks.origins(number, number + 1)[0].tolist())
         try:
             mask, stored = self._dataset.id.read_direct_chunk(origin)
         except (OSError, RuntimeError, ValueError):
+            return False
+        if not stored:  # a copy cannot hold it
             return False
         code, _, values, _ = self._filters[-1]
         if not mask >> len(self._filters) - 1 & 1:
