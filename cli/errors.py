@@ -20,6 +20,10 @@ class StoppedError(Exception):
     """Ctrl-C with advice on what to do next; typer would not pass a KeyboardInterrupt."""
 
 
+class InterruptedRunError(Exception):
+    """Ctrl-C ended a run early, and its result was printed as that of any other."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """Error of a command: what is wrong, where, what was found, what to do, and the exit code."""

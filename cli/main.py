@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from .errors import INTERRUPTED, Failure, StoppedError
+from vaefit.vae.environment.command_line import typed
+
+from .errors import INTERRUPTED, Failure, InterruptedRunError, StoppedError
 from .output.streams import prepare_streams
 from .torchrun import prints
 
@@ -24,10 +26,9 @@ def run(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments and prints()
     verbose = bool({"-v", "--verbose"} & set(arguments))
     try:
-        outcome = _run(arguments or ["--help"])
+        with typed(arguments):
+            outcome = _run(arguments or ["--help"])
     except KeyboardInterrupt:
-        outcome = INTERRUPTED
-    if outcome == INTERRUPTED:
         outcome = Failure.interrupted()
     return outcome.report(as_json, verbose) if isinstance(outcome, Failure) else outcome
 
@@ -44,9 +45,13 @@ def _run(arguments: Sequence[str]) -> int | Failure:
     except usage_error as error:
         return Failure.from_usage_error(error, arguments)
     except typer.Abort:  # Ctrl-C in older versions of typer; newer ones return the code
+        return Failure.interrupted()
+    except InterruptedRunError:
         return INTERRUPTED
     except StoppedError as stopped:
         return Failure.interrupted(str(stopped))
     except Exception as error:  # exit code 1 would read as "the check failed"
         return Failure.from_error(error)
+    if code == INTERRUPTED:
+        return Failure.interrupted()
     return code if isinstance(code, int) else 0

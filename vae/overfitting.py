@@ -63,6 +63,7 @@ def overfit(
     on_start: Callable[[RunHeader], None] | None = None,
     on_step: Callable[[Record], None] | None = None,
     on_control: OnControl | None = None,
+    stop: Callable[[], bool] | None = None,
     **unknown: NoReturn,
 ) -> OverfitResult:
     """Fit `model` to one fixed batch and judge whether it memorised it. The model is trained in place.
@@ -91,6 +92,9 @@ def overfit(
         on_start: called once, after the loss agreed with its reference.
         on_step: called with the record of every step, for one window of steps at a time where they are a graph.
         on_control: called during the diagnosis with the change of a rerun and the record of its step.
+        stop: called before each update, and at each step of the diagnosis; where it returns True, the run ends there,
+            and its result is marked as interrupted. Ctrl-C raises KeyboardInterrupt instead, as everywhere: the model
+            then keeps the parameters of its last update.
 
     Raises:
         ValueError: labels or weights do not fit the model's classes, or a setting is wrong by itself.
@@ -123,7 +127,7 @@ def overfit(
             on_start(header)
         shares = BaselineShares.from_targets(fixed.targets, adapter.classes, ignore_index)
         step, stepper = ready.build_stepper(recipe, torch.Generator().manual_seed(seed), as_graph)
-        fit = Fit(stepper, step, recipe, ready.targets, shares, fixed.other_targets is not None)
+        fit = Fit(stepper, step, recipe, ready.targets, shares, fixed.other_targets is not None, stop or _never)
         history: list[Record] = []
         for record in fit.records():
             history.append(record)
@@ -153,8 +157,11 @@ def overfit(
     accuracies, confusion = evidence.accuracies, confusion_of(predictions)
     context = _advice_context(model, fixed, accuracies, weights, recipe, history)
     evidence = replace(evidence, gap=gap, context=context)
+    judgement = judge(evidence, recipe)
+    if fit.interrupted:
+        judgement = judgement.of_interrupted_run(fit.updates, recipe.iterations)
     result = OverfitResult(
-        judgement=judge(evidence, recipe),
+        judgement=judgement,
         iterations=fit.updates,
         reached=_reached(history),
         accuracies=accuracies,
@@ -175,14 +182,17 @@ def overfit(
         film=fit.frames.frames(),
         ignore_index=ignore_index,
         not_updated=not_updated,
+        interrupted=fit.interrupted,
         gap=gap,
     )
-    if ready.uninitialised is None or result.passed:
+    if ready.uninitialised is None or result.passed or result.interrupted:
         return result
     failed = FailedRun(model, adapter, fixed, weights, recipe, ignore_index, seed, backend, ready.uninitialised, result)
     caller_errors: list[Exception] = []
 
     def on_rerun(change: str, record: Record) -> None:
+        if stop is not None and stop():
+            raise _DiagnosisStopped
         try:
             if on_control is not None:
                 on_control(change, record)
@@ -193,6 +203,8 @@ def overfit(
     try:
         with reproducible(seed, device):
             diagnosis = find_cause(failed, unwrap(overfit), on_rerun)
+    except _DiagnosisStopped:
+        return replace(result, interrupted=True)
     except Exception as error:
         if adapter.ours or caller_errors:
             raise
@@ -201,6 +213,14 @@ def overfit(
         return result
     judgement = replace(result.judgement, next=diagnosis.advice)
     return replace(result, judgement=judgement, diagnosis=diagnosis, seconds=time.perf_counter() - start)
+
+
+class _DiagnosisStopped(BaseException):
+    """`stop` returned True in a rerun; no Exception, which a rerun of a user's model would take for its own."""
+
+
+def _never() -> bool:
+    return False
 
 
 def _unknown_argument(name: str, value: object) -> str:

@@ -55,6 +55,7 @@ def overfit(
     from vaefit.vae.results.overfit_summary import RunSummary, SetupSummary
     from vaefit.vae.runs.overfit_run import Watcher, run_overfit
 
+    from ..errors import InterruptedRunError
     from ..output.run_tables import print_overfit, print_overfit_setup
 
     with terminal.progress() as progress:
@@ -70,4 +71,6 @@ def overfit(
     summary = RunSummary.from_run(check)
     print_overfit(terminal, summary)
     terminal.json(summary.json())
+    if summary.interrupted:
+        raise InterruptedRunError
     raise typer.Exit(0 if summary.passed else 1)

@@ -44,6 +44,7 @@ def sweep(
     from vaefit.vae.runs.overfit_run import Watcher
     from vaefit.vae.sweep.run import run_sweep
 
+    from ..errors import InterruptedRunError
     from ..output.run_tables import print_sweep
 
     terminal.note(f"{plan.runs} runs, {seeds} of each setting")
@@ -57,6 +58,8 @@ def sweep(
         outcome = run_sweep(plan, out, overwrite, watch_run)
     print_sweep(terminal, outcome)
     terminal.json(outcome.json())
+    if outcome.interrupted:
+        raise InterruptedRunError
 
 
 def _plan(ctx: typer.Context, vary: list[str], seeds: int, announce: Callable[[str], None]) -> Plan:

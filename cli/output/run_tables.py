@@ -87,7 +87,8 @@ def print_overfit(terminal: Terminal, run: RunSummary) -> None:
     for reading in readings(run):
         signals.add_row(reading.name, reading.text, reading.meaning)
     terminal.table(signals)
-    terminal.line(f"{run.verdict} after {run.iterations} updates, {run.seconds:.1f} s", _STYLES[run.verdict])
+    end = ", interrupted" if run.interrupted else ""
+    terminal.line(f"{run.verdict} after {run.iterations} updates, {run.seconds:.1f} s{end}", _STYLES[run.verdict])
     terminal.line(f"why   {run.reason}")
     for note in run.notes:
         terminal.line(f"note  {note}", "yellow")
@@ -95,7 +96,7 @@ def print_overfit(terminal: Terminal, run: RunSummary) -> None:
         _print_diagnosis(terminal, run.diagnosis)
     if run.next:
         terminal.line(f"next  {run.next}")
-    if not run.passed and run.diagnosis is None:
+    if not run.passed and run.diagnosis is None and not run.interrupted:
         terminal.line("      --diagnose finds out why, by short reruns that change one thing each")
     terminal.line(f"run   {run.run_dir}: report.html, reconstructions.png, curves.png, metrics.csv, result.json")
 
@@ -193,7 +194,7 @@ def print_sweep(terminal: Terminal, outcome: SweepOutcome) -> None:
     if explained:
         terminal.line(f"explained   {explained}")
     terminal.line(f"difference  {outcome.difference}")
-    files = "sweep.png, sweep.csv, sweep.json and a folder for each run"
+    files = f"{'sweep.png, ' if outcome.runs else ''}sweep.csv, sweep.json and a folder for each run"
     terminal.line(f"sweep       {outcome.run_dir}: {files}; {outcome.seconds:.1f} s")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -25,16 +25,27 @@ from .stepper import Stepper
 
 
 class Fit:
-    """Loop over the steps of one run; `targets` (B, H, W) is the fixed batch, `shares` its baselines."""
+    """Loop over the steps of one run; `targets` (B, H, W) is the fixed batch, `shares` its baselines.
+
+    `stop` is called before each update; where it returns True, the run ends as one that was interrupted.
+    """
 
     def __init__(
-        self, stepper: Stepper, step: Step, recipe: Recipe, targets: Tensor, shares: BaselineShares, own_inputs: bool
+        self,
+        stepper: Stepper,
+        step: Step,
+        recipe: Recipe,
+        targets: Tensor,
+        shares: BaselineShares,
+        own_inputs: bool,
+        stop: Callable[[], bool],
     ) -> None:
         self.stepper, self.step, self.recipe, self.shares, self.own_inputs = stepper, step, recipe, shares, own_inputs
         self.targets = targets.cpu().numpy()
         self.device = targets.device
         self.frames = FrameRecorder(self.targets)
         self.reach = GradientReach(step.model)
+        self.stop, self.interrupted = stop, False
         self.updates = 0
         self.diverged: str | None = None
 
@@ -66,7 +77,9 @@ class Fit:
             )
             if not math.isfinite(record.loss):
                 self.diverged = self._raised() or f"the loss is {record.loss} after {self.updates} updates"
-            if self.diverged or self.updates == self.recipe.iterations or self._stops(record.accuracies):
+            ended = self.diverged or self.updates == self.recipe.iterations or self._stops(record.accuracies)
+            self.interrupted = not ended and self.stop()
+            if ended or self.interrupted:
                 self.stepper.settle()
                 yield record
                 return

@@ -101,6 +101,8 @@ class OverfitResult:
     ignore_index: int | None
     not_updated: NotUpdated
     """Parameters that no update changed."""
+    interrupted: bool = False
+    """`stop` ended the run, or its diagnosis: the verdict is that of the steps so far."""
     gap: ModeGap | None = None
     """Difference between training and evaluation mode that alone makes the run fail; None without one."""
     diagnosis: Diagnosis | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -96,6 +96,12 @@ class Judgement:
     def passed(self) -> bool:
         """True for the verdict MEMORISED."""
         return self.verdict == "MEMORISED"
+
+    def of_interrupted_run(self, updates: int, planned: int) -> Judgement:
+        """Return the verdict on a run that was stopped before it ended."""
+        reason = f"interrupted after {updates} of up to {planned} updates; {self.reason}"
+        again = f"Let it run to its end, or end it here by itself: try --iterations {updates}."
+        return replace(self, reason=reason, next=self.next and again)
 
 
 def judge(evidence: Evidence, recipe: Recipe) -> Judgement:

@@ -46,11 +46,7 @@ class GradientReach:
         """
         cut = {name for name in self._missed if name in self._own and self._observed}
         if cut and adapter.gives.latent:
-            with evaluating(self._model), torch.enable_grad():
-                _, mu, logvar = adapter.outputs(self._model, inputs)
-                assert mu is not None  # the adapter found both
-                assert logvar is not None
-                cut -= reached(self._model, logvar.sum()) - reached(self._model, mu.square().sum())
+            cut -= self._logvar_alone(adapter, inputs)
         frozen = {name for name, parameter in self._own.items() if not parameter.requires_grad}
         hidden = {name for name in self._hidden if name not in self._missed}
         every = {**self._own, **self._hidden}
@@ -67,6 +63,17 @@ class GradientReach:
         }
         names = tuple(name for name in every if name in cut | frozen | hidden)
         return NotUpdated(names, tuple(note for note, found in reasons.items() if found))
+
+    def _logvar_alone(self, adapter: Adapter, inputs: Tensor) -> set[str]:
+        """Return the names of the parameters that logvar depends on and mu does not."""
+        with evaluating(self._model), torch.enable_grad():
+            try:
+                _, mu, logvar = adapter.outputs(self._model, inputs)
+            except Exception:  # a user's model that raised in an update may raise here again
+                return set(self._own)
+            assert mu is not None  # the adapter found both
+            assert logvar is not None
+            return reached(self._model, logvar.sum()) - reached(self._model, mu.square().sum())
 
 
 def layers_of(parameters: Iterable[str], every: Iterable[str]) -> str:

@@ -186,6 +186,8 @@ class RunSummary(Metrics):
     run_dir: str
     confusion: Confusion | None = None
     """None in the folder of a run by a version that did not write it."""
+    interrupted: bool = False
+    """The run, or its diagnosis, was stopped before its end."""
     without_gradient: tuple[str, ...] = ()
     """Names of the parameters that no update changed."""
     notes: tuple[str, ...] = ()
@@ -213,6 +215,7 @@ class RunSummary(Metrics):
             setup=SetupSummary.from_header(run.prepared, result.start, result.recipe),
             seconds=run.seconds,
             run_dir=str(run.run_dir),
+            interrupted=result.interrupted,
             without_gradient=result.without_gradient,
             notes=result.not_updated.notes,
             diagnosis=result.diagnosis,

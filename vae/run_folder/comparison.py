@@ -18,9 +18,9 @@ Values = dict[str, Any]
 NOT_SETTINGS = ("out", "overwrite", "may_scan", "cache_dir", "tensorboard")
 """Settings that name places and files, and change no number."""
 _RESULTS = (
-    "verdict", "finished", "diverged", "stopped", "iterations", "best_step", "best_epoch", "pixel_accuracy",
-    "macro_accuracy", "worst_class_accuracy", "worst_class", "skill", "loss", "focal", "kl", "active_dimensions",
-    "retrieval", "variation", "distinct_pictures", "background_share", "majority_share", "seconds",
+    "verdict", "interrupted", "finished", "diverged", "stopped", "iterations", "best_step", "best_epoch",
+    "pixel_accuracy", "macro_accuracy", "worst_class_accuracy", "worst_class", "skill", "loss", "focal", "kl",
+    "active_dimensions", "retrieval", "variation", "distinct_pictures", "background_share", "majority_share", "seconds",
 )  # fmt: skip
 """Results of either kind of run; two runs are compared by those that both have."""
 

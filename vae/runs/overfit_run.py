@@ -27,6 +27,7 @@ from ..overfitting import overfit
 from ..run_folder.overfit_folder import OverfitFolder
 from ..run_folder.tensorboard_events import require_tensorboard
 from ..settings import CheckSettings
+from ..training.interrupt import StopRequest, stop_request
 
 _log = logging.getLogger("vaefit")
 
@@ -43,12 +44,23 @@ class Watcher:
     """Called with the change of a diagnosis rerun and with the record of each of its steps."""
 
 
-def run_overfit(settings: CheckSettings, watcher: Watcher | None = None) -> OverfitRun:
+def run_overfit(
+    settings: CheckSettings, watcher: Watcher | None = None, request: StopRequest | None = None
+) -> OverfitRun:
     """Run the overfit check and write its run folder.
+
+    Ctrl-C or SIGTERM after the first step ends the run there, and its folder is written as that of any other; before
+    it, and at the second time, KeyboardInterrupt is raised.
+
+    Args:
+        request: stop request of the caller, who receives the signals; None takes them here.
 
     Raises SettingError for settings that are wrong by themselves, DataError and RunError where it cannot run. The
     folder is claimed first, so that nothing is computed that could not be written.
     """
+    if request is None:
+        with stop_request(begun=False) as request:
+            return run_overfit(settings, watcher, request)
     start = time.perf_counter()
     watcher = watcher or Watcher()
     if settings.tensorboard:
@@ -56,18 +68,25 @@ def run_overfit(settings: CheckSettings, watcher: Watcher | None = None) -> Over
     compute = Compute.from_settings(settings)
     # an impossible --graph must fail before the dataset is counted
     choose_steps(settings.graph, compute.device, settings.recipe, compute.backend.name, settings.model is None)
+    request.begun = True  # a signal waits: a folder that is claimed in part would stay
     with OverfitFolder.claimed(settings.out, settings.overwrite) as folder:
+        request.expect_nothing()
         prepared = _prepare(settings, watcher, compute)
         settings = replace(settings, ignore_index=prepared.dataset.ignore_index)  # an attribute may declare it
         with cpu_threads(settings.threads, prepared.batch.grids.size):
-            model, result = _fit(settings, watcher, compute, prepared, folder)
+            model, result = _fit(settings, watcher, compute, prepared, folder, request)
         check = OverfitRun(settings, prepared, result, folder.path, time.perf_counter() - start)
         folder.write_result(check, model)
     return check
 
 
 def _fit(
-    settings: CheckSettings, watcher: Watcher, compute: Compute, prepared: Prepared, folder: OverfitFolder
+    settings: CheckSettings,
+    watcher: Watcher,
+    compute: Compute,
+    prepared: Prepared,
+    folder: OverfitFolder,
+    request: StopRequest,
 ) -> tuple[nn.Module, OverfitResult]:
     """Fit the network and write every step to disk at once; nothing is written before the first step."""
     classes = prepared.dataset.classes
@@ -79,6 +98,7 @@ def _fit(
         with folder.recording(settings, prepared) as write:
 
             def on_step(record: Record) -> None:
+                request.begun = True  # before the first file is written: a folder is whole, or it is not there
                 write(record)
                 if watcher.step is not None:
                     watcher.step(record)
@@ -97,6 +117,7 @@ def _fit(
                 on_start=None if watcher.started is None else partial(watcher.started, prepared),
                 on_step=on_step,
                 on_control=watcher.control,
+                stop=lambda: request.requested,
             )
     return model, result
 

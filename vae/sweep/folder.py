@@ -46,7 +46,8 @@ class SweepFolder(RunFolder):
         """Draw the picture and, last, write `sweep.json`: it marks a whole folder."""
         from .chart import draw_sweep
 
-        self.draw("sweep.png", lambda out: draw_sweep(outcome, out))
+        if outcome.runs:
+            self.draw("sweep.png", lambda out: draw_sweep(outcome, out))
         self.write("sweep.json", json_file(outcome.json()))
 
     def _row(self, row: list[object]) -> None:

@@ -127,7 +127,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """A finished sweep, as `sweep.json` holds it."""
+    """A sweep that ended, as `sweep.json` holds it."""
 
     knobs: tuple[Knob, ...]
     seeds: int
@@ -139,6 +139,8 @@ class SweepOutcome:
     runs: tuple[SweepRun, ...]
     seconds: float
     run_dir: str
+    interrupted: bool = False
+    """It was stopped before its end: `runs` holds those that ended before, and there are no effects."""
 
     def json(self) -> dict[str, Any]:
         """Return what `sweep --json` prints."""

@@ -220,11 +220,14 @@ def test_ctrl_c_keeps_the_runs_that_ended(dataset, tmp_path):
             assert time.monotonic() < patience
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert 2 <= len(rows(folder)) < 500
-    assert not (folder / "sweep.json").exists()
+    found = json.loads((folder / "sweep.json").read_text())
+    assert found["interrupted"] is True
+    assert len(found["runs"]) == len(rows(folder))
+    assert f"interrupted after {len(rows(folder))} of 500 runs" in out
 
 
 def test_effects_split_the_variance_of_ranks():

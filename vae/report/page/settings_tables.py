@@ -74,7 +74,7 @@ def _configuration(config: dict[str, Any]) -> tuple[SettingsTable, ...]:
     others = {key: value for key, value in config.items() if key not in objects}
     return tuple(
         _table(title.capitalize(), [(key.replace("_", " "), v) for key, v in values.items()])
-        for title, values in (*objects.items(), ("machine", others))
+        for title, values in (*objects.items(), ("run and machine", others))
     )
 
 
