@@ -179,9 +179,10 @@ def _notes(found: ShardCounts, settings: CountSettings) -> Iterator[str]:
     first, where = found.shards[0].described, found.name
     if first.stored_shape != first.shape:
         yield f"{where}: shape {first.stored_shape} is read as {first.shape}, without the axis of length 1"
-    if settings.ignore_index is None and found.ignore_index is not None:
+    ignored = math.prod(found.shape) - found.cells
+    if settings.ignore_index is None and ignored:
         said = f"the attribute `{first.ignore_attribute}` says that label {found.ignore_index} is ignored"
-        yield f"{where}: {said}, {math.prod(found.shape) - found.cells:,} cells; --ignore-index replaces it"
+        yield f"{where}: {said}, {ignored:,} cells; --ignore-index replaces it"
     parts = [shard.described.unwritten for shard in found.shards if shard.described.unwritten is not None]
     if parts:
         yield unwritten_note(parts, math.prod(found.shape), where)

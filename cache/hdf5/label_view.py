@@ -30,8 +30,8 @@ def dropped_axes(shape: Sequence[int]) -> tuple[int, ...]:
 def whole_numbers(values: NDArray[Any], where: str) -> NDArray[np.integer[Any]]:
     """Return labels as integers; DataError for a float that is no whole number. Bool becomes uint8, floats int64."""
     if values.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            bad = ~((values == np.floor(values)) & (np.abs(values) <= EXACT))  # NaN is not equal to itself
+        values = values.astype(np.float64)
+        bad = ~((values == np.floor(values)) & (np.abs(values) <= EXACT))  # NaN is not equal to itself
         if bad.any():
             do = "Labels are whole numbers: store the classes, not scores."
             raise DataError("a label is not a whole number", where, str(values[bad][0]), do)

@@ -72,6 +72,18 @@ def ignored(folder: Path, dtype: str = "i2", **layout: Any) -> list[Path]:
     return [write(folder / "ignored.h5", grids, **layout), write(folder / "none.h5", cells(50, 4, dtype), **layout)]
 
 
+def declared(folder: Path) -> list[Path]:
+    """Labels above 255 beside smaller ones, an axis of length 1, and the label to ignore in attributes."""
+    files = [write(folder / "wide.h5", cells(100, 3, "u2") * 97), write(folder / "byte.h5", cells(50, 4))]
+    for file in files:
+        with h5py.File(file, "a") as handle:
+            grids = handle["grids"][()][:, None]
+            del handle["grids"]
+            handle["labels"], handle["images"] = grids, grids[:, 0]
+            handle["labels"].attrs["ignore_index"] = 194
+    return files
+
+
 def unwritten(folder: Path) -> list[Path]:
     with h5py.File(folder / "holes.h5", "w") as handle:
         dataset = handle.create_dataset("grids", (90, 8, 8), "u1", fillvalue=2, **GZIP)
@@ -89,6 +101,7 @@ LAYOUTS: dict[str, Callable[[Path], list[Path]]] = {
     "holes": unwritten,
     "ignored": ignored,
     "ignored and shuffled": lambda folder: ignored(folder, "<i4", **GZIP, shuffle=True),
+    "declared": declared,
     "many": many,
     "a large one among small ones": lambda folder: shards(folder, [2, 3, 300, 4], **GZIP),
     "another declared": lambda folder: [
