@@ -133,8 +133,6 @@ class Muon:
 
     def _update(self, parameter: nn.Parameter, gradient: Tensor, layout: Layout, lr: float | Tensor) -> None:
         matrices = layout.read(gradient)
-        if matrices.dtype in (torch.float16, torch.bfloat16):
-            matrices = matrices.float()
         if parameter not in self._averages:
             self._averages[parameter] = torch.zeros_like(matrices)
         average = self._averages[parameter].lerp_(matrices, 1.0 - self._momentum)
