@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,9 @@ def joined_ranks(ctx: typer.Context) -> Iterator[ProcessGroup | None]:
     from vaefit.vae.distributed.process_group import joined
 
     options = {
-        parameter.opts[0] if parameter.param_type_name == "option" else "DATA": _text(ctx.params.get(parameter.name))
+        parameter.opts[0] if parameter.param_type_name == "option" else "DATA": _text(
+            str(parameter.name), ctx.params.get(str(parameter.name))
+        )
         for parameter in ctx.command.params
         if parameter.name not in MAY_DIFFER
     }
@@ -51,9 +54,17 @@ def joined_ranks(ctx: typer.Context) -> Iterator[ProcessGroup | None]:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _text(value: object) -> str:
-    """Return the value of an option for a message."""
-    return "nothing" if value is None else " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+def _text(name: str, value: object) -> str:
+    """Return the value of an option for a message, with the digest of a file that every rank reads."""
+    from vaefit.cache.regular_file import read_regular
+
+    if value is None:
+        return "nothing"
+    text = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    file = text.rpartition(":")[0] if name == "model" else text if name == "weights_file" else ""
+    with suppress(OSError):  # a package, or no file: the command gives the error
+        text += f" with sha256 {sha256(read_regular(Path(file), 1 << 26)).hexdigest()}" if file else ""
+    return text
 
 
 def prints() -> bool:

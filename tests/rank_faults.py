@@ -91,3 +91,20 @@ def reading_a_copy(rank: int) -> None:
 
     if rank == RANK:
         copies.require_same_copies = elsewhere
+
+
+def with_other_weights(rank: int) -> list[str]:
+    """The rank has other weights under the path of the file."""
+    os.chdir("copies" if rank == RANK else ".")
+    return ["train", "grids.h5", "--weights-file", "weights.json"]
+
+
+def on_another_device(rank: int) -> None:
+    """The rank takes another kind of device."""
+    import torch
+
+    from vaefit.vae.distributed.process_group import ProcessGroup
+
+    check = ProcessGroup.check_device
+    if rank == RANK:
+        ProcessGroup.check_device = lambda job, _: check(job, torch.device("meta"))  # type: ignore[method-assign]

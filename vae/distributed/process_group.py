@@ -26,7 +26,7 @@ from vaefit.cache.errors import VaefitError
 
 from ..errors import RunError
 from .launch import Launch
-from .rendezvous import PATIENCE, Failure, JobError, LostRankError, Rendezvous
+from .rendezvous import PATIENCE, Failure, JobError, LostRankError, Rendezvous, require_equal
 
 Part = TypeVar("Part")
 
@@ -82,7 +82,9 @@ class ProcessGroup:
         return shared[0]
 
     def check_device(self, device: torch.device) -> None:
-        """Raise RunError where this rank has no GPU of its own."""
+        """Raise RunError where this rank has no GPU of its own, or another kind of device than rank 0."""
+        if kinds := self.gather({"--device": device.type}):
+            require_equal(kinds)
         gpus = torch.cuda.device_count()
         if device.type == "cuda" and self._local_rank >= gpus:
             do = f"Start at most {gpus} ranks on a machine with {gpus}, or pass --device cpu."

@@ -95,7 +95,7 @@ class Rendezvous:
                 self._wait(lambda: [rank for rank, key in enumerate(keys) if not store.check([key])] or [0])
             if launch.rank == 0:
                 calls = [json.loads(store.get(key)) for key in keys]
-                _require_equal(calls)
+                require_equal(calls)
                 store.set(_MET, json.dumps([call["id"] for call in calls]))
             met = json.loads(store.get(_MET))
         except RuntimeError as error:
@@ -187,7 +187,7 @@ def _store_at(address: str, port: int) -> TCPStore:
     return found[0]
 
 
-def _require_equal(calls: Sequence[Mapping[str, str]]) -> None:
+def require_equal(calls: Sequence[Mapping[str, str]]) -> None:
     """Raise JobError for the first rank whose call differs from that of rank 0."""
     first = calls[0]
     for rank, call in enumerate(calls):

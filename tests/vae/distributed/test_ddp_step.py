@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -163,6 +164,22 @@ def test_ranks_that_were_started_differently_have_one_error(other, got):
         assert (outcome.code, outcome.out) == (3, "")
         (line,) = outcome.err.splitlines()
         assert got in line
+
+
+@pytest.mark.slow
+def test_ranks_with_other_weights_or_another_device_have_one_error(numbered, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder, weights in ((tmp_path, [1, 1, 1, 1, 1]), (tmp_path / "copies", [9, 1, 1, 1, 1])):
+        folder.mkdir(exist_ok=True)
+        (folder / "weights.json").write_text(json.dumps(weights))
+    for outcome in run_job(2, "train", numbered, before=rank_faults.with_other_weights):
+        assert outcome.code == 3
+        (line,) = errors(outcome)
+        assert re.search("--weights-file: .* weights.json with sha256 .* on rank 0, weights.json with sha256", line)
+    for outcome in run_job(2, "train", numbered, *KNOBS, before=rank_faults.on_another_device):
+        assert outcome.code == 3
+        (line,) = errors(outcome)
+        assert "--device: the ranks of the job were started differently (got cpu on rank 0, meta on rank 1)" in line
 
 
 def test_a_copy_with_other_bytes_is_an_error_though_the_counts_are_cached(vaefit_cli, numbered, tmp_path):
