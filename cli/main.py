@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -25,6 +26,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     as_json = "--json" in arguments and prints()
     verbose = bool({"-v", "--verbose"} & set(arguments))
+    logging.getLogger("vaefit").setLevel(logging.DEBUG if verbose else logging.WARNING)
     try:
         with typed(arguments):
             outcome = _run(arguments or ["--help"])

@@ -261,6 +261,7 @@ def _advice_context(
         behind=accuracies.worst_class if missed and accuracies.pixel > PIXEL_ABOVE else None,
         weights_file=weights.source == "file",
         tail=losses[-1] / before if len(losses) > TAIL_STEPS and before > 0 else None,
+        untrained=history[-1].step == 0,
     )
 
 

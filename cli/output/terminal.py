@@ -121,10 +121,10 @@ class Terminal:
 
 
 class _Notes(logging.Handler):
-    """Log handler that prints each warning of the library once, as a note."""
+    """Log handler that prints each warning of the library once, as a note, and with `--verbose` everything."""
 
     def __init__(self, terminal: Terminal) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__()
         self._terminal = terminal
         self._said: set[str] = set()
 

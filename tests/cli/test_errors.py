@@ -459,6 +459,10 @@ def test_an_exception_of_the_users_model_is_hers_in_every_command(fails, vaefit_
     diverged = vaefit_cli("train", dataset, *model, "--model-arg", "text=nan in mu", "--out", "run", "--json")
     assert diverged.code == 1
     assert f'the model raised ValueError ("nan in mu") {moment}' in diverged.json["diverged"]
+    shown = vaefit_cli("overfit", dataset, *model, "--model-arg", "text=nan in mu", "-v", "--out", "run")
+    assert shown.code == 1
+    assert "in helper" in shown.err
+    assert "DIVERGED" in shown.out
 
 
 def test_an_exception_of_the_users_model_after_the_run(fails, vaefit_cli, dataset, tmp_path):

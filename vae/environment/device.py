@@ -65,7 +65,7 @@ def fitting_memory(batch: str) -> Iterator[None]:
         raise
 
 
-def memory_is_full(error: Exception) -> bool:
+def memory_is_full(error: BaseException) -> bool:
     """Return True for each of the three ways in which torch reports a full memory."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from vaefit.kernels import choose_backend
 
-from ..errors import RunError, UserCodeError
+from ..errors import RunError, UserCodeError, user_traceback
 from ..metrics.accuracy import Accuracies, BaselineShares, Labels, retrieval
 from ..metrics.verdict import Evidence, memorised
 from ..model.gradient_reach import GradientReach
@@ -22,6 +23,8 @@ from ..recipe import Recipe
 from .frames import FrameRecorder
 from .result import Record
 from .stepper import Stepper
+
+_log = logging.getLogger("vaefit")
 
 
 class Fit:
@@ -106,8 +109,13 @@ class Fit:
         return f"at update {min(self.updates + 1, self.recipe.iterations)}, rate {self.recipe.rate:g}"
 
     def _raised(self) -> str | None:
+        """Return the exception of the model, with its moment, that ended the run; None where there was none."""
         error = self.stepper.raised
-        return None if error is None else error.at(self._moment()).what
+        if error is None:
+            return None
+        for line in user_traceback(error).splitlines():
+            _log.debug(line)
+        return error.at(self._moment()).what
 
     def _check_cells(self, counts: NDArray[np.int64]) -> None:
         """Check that every cell was counted: on a GPU, the kernels skip a label outside the classes."""

@@ -40,17 +40,22 @@ class AdviceContext:
     tail: float | None = None
     """Loss at the end divided by the loss after three quarters of the steps; None for a run of a few steps."""
 
+    untrained: bool = False
+    """The run ended before its first update."""
+
 
 NO_CONTEXT = AdviceContext()
 
 
-def after_divergence(recipe: Recipe) -> str:
+def after_divergence(recipe: Recipe, context: AdviceContext = NO_CONTEXT) -> str:
     """Return the advice after a loss or a gradient that is not finite."""
     beta = recipe.largest_beta
     if recipe.gamma > LARGE_GAMMA:
         return _lower_gamma(recipe)
     if beta >= 1:
         return f"The KL term (beta {beta:g}) may have grown too large: try {_no_beta(recipe)}."
+    if context.untrained:
+        return "No rate mends a loss that is not finite before the first update; to see the layer: try --diagnose."
     return f"The step was too large for this loss: try --lr {min(recipe.rate / 4, DEFAULT_LR):g}."
 
 

@@ -110,7 +110,7 @@ def judge(evidence: Evidence, recipe: Recipe) -> Judgement:
     Pixel accuracy alone decides nothing: if 93 % of the cells are background, an all-background model scores 93 %.
     """
     if evidence.diverged is not None:
-        return Judgement("DIVERGED", evidence.diverged, after_divergence(recipe))
+        return Judgement("DIVERGED", evidence.diverged, after_divergence(recipe, evidence.context))
     missing = _missing(evidence, recipe.target)
     a, skill = evidence.accuracies, f"skill {three_decimals(evidence.skill)}"
     if not missing:

@@ -23,7 +23,7 @@ def user_code(model: nn.Module) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         other = memory_is_full(error) or type(error).__module__.startswith(_COMPILERS)
         if type(model) is BetaVAE or isinstance(error, VaefitError) or other:
             raise
@@ -32,7 +32,7 @@ def user_code(model: nn.Module) -> Iterator[None]:
         raise raised from error
 
 
-def _holds_nan(model: nn.Module, error: Exception) -> bool:
+def _holds_nan(model: nn.Module, error: BaseException) -> bool:
     """Return True if a parameter is not finite, or a variable of the calls that raised the error holds NaN."""
     held = [v for f, _ in traceback.walk_tb(error.__traceback__) for v in f.f_locals.values() if isinstance(v, Tensor)]
     floats = [t.detach() for t in held if t.is_floating_point()]

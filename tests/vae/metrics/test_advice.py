@@ -115,3 +115,5 @@ def test_each_rule(recipe, context, option):
 )
 def test_each_rule_of_divergence(recipe, option):
     assert proposed(after_divergence(recipe)) == option
+    if option.startswith("--lr"):
+        assert proposed(after_divergence(recipe, AdviceContext(untrained=True))) == "--diagnose"

@@ -22,7 +22,7 @@ def _evidence(
     diverged: str | None = None,
 ) -> Evidence:
     accuracies = Accuracies(pixel, (pixel, worst), (pixel + worst) / 2, worst, 1, np.array(predicted), np.array(held))
-    return Evidence(accuracies, skill, retrieval, variation, own_inputs, diverged)
+    return Evidence(accuracies, skill, retrieval, variation, own_inputs, diverged=diverged)
 
 
 ONE_PICTURE = {"skill": None, "variation": None, "worst": 0.0, "predicted": (990, 10)}

@@ -46,7 +46,7 @@ class FailsBackward(torch.autograd.Function):
         raise RuntimeError(ctx.text)
 
 
-def fail(error: Exception) -> None:
+def fail(error: BaseException) -> None:
     raise error
 
 
@@ -119,11 +119,12 @@ def test_an_exception_in_the_backward_pass(text: str, diverged: bool) -> None:
 @pytest.mark.parametrize(
     ("error", "wording"),
     [
+        (SystemExit(4), r"raised SystemExit \(\"4\"\) from one-hot"),
         (AttributeError("'Net' object has no attribute 'fc2'"), r"raised AttributeError .*'fc2'.*from one-hot \(4, 3"),
         (TypeError("unsupported operand"), r"raised TypeError \(\"unsupported operand\"\) from one-hot"),
     ],
 )
-def test_an_exception_for_the_form_that_the_model_takes(error: Exception, wording: str) -> None:
+def test_an_exception_for_the_form_that_the_model_takes(error: BaseException, wording: str) -> None:
     # labels fail at the first layer, which says less
     with pytest.raises(UserCodeError, match=wording + rf".*{HERE} line") as caught:
         overfit(Net(lambda calls, hidden: fail(error)), GRIDS, recipe=RECIPE)

@@ -256,6 +256,6 @@ def test_a_cell_that_is_lost_on_the_way_stops_the_run(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(vaefit.vae.objective.objective, "focal_loss_with_counts", losing)
     steps: list[int] = []
-    with pytest.raises(RunError, match=r"hold 2,047 cells after 3 updates, but 2,048 cells .*--backend eager"):
+    with pytest.raises(RunError, match=r"hold 2,047 cells after 3 updates, but 2,048 cells .*backend='eager'"):
         overfit(BetaVAE(10, 16, 16), GRIDS, on_step=lambda record: steps.append(record.step))
     assert steps == [0, 1, 2]
