@@ -79,7 +79,7 @@ class _Search:
             found.insert(0, Finding("first output that is not finite", words, suspicious=True))
         words = "it reaches every parameter"
         if self.blocked:
-            layers = layers_of(self.blocked, (name for name, _ in failed.model.named_parameters()))
+            layers = self._layers(self.blocked)
             total = sum(1 for _ in failed.model.parameters())
             words = f"none in {layers} ({len(self.blocked)} of {total} parameters), under two initialisations"
         found.insert(0, Finding("gradient", words, suspicious=bool(self.blocked)))
@@ -97,8 +97,10 @@ class _Search:
             if finding.name == "contradictions" and finding.suspicious:
                 return self._named("data problem", finding.found, "Remove the pairs that contradict one another.")
         if (gap := self.failed.result.gap) is not None:
-            cause: Cause = "unknown" if gap.statistics is None else "too few steps"
-            return self._named(cause, str(gap), gap.fix)
+            if gap.statistics is not None:
+                return self._named("too few steps", str(gap), gap.fix)
+            cause: Cause = "no gradient" if self.blocked else "unknown"
+            return self._named(cause, str(gap), gap.fix, self._layers(self.blocked) if self.blocked else None)
         more = longer(self.failed)
         if more is not None:
             if (control := _if_mended(self.reruns.run(more, share=SHORT))) is not None:
@@ -177,7 +179,7 @@ class _Search:
         total = sum(1 for _ in model.parameters())
         evidence = f"the gradient is 0 for {len(blocked)} of {total} parameters, under two initialisations"
         fix = "Set requires_grad there." if frozen else "Look for a detach, an argmax or a layer that is not called."
-        return self._named("no gradient", evidence, fix, layers_of(blocked, sizes))
+        return self._named("no gradient", evidence, fix, self._layers(blocked))
 
     def _latent_ignored(self) -> Diagnosis | None:
         """Return the cause if mu differs between the grids at the start, the logits do not, and no gradient is cut."""
@@ -230,6 +232,9 @@ class _Search:
         if ignored is not None:
             return ignored
         result, target = self.failed.result, self.failed.recipe.target
+        if result.not_updated.outside:
+            evidence, fix = result.not_updated.notes[-1], "Keep them in an nn.ModuleList or nn.ModuleDict."
+            return self._named("no gradient", evidence.partition("; ")[0], fix, result.not_updated.outside)
         faint = next((f for f in self.findings if f.name == "logits" and f.suspicious), None)
         if faint is not None:
             fix = "Scale them up: all classes are nearly equally likely."
@@ -276,6 +281,9 @@ class _Search:
             name, before, after = "skill", result.skill, control.skill
         evidence = f"{name} {before:.3f} as it was, {after:.3f} after {control.updates} updates with {control.name}"
         return self._named(changes[0].cause, evidence, control.option)
+
+    def _layers(self, parameters: tuple[str, ...]) -> str:
+        return layers_of(parameters, (name for name, _ in self.failed.model.named_parameters()))
 
     def _named(self, cause: Cause, evidence: str, fix: str | None, where: str | None = None) -> Diagnosis:
         return Diagnosis(

@@ -22,6 +22,8 @@ class NotUpdated:
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """Number of the parameters and their layers, in a sentence for each reason."""
+    outside: str = ""
+    """Layers that the model uses and its `parameters()` does not give; their note is the last one."""
 
 
 class GradientReach:
@@ -62,7 +64,8 @@ class GradientReach:
             f"{outside}: {layers_of(hidden, self._hidden)}; keep layers in an nn.ModuleList or nn.ModuleDict": hidden,
         }
         names = tuple(name for name in every if name in cut | frozen | hidden)
-        return NotUpdated(names, tuple(note for note, found in reasons.items() if found))
+        notes = tuple(note for note, found in reasons.items() if found)
+        return NotUpdated(names, notes, layers_of(hidden, self._hidden))
 
     def _logvar_alone(self, adapter: Adapter, inputs: Tensor) -> set[str]:
         """Return the names of the parameters that logvar depends on and mu does not."""

@@ -138,7 +138,8 @@ def test_no_numbers_from_the_first_step_on() -> None:
 @pytest.mark.slow
 def test_the_assertion_carries_the_cause_and_can_go_without() -> None:
     recipe = Recipe(lr=1e-8, iterations=60)
-    with pytest.raises(AssertionError, match=r"^LEARNING: .*Cause: learning rate: worst class .*Try recipe=Recipe\(lr=0\.002\)\.$"):
+    found = r"^LEARNING: .*Cause: learning rate: worst class .*Try recipe=Recipe\(lr=0\.002\)\.$"
+    with pytest.raises(AssertionError, match=found):
         assert_memorises(BetaVAE(4, 8, 8), GRIDS, recipe=recipe)
     with pytest.raises(AssertionError, match=r"^LEARNING: ") as caught:
         assert_memorises(BetaVAE(4, 8, 8), GRIDS, recipe=recipe, diagnose=False)

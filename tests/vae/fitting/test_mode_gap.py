@@ -81,6 +81,9 @@ def test_the_diagnosis_names_the_gap_without_reruns() -> None:
     assert "BatchNorm statistics lag" in found.evidence
     assert found.fix == "--iterations 4603"
     assert found.controls == ()
+    found = run(OtherHead(), diagnose=True).diagnosis
+    assert found is not None
+    assert (found.cause, found.where) == ("no gradient", "other")
 
 
 def test_a_model_that_fails_in_both_modes_is_told_nothing_of_modes() -> None:

@@ -124,6 +124,22 @@ def test_layers_in_a_plain_list_are_named_if_the_model_uses_them() -> None:
     assert note.startswith("no update changes 544 parameters that model.parameters() does not give: middle; keep")
 
 
+@pytest.mark.slow
+def test_the_diagnosis_names_layers_in_a_plain_list_where_nothing_else_is_the_cause() -> None:
+    class Narrow(PlainList):
+        """The hidden layers let one number through."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            for layer in self.middle:
+                nn.init.constant_(layer.weight, 0.1)
+
+    found = overfit(Narrow(), GRIDS, recipe=Recipe(init=None, lr=0.002, iterations=60), diagnose=True).diagnosis
+    assert found is not None
+    assert (found.cause, found.where) == ("no gradient", "middle")
+    assert found.fix == "Keep them in an nn.ModuleList or nn.ModuleDict."
+
+
 def test_layers_are_named_by_the_largest_part_that_is_named_as_a_whole() -> None:
     every = [name for name, _ in BetaVAE(4, 8, 8).named_parameters()]
     assert layers_of((name for name in every if name.startswith("encoder")), every) == "encoder"
