@@ -22,7 +22,7 @@ from .data.class_weights import ClassWeights
 from .diagnosis.failed_run import FailedRun
 from .diagnosis.find_cause import find_cause
 from .diagnosis.reruns import OnControl
-from .environment.determinism import reproducible
+from .environment.determinism import reproducible, unseeded
 from .errors import no_argument
 from .fitting.cuda_graph import choose_steps
 from .fitting.loop import Fit
@@ -122,17 +122,19 @@ def overfit(
         tested = range_test(ready, recipe, seed, as_graph)
         if tested is not None:
             recipe = replace(recipe, lr=tested.rate)
+        step, stepper = ready.build_stepper(recipe, torch.Generator().manual_seed(seed), as_graph)
         header = RunHeader(ready.agreement, steps, described_model(model), adapter, tested)
         if on_start is not None:
-            on_start(header)
+            with unseeded(device):
+                on_start(header)
         shares = BaselineShares.from_targets(fixed.targets, adapter.classes, ignore_index)
-        step, stepper = ready.build_stepper(recipe, torch.Generator().manual_seed(seed), as_graph)
         fit = Fit(stepper, step, recipe, ready.targets, shares, fixed.other_targets is not None, stop or _never)
         history: list[Record] = []
         for record in fit.records():
             history.append(record)
             if on_step is not None:
-                on_step(record)
+                with unseeded(device):
+                    on_step(record)
         predictions = fit.final_predictions()
 
         def confusion_of(predictions: Labels) -> NDArray[np.int64]:

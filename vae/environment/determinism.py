@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
@@ -19,10 +19,15 @@ def normal_noise(shape: tuple[int, ...], generator: int | torch.Generator) -> Te
     return torch.randn(shape, generator=own, dtype=torch.float32, device="cpu")  # whatever the caller's defaults are
 
 
+def unseeded(device: torch.device) -> AbstractContextManager[None]:
+    """Context of code that may draw from torch's global generators without changing what the fit draws."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch's global generators, and restore the caller's state afterwards; other threads wait for their turn."""
-    with _TURN, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with _TURN, unseeded(device):
         torch.manual_seed(seed)
         yield
 

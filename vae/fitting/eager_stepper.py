@@ -11,7 +11,7 @@ from ..environment.determinism import normal_noise
 from ..errors import UserCodeError
 from ..metrics.accuracy import Labels
 from ..model.beta_vae import BetaVAE
-from ..model.state import evaluating
+from ..model.state import modes, set_modes
 from ..objective.objective import Losses, Measured
 from ..optim.train_step import Step
 from ..recipe import Recipe
@@ -31,6 +31,7 @@ class EagerStepper:
         self._order = torch.empty(0, dtype=torch.int64, device="cpu")
         # one forward pass serves both where the step trains on the measured batch; a user's model may have dropout
         self._shared = step.adapter.ours and not recipe.resample and recipe.z == "mu"
+        self._modes = modes(step.model)
         self._losses: Losses | None = None
         self.raised: UserCodeError | None = None
 
@@ -64,10 +65,12 @@ class EagerStepper:
     def _measure(self, beta: float) -> Losses:
         if self._shared:
             return self._step.forward(self._inputs, self._targets, beta)
-        with torch.no_grad(), evaluating(self._step.model):
+        self._step.model.eval()
+        with torch.no_grad():
             return self._forward(self._inputs, self._targets, beta)
 
     def _train_forward(self, beta: float) -> Losses:
+        set_modes(self._step.model, self._modes)  # the caller may have changed them too, between two steps
         inputs, targets = self._inputs, self._targets
         if self._recipe.resample:
             rows = self._draw().to(targets.device)

@@ -104,7 +104,7 @@ def find_adapter(
     known = stated or _largest(labels, ignore_index) + 1
     # a lazy layer takes the size of its first input, which must not be a wrong form
     lazy = any(is_lazy(p) for p in model.parameters())
-    tries = [_try(copy.deepcopy(model) if lazy else model, labels, form, known) for form in FORMS]
+    tries = [_try(_copy(model) if lazy else model, labels, form, known) for form in FORMS]
     if stated is None and not any(isinstance(t, Adapter) and t.classes > 1 for t in tries):
         # the batch may lack the last classes
         tries += [_try(model, labels, "one-hot", channels) for channels in _input_channels(model, labels)]
@@ -117,6 +117,18 @@ def find_adapter(
     if fitting:
         raise _other_classes(model, fitting[0], known if classes is None else classes)
     raise _no_logits(model, [t for t in tries if isinstance(t, _Failed)], labels, classes, guess=stated is None)
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    """Return a copy of a model with lazy layers; RunError where it cannot be copied."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # a part of the model may refuse it by any error
+        got = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        do = "Call it once on a batch, so that its lazy layers have their sizes."
+        raise RunError(
+            "a model with lazy layers is tried on copies, but cannot be copied", type(model).__name__, got, do
+        ) from None
 
 
 def encode_labels(labels: Tensor, form: InputForm, classes: int, dtype: torch.dtype) -> Tensor:

@@ -177,6 +177,17 @@ def test_an_autocast_inside_a_model_casts_the_parameters_of_each_step() -> None:
     torch.testing.assert_close(model(inputs)[1], found, rtol=0, atol=0)  # not of the casts before the fit
 
 
+def test_what_the_callbacks_draw_and_set_changes_no_number() -> None:
+    model = _model()
+
+    def disturb(_: object) -> None:
+        torch.randn(3)
+        model.eval()
+
+    result = overfit(model, GRIDS, recipe=OWN, on_start=disturb, on_step=disturb)
+    assert _numbers(result) == EXPECTED["theirs"]
+
+
 def test_a_model_in_evaluation_mode_is_trained_and_frozen_parts_stay_so() -> None:
     assert _numbers(overfit(_model().eval(), GRIDS, recipe=OWN)) == EXPECTED["theirs"]
     model = _model()

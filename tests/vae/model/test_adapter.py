@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import namedtuple
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -149,6 +150,12 @@ def test_the_divergence_of_a_foreign_latent_is_in_the_objective() -> None:
 def test_parameters_that_are_made_at_the_first_call() -> None:
     model = nn.Sequential(nn.Flatten(), nn.LazyLinear(C * H * W), nn.Unflatten(1, (C, H, W)))
     assert overfit(model, LABELS).verdict == "MEMORISED"
+    other = nn.Sequential(nn.Flatten(), nn.LazyLinear(C * H * W), nn.Unflatten(1, (C, H, W)))
+    other.lock = threading.Lock()  # type: ignore[assignment]
+    with pytest.raises(RunError, match=r"cannot be copied \(got TypeError: cannot pickle .* Call it once on a batch"):
+        overfit(other, LABELS)
+    other(torch.zeros(B, C, H, W))
+    assert overfit(other, LABELS).verdict == "MEMORISED"
 
 
 def test_a_model_in_half_precision_gets_its_own_dtype() -> None:
