@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -113,11 +114,13 @@ def _attribute(dataset: h5py.Dataset, name: str, allowed: range, do: str) -> tup
     for attributes, place in ((dataset.attrs, where), (file.attrs, file.filename)):
         if name not in attributes:
             continue
-        value = np.asarray(attributes[name])
-        number = value.reshape(()).item() if value.size == 1 and value.dtype.kind in "iuf" else None
+        held = attributes.get_id(name)  # a few bytes, where an attribute may hold gigabytes
+        alone = math.prod(held.shape or ()) == 1 and held.dtype.kind in "iuf"
+        number = np.asarray(attributes[name]).reshape(()).item() if alone else None
         if number is None or not -(2**63) <= number < 2**64 or number != int(number) or int(number) not in allowed:
             what = f"the attribute `{name}` is not a whole number from {allowed[0]} to {allowed[-1]}"
-            raise DataError(what, place, str(attributes[name]), do)
+            got = f"{held.dtype} of shape {held.shape}" if number is None else str(number)
+            raise DataError(what, place, got, do)
         return int(number), name
     return None
 

@@ -160,3 +160,11 @@ def test_a_whole_file_has_no_such_note(tmp_path: Path, caplog: pytest.LogCapture
         handle.create_dataset("labels", data=np.ones((64, 4, 4), "u1"), chunks=(10, 3, 3))
     count_shards(tmp_path / "grids.h5")
     assert "never written" not in caplog.text
+
+
+@pytest.mark.parametrize("value", [np.zeros(1 << 20, "i8"), "ten"], ids=["many numbers", "a text"])
+def test_an_attribute_that_is_no_number_is_refused_unread(tmp_path: Path, value: object) -> None:
+    with h5py.File(tmp_path / "grids.h5", "w", libver="latest") as handle:
+        handle.create_dataset("labels", data=np.ones((4, 4, 4), "u1"), track_order=True).attrs["classes"] = value
+    with pytest.raises(DataError, match=r"the attribute `classes` is not a whole number.*got \w+ of shape"):
+        class_counts(tmp_path / "grids.h5")

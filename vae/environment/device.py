@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast, get_args
@@ -63,6 +65,18 @@ def fitting_memory(batch: str) -> Iterator[None]:
             do = "Lower --batch-size or --latent-dim."
             raise RunError("the model and the batch do not fit into memory", batch, do=do) from error
         raise
+
+
+def require_memory(grids: int, shape: tuple[int, ...], classes: int) -> None:
+    """Raise RunError, before a grid is read, where labels and logits of a batch alone exceed the machine's memory."""
+    if not hasattr(os, "sysconf"):
+        return
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed = grids * math.prod(shape) * (8 + 4 * classes)  # int64 and float32
+    if needed > most:
+        batch = f"{grids} grids of {' x '.join(f'{side:,}' for side in shape)}, {classes} classes"
+        got = f"{needed / 2**30:,.0f} GiB for its labels and logits, of {most / 2**30:,.0f} GiB"
+        raise RunError("the batch does not fit into memory", batch, got, "Lower --batch-size, or crop the grids.")
 
 
 def memory_is_full(error: BaseException) -> bool:

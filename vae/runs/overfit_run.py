@@ -18,7 +18,7 @@ from vaefit.cache.schemes import format_labels
 from ..data.batch import batch_at, choose_batch
 from ..data.class_weights import ClassWeights
 from ..diagnosis.reruns import OnControl
-from ..environment.device import cpu_threads, fitting_memory
+from ..environment.device import cpu_threads, fitting_memory, require_memory
 from ..fitting.cuda_graph import choose_steps
 from ..fitting.result import OverfitResult, OverfitRun, Prepared, Record, RunHeader
 from ..fitting.setup import Compute, RunData
@@ -127,6 +127,8 @@ def _prepare(settings: CheckSettings, watcher: Watcher, compute: Compute) -> Pre
         dataset = RunData.from_settings(settings, watcher.counting).counts
         ignored = dataset.ignore_index
         data = [shard.location for shard in dataset.shards]
+        grids = settings.batch_size if settings.indices is None else len(settings.indices)
+        require_memory(grids, dataset.shape[1:], dataset.classes)
         if settings.indices is not None:
             batch = batch_at(data, settings.indices, settings.allow_duplicates)
         else:
