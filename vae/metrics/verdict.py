@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -76,6 +76,7 @@ class Evidence:
     """Decides between COLLAPSED and LEARNING alone."""
     own_inputs: bool = False
     """The inputs are not the targets."""
+    _: KW_ONLY
     gap: ModeGap | None = None
     diverged: str | None = None
     """Names the value that is not finite, and its step; None if all values are finite."""

@@ -83,8 +83,8 @@ def evidence(draw) -> Evidence:
         draw(st.none() | near | high | st.integers(0, 32).map(lambda hits: hits / 32)),
         draw(st.none() | st.sampled_from([0.0, 0.05, 0.1, 0.101, 1.0, 4.7])),
         draw(st.booleans()),
-        draw(st.sampled_from([*[None] * 5, "the loss is nan after 3 updates"])),
-        draw(contexts),
+        diverged=draw(st.sampled_from([*[None] * 5, "the loss is nan after 3 updates"])),
+        context=draw(contexts),
     )
 
 
