@@ -75,6 +75,11 @@ def test_too_many_classes_for_a_loss(tmp_path: Path, vaefit_cli: Any) -> None:
     assert "--ignore-index" not in shown.out + shown.err
 
 
+def test_one_label_above_none_is_nothing_to_learn(tmp_path: Path, vaefit_cli: Any) -> None:
+    shown = vaefit_cli("overfit", write(tmp_path / "full.h5", np.full((4, 8, 8), 255)), "--json")
+    assert (shown.code, "every counted cell holds one class" in shown.json["error"]["what"]) == (3, True)
+
+
 @pytest.mark.parametrize("labels", [(-1, 0, 1), (-1, -2, 0), (0, 1, 70_000, 80_000), (0, 1, 2**63 + 1)])
 def test_no_advice_leads_to_the_next_label(labels: tuple[int, ...], tmp_path: Path) -> None:
     cells = np.array(labels, "u8" if labels[-1] > 2**63 else "i8")[np.arange(64 * 16).reshape(64, 4, 4) % len(labels)]

@@ -24,8 +24,7 @@ def counted(
     """Return the counts of the whole dataset, from the cache where it is valid.
 
     `data` replaces the data of the settings; all `ranks` count together, and prove that they will all read the same
-    bytes. Raises DataError as `count_shards`, and for a
-    dataset with fewer than two classes, or more than the loss takes.
+    bytes. Raises DataError as `count_shards`, and for a dataset with fewer than two classes, or more than the loss takes.
     """
     data = settings.data if data is None else data
     dataset = count_shards(
@@ -41,7 +40,8 @@ def counted(
         from vaefit.cache.distributed.copies import require_same_copies
 
         require_same_copies(ranks, data, dataset.shards, settings.cache_dir)
-    if dataset.classes < 2:
+    given = settings.classes or any(shard.described.declared_classes for shard in dataset.shards)
+    if dataset.classes < 2 or (not given and np.count_nonzero(dataset.counts) < 2):
         what = "every counted cell holds one class, so there is nothing to learn"
         raise DataError(what, dataset.name, do="Check --ignore-index, or pass --classes.")
     if dataset.classes > MAX_CLASSES:

@@ -28,6 +28,16 @@ NAMES = ["classes", "ignore_index", "_FillValue"]
 VALUES = [1, 6, 255, -1, 1000, np.float32(255), "text"]
 
 
+def fits(label: float, dtype: np.dtype[Any]) -> bool:
+    """True where the type holds the label as it is, or as infinity."""
+    if dtype.kind == "f":
+        with np.errstate(all="ignore"):
+            return math.isnan(label) or float(dtype.type(label)) in (label, math.inf)
+    if dtype.kind == "b":
+        return label in (0, 1)
+    return isinstance(label, int) and np.iinfo(dtype).min <= label <= np.iinfo(dtype).max
+
+
 @st.composite
 def layouts(draw: st.DrawFn) -> dict[str, Any]:
     """A dataset's shape, cells, storage and attributes."""
@@ -36,10 +46,8 @@ def layouts(draw: st.DrawFn) -> dict[str, Any]:
         shape.insert(draw(st.integers(0, len(shape))), 1)
     dtype = np.dtype(draw(st.sampled_from(DTYPES)))
     labels, seed = draw(LABELS), draw(st.integers(0, 99))
-    with np.errstate(all="ignore"):
-        kept = [x for x in labels if np.array(x).astype(dtype) == x or (x != x and dtype.kind == "f")] or [0, 1]
-        if dtype.kind in "iu":
-            kept = [int(x) for x in kept if x == x]
+    kept = [label for label in labels if fits(label, dtype)] or [0, 1]
+    with np.errstate(over="ignore"):
         cells = np.array(kept, dtype)[np.random.default_rng(seed).integers(0, len(kept), shape)]
     storage: dict[str, Any] = draw(st.sampled_from(STORAGE))
     attributes = draw(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VALUES), max_size=2))
