@@ -24,7 +24,7 @@ def counted(
     """Return the counts of the whole dataset, from the cache where it is valid.
 
     `data` replaces the data of the settings; all `ranks` count together, and prove that they will all read the same
-    bytes. Raises DataError as `count_shards`, and for a dataset of fewer than two classes, or of more than a loss takes.
+    bytes. Raises DataError as `count_shards`, and for a dataset of fewer than two classes, or more than a loss takes.
     """
     data = settings.data if data is None else data
     dataset = count_shards(
