@@ -7,7 +7,9 @@
 
 `damage` compares files damaged at random with an independent read by plain h5py, `numpy` numpy's files with numpy's own
 read; `kills` sends SIGKILL during scans and cache writes; `crowd` starts many processes at once; `edits` changes data,
-names and places; `training` sends SIGKILL to training runs and resumes them. Exit 1 if anything is bad. For Linux.
+names and places; `training` sends SIGKILL to training runs and resumes them, `interrupted` to checks, sweeps and
+counts; `rivals` starts several commands in one run folder; `mutants` damages run folders, weights files and cached
+files. Exit 1 if anything is bad. For Linux.
 """
 
 from __future__ import annotations
@@ -22,17 +24,25 @@ from pathlib import Path
 from tests.fault_injection.concurrency import crowd
 from tests.fault_injection.edits import EDITS
 from tests.fault_injection.fuzz import damage_drill
+from tests.fault_injection.interrupted import command_kills
 from tests.fault_injection.kills import scan_kills, write_kills
+from tests.fault_injection.mutants import mutants
 from tests.fault_injection.numpy_files import numpy_drill
 from tests.fault_injection.places import PLACES
+from tests.fault_injection.rivals import rivals
 from tests.fault_injection.sandbox import Forks
 from tests.fault_injection.scene import Scene, WrongError
 from tests.fault_injection.tally import Tally, show
 from tests.fault_injection.training import training_kills
 
-DRILLS = ("damage", "numpy", "kills", "crowd", "edits", "training")
-COUNTS = {"damage": 1000, "numpy": 2500, "kills": 200, "crowd": 4, "training": 20}
-QUICK = {"damage": 100, "numpy": 250, "kills": 4, "crowd": 1, "training": 1}
+DRILLS = ("damage", "numpy", "kills", "crowd", "edits", "training", "interrupted", "rivals", "mutants")
+COUNTS = {
+    "damage": 1000, "numpy": 2500, "kills": 200, "crowd": 4, "training": 20, "interrupted": 50, "rivals": 200,
+    "mutants": 2000,
+}  # fmt: skip
+QUICK = {
+    "damage": 100, "numpy": 250, "kills": 4, "crowd": 1, "training": 1, "interrupted": 3, "rivals": 5, "mutants": 20,
+}  # fmt: skip
 
 
 def edits(settle: bool = True) -> Tally:
@@ -71,6 +81,12 @@ def drills(arguments: argparse.Namespace) -> Iterator[Tally]:
             yield crowd(count, seed, arguments.processes)
         elif name == "training":
             yield training_kills(count, seed)
+        elif name == "interrupted":
+            yield command_kills(count, seed)
+        elif name == "rivals":
+            yield rivals(count, seed)
+        elif name == "mutants":
+            yield mutants(count, seed, arguments.only)
         else:
             yield edits(not arguments.quick)
 

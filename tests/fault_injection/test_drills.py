@@ -30,6 +30,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and name
         ["kills", "--count", "4", "--chunks", "1000"],
         ["crowd", "--count", "1", "--processes", "6", "--chunks", "300"],
         ["edits", "--quick"],
+        ["interrupted", "--quick"],
+        ["rivals", "--quick"],
+        ["mutants", "--quick"],
     ],
     ids=lambda arguments: arguments[0],
 )
