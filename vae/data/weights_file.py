@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,10 @@ LIMIT = 64 << 20
 """Bytes of a file; a result.json of a long training run holds weights too."""
 TENSOR = "class_weights"
 """Name of the tensor in a safetensors file."""
+
+
+_DAMAGED = (ValueError, TypeError, EOFError, OverflowError, RecursionError, LookupError, SyntaxError, TokenError)
+"""Errors of json and numpy for a damaged file."""
 
 
 def read_weights(file: Path) -> NDArray[Any]:
@@ -46,7 +51,7 @@ def read_weights(file: Path) -> NDArray[Any]:
         found = json.loads(data)
         values = found.get("weights") if isinstance(found, dict) else found
         return np.array(values.get("values") if isinstance(values, dict) else values, dtype=np.float64)
-    except (ValueError, TypeError, EOFError, OverflowError, RecursionError) as error:
+    except _DAMAGED as error:
         do = "`vaefit-cli weights --export` writes such files; JSON [w0, w1, ...] will do."
         raise DataError("the file holds no class weights", str(file), str(error), do) from error
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from vaefit.cache.regular_file import open_regular
 
+from ..errors import RunError
 from ..objective.preflight import Agreement
 from ..training.progress import Progress
 from ..training.validation import Validation
@@ -121,9 +122,14 @@ class TrainSummary(SplitMetrics):
 
 
 def read_history(folder: Path) -> list[HistoryRow]:
-    """Read the validations in `metrics.csv`."""
+    """Read the validations in `metrics.csv`; RunError where it holds other rows."""
     import msgspec
 
     with io.TextIOWrapper(open_regular(folder / METRICS, within=folder), "utf-8", newline="") as stream:
         rows = [{name: value or None for name, value in row.items()} for row in csv.DictReader(stream)]
-    return msgspec.convert(rows, list[HistoryRow], strict=False)
+    try:
+        return msgspec.convert(rows, list[HistoryRow], strict=False)
+    except msgspec.ValidationError as error:
+        do = "Put the file back, or start the run again, with --overwrite."
+        what = "the file does not hold the rows of the run"
+        raise RunError(what, str(folder / METRICS), str(error), do) from error

@@ -48,7 +48,7 @@ _PASS = "Pass the folder that `train` or `overfit` named."
 _UNREADABLE = "the settings of the run cannot be read"
 _log = logging.getLogger("vaefit")
 T = TypeVar("T")
-Size = Annotated[int, msgspec.Meta(ge=1)]
+Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)]
 
 
 @dataclass(frozen=True)

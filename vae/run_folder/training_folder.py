@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+import msgspec
 from torch import nn
 
 from vaefit.cache.regular_file import check_regular
@@ -78,7 +79,11 @@ class TrainFolder(RunFolder):
 
         Raises RunError where a file cannot be written, or is shorter than at the checkpoint.
         """
-        before: dict[str, int] = {} if checkpoint is None else checkpoint.numbers["lengths"]
+        try:
+            before = {} if checkpoint is None else msgspec.convert(checkpoint.numbers["lengths"], dict[str, int])
+        except (KeyError, msgspec.ValidationError) as error:
+            do = "It was changed by hand: start the run again, with --overwrite."
+            raise RunError("the checkpoint lacks the lengths of the files", str(self.path), str(error), do) from error
         for name, length in before.items():
             try:
                 found = check_regular(self.path / name, within=self.path).stat().st_size

@@ -11,6 +11,7 @@ from torch import nn
 
 from vaefit.cache.regular_file import check_regular
 
+from ..environment.device import fitting_memory
 from ..errors import RunError
 from ..model.adapter import Adapter, find_adapter
 from ..model.network import build_network
@@ -57,10 +58,11 @@ class TrainedModel:
             raise RunError("the run has no weights", str(run.folder), f"no {WEIGHTS} in it", do)
         loaded = None if settings.model is None else settings.model.load()
         classes, height, width = config.classes, config.height, config.width
-        model = build_network(loaded, classes, height, width, settings.latent_dim, settings.seed, device)
-        cells = torch.arange(2 * height * width, device=device) % classes
-        # the forward pass also sizes lazy layers, before they can load weights
-        adapter = find_adapter(model, cells.view(2, height, width), classes, None, settings.ignore_index)
+        with fitting_memory(f"{classes} classes, 2 grids of {height} x {width}"):
+            model = build_network(loaded, classes, height, width, settings.latent_dim, settings.seed, device)
+            cells = torch.arange(2 * height * width, device=device) % classes
+            # the forward pass also sizes lazy layers, before they can load weights
+            adapter = find_adapter(model, cells.view(2, height, width), classes, None, settings.ignore_index)
         if which == "last":
             return cls(run, model, adapter, which, _load_newest(model, run))
         load_weights(model, file)

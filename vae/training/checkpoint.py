@@ -13,8 +13,9 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -82,8 +83,11 @@ class Checkpoint:
         text = header.get("state", "")
         if header.get("digest") != _digest(tensors, text):
             raise TornCheckpointError("its content is not that of its digest")
-        numbers: dict[str, Any] = json.loads(text)
-        return cls(numbers.pop("step"), tensors, numbers)
+        try:
+            numbers = msgspec.convert(json.loads(text), dict[str, Any])
+            return cls(msgspec.convert(numbers.pop("step"), Annotated[int, msgspec.Meta(ge=0)]), tensors, numbers)
+        except (ValueError, LookupError, RecursionError) as error:
+            raise TornCheckpointError(f"its state cannot be read: {error}") from error
 
 
 def size_limit(model: nn.Module) -> int:

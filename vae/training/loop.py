@@ -7,15 +7,16 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import astuple
-from typing import Any
+from typing import Any, TypedDict
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
 from vaefit.cache.communicator import Communicator, any_rank
 
-from ..errors import RunError, UserCodeError
+from ..errors import RunError, UserCodeError, VaefitError
 from ..loader.augment import Augmentation
 from ..loader.loader import Loader
 from ..model.beta_vae import BetaVAE
@@ -38,6 +39,20 @@ ROW_EVERY = 50
 
 _log = logging.getLogger("vaefit")
 OnUpdate = Callable[["Training"], None]
+
+
+class _Numbers(TypedDict):
+    """The numbers of a checkpoint."""
+
+    monitor: dict[str, Any]
+    row: dict[str, Any]
+    since: dict[str, Any]
+    best: tuple[int, int, float] | None
+    stale: int
+    seconds: float
+    warnings: list[str]
+    stopped: str | None
+    finished: bool
 
 
 class Training:
@@ -150,11 +165,21 @@ class Training:
         return Checkpoint(progress.step, tensors, numbers)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Restore a checkpoint of this run; RunError where it is of another model.
+        """Restore a checkpoint of this run; RunError where it is of another model, or lacks a part of the state.
 
         The best weights of the checkpoint are written again: those in the folder may be of a later update, or missing.
         """
-        tensors, numbers, progress = checkpoint.tensors, checkpoint.numbers, self.progress
+        try:
+            self._restore(checkpoint, msgspec.convert(checkpoint.numbers, _Numbers))
+        except VaefitError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+            do = "It was changed by hand: start the run again, with --overwrite."
+            got = str(error).partition("\n")[0]
+            raise RunError("the checkpoint does not hold the state of the run", "checkpoints", got, do) from error
+
+    def _restore(self, checkpoint: Checkpoint, numbers: _Numbers) -> None:
+        tensors, progress = checkpoint.tensors, self.progress
         model = _parts(tensors, "model")
         self._check(model)
         if numbers["best"] is not None:
@@ -169,7 +194,7 @@ class Training:
         self._since = Tally(tensors["since.counts"].numpy().copy(), **numbers["since"])
         progress.step = checkpoint.step
         for name in STORED:
-            setattr(progress, name, numbers[name])
+            setattr(progress, name, numbers[name])  # type: ignore[literal-required]
         self._clock = self._saved = time.monotonic()
 
     def _load(self, tensors: dict[str, Tensor]) -> None:

@@ -393,3 +393,35 @@ def test_two_processes_do_not_train_in_one_folder(data, tmp_path):
         run_training(settings(data, folder), cut_after(1))
     with locked(folder), pytest.raises(RunError, match="another process writes in this run folder"):
         resume_training(folder, same)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda found: found.numbers.pop("stale"), "does not hold the state of the run"),
+        (lambda found: found.numbers.update(best=[1, 2]), "does not hold the state of the run"),
+        (lambda found: found.numbers["row"].update(more=1), "does not hold the state of the run"),
+        (lambda found: found.numbers.update(lengths={"metrics.csv": "5"}), "lacks the lengths of the files"),
+        (lambda found: found.tensors.pop("monitor.rows"), "does not hold the state of the run"),
+    ],
+)
+def test_a_checkpoint_without_the_state_of_the_run_is_refused(data, tmp_path, change, words):
+    folder = tmp_path / "run"
+    with pytest.raises(CutError):
+        run_training(settings(data, folder), cut_after(5))
+    for file in checkpoint_module.CheckpointFolder.from_run(folder).files():
+        found = checkpoint_module.Checkpoint.read(file)
+        change(found)
+        checkpoint_module.Checkpoint(found.step, found.tensors, found.numbers).write(file)
+    with pytest.raises(RunError, match=words):
+        resume_training(folder, same)
+
+
+def test_rows_of_another_kind_are_refused(data, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(CutError):
+        run_training(settings(data, folder), cut_after(6))
+    rows = (folder / "metrics.csv").read_bytes()
+    (folder / "metrics.csv").write_bytes(rows.replace(b"step", b"stop", 1))
+    with pytest.raises(RunError, match="does not hold the rows of the run"):
+        resume_training(folder, same)
