@@ -272,10 +272,10 @@ def own(tmp_path):
 
 
 def test_a_model_that_draws_and_keeps_means_goes_on(data, tmp_path, uninterrupted, own):
-    whole = uninterrupted(model=own, latent_dim=None)
+    whole = uninterrupted(model=own, latent_dim=None, recipe=RECIPES["default"])
     folder = tmp_path / "run"
     with pytest.raises(CutError):
-        run_training(settings(data, folder, model=own, latent_dim=None), cut_after(5))
+        run_training(settings(data, folder, model=own, latent_dim=None, recipe=RECIPES["default"]), cut_after(5))
     resume_training(folder, same)
     assert_equal(folder, whole)
 
@@ -283,7 +283,7 @@ def test_a_model_that_draws_and_keeps_means_goes_on(data, tmp_path, uninterrupte
 def test_a_model_that_was_changed_meanwhile_is_refused(data, tmp_path, own):
     folder = tmp_path / "run"
     with pytest.raises(CutError):
-        run_training(settings(data, folder, model=own, latent_dim=None), cut_after(5))
+        run_training(settings(data, folder, model=own, latent_dim=None, recipe=RECIPES["default"]), cut_after(5))
     (tmp_path / "own.py").write_text(OWN.replace("hidden=6", "hidden=7"))
     with pytest.raises(RunError, match="the checkpoint is not of the model") as caught:
         resume_training(folder, same)
