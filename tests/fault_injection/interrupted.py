@@ -25,7 +25,7 @@ def command_kills(count: int, seed: int) -> Tally:
     with tempfile.TemporaryDirectory() as folder:
         victims = [_Victim(command, Path(folder)) for command in COMMANDS]
         for number in range(count):
-            end, wrong = victims[number % len(victims)].killed(float(rng.uniform(0, 1.1)))
+            end, wrong = victims[number % len(victims)].killed(float(rng.uniform(0, 0.8)))
             tally.add(wrong or end, bool(wrong), wrong)
     return tally.done()
 
