@@ -53,6 +53,12 @@ def is_integer(tensor: Tensor) -> bool:
     return tensor.dtype in _INTEGERS
 
 
+def check_tensor(value: object, name: str) -> None:
+    """Raise TypeError for an array or a list in place of a tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} is a {type(value).__name__}, not a tensor. Pass torch.as_tensor({name}).")
+
+
 def compute_dtype(logits: Tensor) -> torch.dtype:
     """Return the dtype of the arithmetic: float64 for float64 logits, float32 for every narrower type."""
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
@@ -60,6 +66,7 @@ def compute_dtype(logits: Tensor) -> torch.dtype:
 
 def check_logits(logits: Tensor, targets: Tensor) -> None:
     """Raise ValueError unless logits are (B, C, *) of floats and targets (B, *) of integers beside them."""
+    check_tensor(logits, "logits")
     if not logits.is_floating_point():
         raise ValueError(f"logits have dtype {logits.dtype}. Pass float16, bfloat16, float32 or float64.")
     if logits.dim() < 2 or logits.shape[1] < 1:
@@ -69,6 +76,7 @@ def check_logits(logits: Tensor, targets: Tensor) -> None:
 
 def check_targets(targets: Tensor, expected: tuple[int, ...], device: torch.device) -> None:
     """Raise ValueError unless targets are integers of the expected shape on the expected device."""
+    check_tensor(targets, "targets")
     if not is_integer(targets):
         raise ValueError(f"targets have dtype {targets.dtype}. Pass class labels in an integer dtype.")
     if tuple(targets.shape) != expected:

@@ -16,6 +16,7 @@ from .checks import (
     check_logits,
     check_reduction,
     check_targets,
+    check_tensor,
     class_weight,
     is_integer,
 )
@@ -52,6 +53,7 @@ def focal_loss(
     The returned gradient is the saved buffer: modifying it in place before a second backward pass raises torch's error.
 
     Raises:
+        TypeError: logits or targets are no tensors.
         ValueError: shapes, dtypes, devices, gamma, reduction or backend do not fit; on the CPU also a label outside
             0..C-1 that is not ignored. On a GPU such a cell is skipped: the counts of `focal_loss_with_counts` then sum
             to less than the number of cells that are not ignored.
@@ -87,6 +89,7 @@ def confusion_counts(
         ValueError: as `focal_loss`; also a ready prediction outside 0..C-1 at a cell that counts (CPU; skipped on a
         GPU).
     """
+    check_tensor(logits, "logits")
     ready = is_integer(logits)
     if ready:
         if num_classes is None:

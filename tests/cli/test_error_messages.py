@@ -206,10 +206,9 @@ def parts(error):
     return error.what, error.where, error.got, error.do
 
 
-@pytest.mark.parametrize("link", [h5py.ExternalLink("absent.h5", "/grids"), h5py.SoftLink("/absent")])
-def test_a_link_to_nothing(dataset, link):
+def test_a_link_to_nothing(dataset):
     with h5py.File(dataset, "a") as handle:
-        handle["linked"] = link
+        handle["linked"] = h5py.SoftLink("/absent")
     with pytest.raises(DataError) as caught:
         class_counts(f"{dataset}:/linked")
     what, where, _, do = parts(caught.value)

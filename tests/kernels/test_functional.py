@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaefit.kernels import FocalLoss, focal_loss, focal_loss_reference, focal_loss_with_counts
+from vaefit.kernels import FocalLoss, confusion_counts, focal_loss, focal_loss_reference, focal_loss_with_counts
 
 REDUCTIONS = ("none", "sum", "mean", "batch")
 BACKENDS = ("eager", "reference")
@@ -393,3 +393,12 @@ def test_the_default_device_plays_no_part(backend: str) -> None:
         loss, counts = focal_loss_with_counts(logits, targets, weight, backend=backend)
         torch.testing.assert_close(loss, want)
         assert int(counts.sum()) == int((targets != -100).sum())
+
+
+@pytest.mark.parametrize("call", [focal_loss, confusion_counts, focal_loss_reference])
+def test_an_array_is_no_tensor(call):
+    logits, targets = torch.zeros(2, 3, 4), torch.zeros(2, 4, dtype=torch.int64)
+    with pytest.raises(TypeError, match=r"logits is a ndarray, not a tensor. Pass torch.as_tensor\(logits\)"):
+        call(logits.numpy(), targets)
+    with pytest.raises(TypeError, match=r"targets is a list, not a tensor"):
+        call(logits, targets.tolist())

@@ -92,7 +92,7 @@ SEEN = {
     "--stop-when never --iterations 60": lambda r: r["iterations"] == 60 > r["reached"]["exact"],
     "--threads 2": lambda r: json.loads(Path(r["run_dir"], "config.json").read_text())["threads"] == 2,
     "--out there --overwrite": lambda r: Path(r["run_dir"]) == Path("there").absolute(),
-    "--quiet": lambda r: r["iterations"] == 3,
+    "--quiet --verbose": lambda r: r["iterations"] == 3,
     "--tensorboard": lambda r: len(list(Path(r["run_dir"], "tensorboard").iterdir())) == 1,
     "--no-graph": lambda r: (r["steps"], r["steps_reason"]) == ("one by one", "requested"),
     "--from earlier": lambda r: r["iterations"] == 3,

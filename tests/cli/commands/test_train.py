@@ -67,7 +67,7 @@ KNOBS = {
 SEEN = (
     "--checkpoint-every", "--compile", "--workers", "--model", "--model-arg", "--cache-dir", "--device", "--backend",
     "--threads", "--out", "--overwrite", "--json", "--quiet", "--resume", "--weights-file", "--no-scan", "--help",
-    "--optimiser", "--rank-timeout",
+    "--optimiser", "--rank-timeout", "--verbose",
 )  # fmt: skip
 
 

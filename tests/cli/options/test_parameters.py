@@ -29,17 +29,21 @@ LINES = {
     ],
     "data import arc": ["arc a.h5 --max-side 8 --pad-class 1 --overwrite --json", "arc b.h5 --quiet"],
     "data import npz": ["grids.npz n.h5 --key grids --classes 10 --overwrite --json", "grids.npz m.h5 --quiet"],
+    "data relabel": [
+        "grids.h5 r.h5 --map 1=2,3=2 --renumber --ignore-index 0 --overwrite --json",
+        "grids.h5 u.h5 --renumber --quiet",
+    ],
     "sweep": [
         "grids.h5 --batch-size 4 --iterations 1 --vary lr=0.1,0.2 --seeds 1 --out sweep --overwrite --json",
-        "grids.h5 --batch-size 4 --iterations 1 --seeds 1 --quiet",
+        "grids.h5 --batch-size 4 --iterations 1 --seeds 1 --quiet --verbose",
     ],
     "evaluate": [
         "run --split all --checkpoint best --batch-size 50 --cache-dir cache --device cpu --json",
-        "run grids.h5 --backend eager --threads 1 --out evaluation --overwrite --quiet",
+        "run grids.h5 --backend eager --threads 1 --out evaluation --overwrite --quiet --verbose",
     ],
     "sample": [
         "run --count 3 --seed 1 --temperature 0.5 --out drawn.png --device cpu --json",
-        "run --quiet",
+        "run --quiet --verbose",
     ],
     "show": ["run", "run --json", "run --quiet"],
     "compare": ["run run", "run run --json", "run run -q"],
