@@ -36,6 +36,7 @@ def test_overfit_batch_is_the_check(train_vae: RunScript, dataset: Path, tmp_pat
     assert (tmp_path / "run" / "reconstructions.png").exists()
 
 
+@pytest.mark.slow
 def test_weights_can_be_turned_off_with_a_warning(train_vae: RunScript, dataset: Path) -> None:
     done = train_vae("--overfit-batch", dataset, "--no-class-weights", "--json", "--iterations", "1")
     assert json.loads(done.stdout)["weights"]["source"] == "none"
@@ -59,6 +60,7 @@ def test_without_overfit_batch_it_trains(train_vae: RunScript, dataset: Path, tm
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_quick_test_is_one_epoch_of_2000_grids(train_vae: RunScript) -> None:
     done = train_vae("--quick-test", "--latent-dim", "2", "--json")
     found = json.loads(done.stdout)

@@ -49,6 +49,7 @@ def built_nowhere(user_folder, monkeypatch):
     compiled.enabled.cache_clear()
 
 
+@pytest.mark.slow
 def test_build_lets_auto_take_the_compiled_kernel(vaefit_cli, dataset, built_nowhere, tmp_path):
     assert vaefit_cli("doctor", "--device", "cpu", "--json").json["backend"] == "eager (tensors are on cpu)"
     assert not built_nowhere.exists()
@@ -87,6 +88,7 @@ def test_a_build_for_one_run_changes_no_later_one(vaefit_cli, built_nowhere):
     assert choose_backend("auto", logits).name == "eager"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variable", "wording"),
     [("CXX", "CXX is 'nosuch', which is no program on the PATH"), ("CC", "'nosuch' is no program on the PATH")],

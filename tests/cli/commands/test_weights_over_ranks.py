@@ -160,6 +160,7 @@ def test_a_rank_that_is_asked_to_end(shards: Path) -> None:
         assert (outcome.code, outcome.err) == (130, "error: interrupted. What was written so far is whole.\n")
 
 
+@pytest.mark.slow
 def test_torchrun_itself(vaefit_cli: Any, shards: Path) -> None:
     alone = vaefit_cli("weights", shards, "--json").json
     for file in shards.parent.glob("*.json"):

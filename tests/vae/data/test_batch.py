@@ -194,6 +194,7 @@ def distinct_choices(cells: NDArray[np.integer], size: int) -> Iterator[tuple[in
             yield choice
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(datasets(), st.sampled_from([1, 2, 3, 4, 5, 6]), seeds, st.sampled_from([None, 0, 2, -1]))
 def test_swaps_show_every_class_that_one_swap_can_show_and_hide_none(cells, size, seed, ignore):

@@ -108,6 +108,7 @@ def test_ranks_that_stream_go_on_as_if_they_had_not_been_stopped(numbered, tmp_p
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_from_memory_another_number_of_ranks_goes_on_with_the_same_batches(vaefit_cli, numbered, tmp_path):
     command = ["train", numbered, *KNOBS, "--epochs", "2"]
     assert vaefit_cli(*command, "--out", tmp_path / "whole").code == 0
