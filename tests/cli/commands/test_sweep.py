@@ -49,7 +49,6 @@ def rows(folder):
         return list(csv.DictReader(stream))
 
 
-@pytest.mark.slow
 def test_every_combination_is_run_on_the_same_seeds(swept):
     found, folder, _ = swept
     combinations = [list(values) for values in product(("0.002", "1e-9"), ("none", "global"))]
