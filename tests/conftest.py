@@ -104,8 +104,9 @@ def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
+def said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
     """Gives all warnings so far."""
+    monkeypatch.setattr(logging.getLogger("vaefit"), "propagate", True)  # an earlier command may have set it
     with caplog.at_level(logging.WARNING, logger="vaefit"):
         yield lambda: " ".join(r.getMessage() for r in caplog.records if r.name.startswith("vaefit"))
 

@@ -42,8 +42,8 @@ class EvaluatedOn:
 class EvaluationSummary(SplitMetrics):
     """Metrics of a trained model on every grid of a split."""
 
-    KEYS: ClassVar = ("kind", *ACCURACIES, "confusion", *BASELINES, "loss", "focal", "beta")
-    NESTED: ClassVar = "on"
+    KEYS: ClassVar[tuple[str, ...]] = ("kind", *ACCURACIES, "confusion", *BASELINES, "loss", "focal", "beta")
+    NESTED: ClassVar[str] = "on"
 
     kind: str = KIND
     beta: float

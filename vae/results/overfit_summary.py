@@ -161,7 +161,7 @@ class SetupSummary:
 class RunSummary(Metrics):
     """A finished overfit run."""
 
-    KEYS: ClassVar = (
+    KEYS: ClassVar[tuple[str, ...]] = (
         "verdict", "passed", "reason", "next", "collapsed_class", "iterations", "target", "reached",
         *ACCURACIES, "class_predicted_steps", *BASELINES,
     )  # fmt: skip

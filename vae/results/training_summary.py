@@ -76,7 +76,7 @@ class HistoryRow:
 class TrainSummary(SplitMetrics):
     """A finished training run, with the metrics of its best validation by macro accuracy."""
 
-    KEYS: ClassVar = (
+    KEYS: ClassVar[tuple[str, ...]] = (
         "kind", "format", "finished", "diverged", "stopped", "iterations", "best_step", "best_epoch",
         *ACCURACIES, "confusion", *BASELINES,
     )  # fmt: skip
