@@ -69,11 +69,12 @@ def _no_triton(device: torch.device, dtype: torch.dtype) -> str | None:
         return f"tensors are on {device.type}"
     if dtype == torch.float64:
         return "the logits are float64, and the kernels compute in float32"
-    return None if torch.compiler.is_compiling() else _no_usable_triton()
+    return None if torch.compiler.is_compiling() else no_usable_triton()
 
 
 @lru_cache
-def _no_usable_triton() -> str | None:
+def no_usable_triton() -> str | None:
+    """Return the reason why no kernel of Triton can run here; None where they can."""
     if find_spec("triton") is None:
         return "triton is not installed"
     found = str(import_module("triton").__version__)

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,14 @@ from vaefit.cli import run
 # grids this small gain nothing from a second thread, and lose much on a busy machine; torch reads it when imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-collect_ignore = [] if find_spec("triton") else ["kernels/_triton", "benchmarks/kernels/test_cross_compile.py"]
+# helpers of tests assert too, under `python -O` as well
+pytest.register_assert_rewrite("tests")
+
+NO_TRITON = import_module("vaefit.kernels.backend").no_usable_triton()
+collect_ignore = ["kernels/_triton", "benchmarks/kernels/test_cross_compile.py"] if NO_TRITON else []
 
 # without a GPU, Triton's kernels run in Python; which of the two is decided when they are imported, by this variable
-if find_spec("triton") and not import_module("torch").cuda.is_available():
+if not (NO_TRITON or import_module("torch").cuda.is_available()):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
         import_module("vaefit.kernels._triton")

@@ -10,6 +10,7 @@ import torch
 
 from tests.kernels._triton.triton_case import DEVICE, without_a_gpu
 from vaefit.kernels import confusion_counts, custom_op, focal_loss, focal_loss_with_counts
+from vaefit.kernels.backend import no_usable_triton
 
 BACKENDS = ("eager", "compiled", "triton")
 REDUCTIONS = ("none", "sum", "mean", "batch")
@@ -26,7 +27,9 @@ def backend(request):
     if request.param == "compiled" and DEVICE.type != "cpu":
         pytest.skip("the compiled path is the CPU's")
     if request.param == "triton":
-        pytest.importorskip("triton")
+        reason = no_usable_triton()
+        if reason is not None:
+            pytest.skip(reason)
     return request.param
 
 

@@ -34,4 +34,4 @@ def latent_noise(seed: int, step: int, shape: tuple[int, int]) -> Tensor:
 
 
 def _number(*place: int) -> int:
-    return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]) >> 1

@@ -290,12 +290,13 @@ import os, sys, h5py
 del os.environ["HDF5_EXTFILE_PREFIX"]
 from vaefit.cache import count_dataset
 for _ in range(2):
-    assert count_dataset(sys.argv[1]).source == "scan"
+    print(count_dataset(sys.argv[1]).source)
 """
     environment = os.environ | {"HDF5_EXTFILE_PREFIX": str(Path.cwd())}
     command = [sys.executable, "-c", script, str(main)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["scan", "scan"]
     assert "took folders to search from the environment" in done.stderr
 
 

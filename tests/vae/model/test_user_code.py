@@ -93,7 +93,7 @@ def test_an_assertion_without_words_about_nan_is_divergence() -> None:
 
 def test_the_distributions_of_torch_with_a_rate_that_is_too_high() -> None:
     def react(calls: int, hidden: Tensor) -> Tensor:
-        return torch.distributions.Normal(hidden, (-1e3 * hidden.abs()).exp()).mean
+        return torch.distributions.Normal(hidden, (-1e3 * hidden.abs()).exp(), validate_args=True).mean
 
     start = Net().train()
     nn.init.constant_(start.conv.weight, 1e-6)
