@@ -107,9 +107,8 @@ def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+def said(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
     """Gives all warnings so far."""
-    monkeypatch.setattr(logging.getLogger("vaefit"), "propagate", True)  # an earlier command may have set it
     with caplog.at_level(logging.WARNING, logger="vaefit"):
         yield lambda: " ".join(r.getMessage() for r in caplog.records if r.name.startswith("vaefit"))
 
@@ -122,6 +121,7 @@ def vaefit_cli() -> Callable[..., Outcome]:
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = run([str(argument) for argument in arguments])
+        logging.getLogger("vaefit").propagate = True  # a command is a process of its own, but in tests
         return Outcome(code, out.getvalue(), err.getvalue())
 
     return call
