@@ -198,7 +198,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
         raise _missing(folder, name) from None
     try:
         found = msgspec.json.decode(text)  # json.loads lets NaN, 1e999 and half of a surrogate pair pass
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise RunError("the file is not whole JSON", str(file), str(error), do) from error
     if not isinstance(found, dict):
         raise RunError("the file holds no JSON object", str(file), type(found).__name__, do)
