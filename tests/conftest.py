@@ -25,7 +25,7 @@ from vaefit.cli import run
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # helpers of tests assert too, under `python -O` as well
-pytest.register_assert_rewrite("tests")
+pytest.register_assert_rewrite("tests.kernels._triton.triton_case", "tests.vae.report.page.parsed_page")
 
 NO_TRITON = import_module("vaefit.kernels.backend").no_usable_triton()
 collect_ignore = ["kernels/_triton", "benchmarks/kernels/test_cross_compile.py"] if NO_TRITON else []
