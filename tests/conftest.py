@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # helpers of tests assert too, under `python -O` as well
 pytest.register_assert_rewrite("tests.kernels._triton.triton_case", "tests.vae.report.page.parsed_page")
 
-NO_TRITON = import_module("vaefit.kernels.backend").no_usable_triton()
-collect_ignore = ["kernels/_triton", "benchmarks/kernels/test_cross_compile.py"] if NO_TRITON else []
-
 # without a GPU, Triton's kernels run in Python; which of the two is decided when they are imported, by this variable
-if not (NO_TRITON or import_module("torch").cuda.is_available()):
+if find_spec("triton") and not import_module("torch").cuda.is_available():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
         import_module("vaefit.kernels._triton")
+
+no_triton = import_module("vaefit.kernels.backend").no_usable_triton()  # it imports triton
+collect_ignore = ["kernels/_triton", "benchmarks/kernels/test_cross_compile.py"] if no_triton else []
 
 # the same examples everywhere: a failure in CI is a failure here; machines differ in speed
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
