@@ -31,7 +31,7 @@ def _import_everything() -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code, or None where it was killed, and what it printed."""
+    """End of a command: its exit code, or None where it was killed, and its output."""
 
     code: int | None
     out: str
@@ -42,7 +42,7 @@ class Ended:
 
     @property
     def fault(self) -> str:
-        """What is wrong with the end whatever the command: a traceback, a crash, or too much time; else empty."""
+        """Return the fault of the end, whatever the command: a traceback, a crash, or too much time; else empty."""
         if self.code is None:
             return "out of time or a crash"
         if "Traceback" in self.err or "mistake in vaefit" in self.out + self.err:

@@ -153,7 +153,7 @@ def by_numpy(file: Path) -> np.ndarray | None:
 
 
 def _import(file: Path, out: Path) -> tuple[str, str]:
-    """How the import of a file ended, and its error."""
+    """End of the import of a file, and its error."""
     from vaefit.cache.errors import VaefitError
     from vaefit.vae.data.numpy_import import import_numpy
 

@@ -1,4 +1,4 @@
-"""Which dataset of a file is taken for the labels, and what is said of it."""
+"""Tests of the choice of the labels among the datasets of a file, and of the notes on it."""
 
 from __future__ import annotations
 

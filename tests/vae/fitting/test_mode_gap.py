@@ -28,7 +28,7 @@ class Normed(nn.Module):
 
 
 class OtherHead(nn.Module):
-    """In evaluation mode another head answers, which nothing trains."""
+    """Model that answers by another head in evaluation mode, which nothing trains."""
 
     def __init__(self) -> None:
         super().__init__()

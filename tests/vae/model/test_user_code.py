@@ -21,7 +21,7 @@ HERE = Path(__file__).name
 
 
 class Net(nn.Module):
-    """One-hot in, logits out; `react` gets the number of the call in training and the hidden layer."""
+    """Network from one-hot to logits; `react` gets the number of the call in training and the hidden layer."""
 
     def __init__(self, react: Callable[[int, Tensor], Any] = lambda calls, hidden: None) -> None:
         super().__init__()
