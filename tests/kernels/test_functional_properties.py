@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -112,6 +113,7 @@ def truth(case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return losses, np.moveaxis(gradients, -1, 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=250)
 @given(cases())
 def test_the_loss_is_its_formula(case: Case) -> None:

@@ -273,6 +273,7 @@ def test_a_cached_file_of_another_dataset(small: Path, write_dataset: Callable[.
     assert count_dataset(other).counts.tolist() == [1120, 0, 160]
 
 
+@pytest.mark.slow
 def test_the_work_of_a_hit(small: Path) -> None:
     """A cached answer opens no HDF5 file and imports no slow module."""
     count_dataset(small)

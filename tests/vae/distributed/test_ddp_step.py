@@ -120,6 +120,7 @@ def test_from_memory_another_number_of_ranks_goes_on_with_the_same_batches(vaefi
     close(rows(tmp_path / "run"), rows(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
@@ -219,6 +220,7 @@ def test_wrong_calls_are_one_error_on_every_rank(numbered, tmp_path):
         assert "doctor runs in one process" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_single_process_imports_only_what_detects_a_job(numbered, tmp_path):
     script = """
 import sys

@@ -132,6 +132,7 @@ def test_a_full_disk_at_the_end_names_the_file(
     assert "No space left" in error["got"]
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_does_not_cost_the_run(dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [sys.executable, "-m", "vaefit.cli", "overfit", str(dataset), "--iterations", "2", "--out", str(out)]
