@@ -38,7 +38,7 @@ class Candidate(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     kind: Literal["labels", "others"] | None
-    """What the name says that it holds, see `name_kind`."""
+    """Content that the name states, see `name_kind`."""
 
 
 def could_be_labels(arrays: Sequence[Candidate], values: Callable[[str], int]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import DataError
 from ..hdf5.filters import decoded_bytes
 from .chunk_index import Chunks
-from .h5py_reader import read_chunk, unwritten
+from .h5py_reader import ChunkSpans, read_chunk
 from .histogram import Bytes, Histogram
 from .inflate import choose_inflate
 
@@ -24,35 +24,24 @@ JOINED_BYTES = 1 << 20
 """Bytes of small chunks that are counted together."""
 
 
-class StoredChunks:
-    """Spans of stored chunks with known filters, and a last span of the cells that were never written.
+class StoredChunks(ChunkSpans):
+    """Spans of stored chunks with known filters.
 
     Every chunk is read through HDF5: a chunk that a damaged index hides from HDF5 stays hidden here.
     """
 
     def __init__(self, dataset: h5py.Dataset, chunks: Chunks, filters: list[int]) -> None:
-        self._dataset, self._chunks = dataset, chunks
         self._itemsize = int(dataset.dtype.itemsize)
         self._bytes = math.prod(chunks.chunk) * self._itemsize
+        super().__init__(dataset, chunks, max(1, SPAN_BYTES // self._bytes))
         self._inflate = choose_inflate()[0] if filters else None
         self._shuffled = len(filters) == 2 and self._itemsize > 1  # of single bytes it changes nothing
         # the bits of a chunk's mask that tell which filters were left out for it
         self._deflate_bit, self._shuffle_bit = (1 << len(filters) - 1, 1) if filters else (0, 0)
         self._alone = 2 * self._bytes > JOINED_BYTES
-        self._each = max(1, SPAN_BYTES // self._bytes)
-        self.unwritten = unwritten(dataset, chunks)
         self._own = threading.local()
 
-    def __len__(self) -> int:
-        return -(-len(self._chunks) // self._each) + (self.unwritten is not None)
-
-    def count(self, number: int, histogram: Histogram) -> None:
-        """Count the chunks of one span, or in the last span the cells that were never written."""
-        first = number * self._each
-        last = min(first + self._each, len(self._chunks))
-        if first >= last:
-            histogram.add_unwritten(self.unwritten)
-            return
+    def _count(self, first: int, last: int, histogram: Histogram) -> None:
         origins, whole = self._chunks.origins(first, last).tolist(), self._chunks.inside(first, last)
         room, filled = self._memory("together", JOINED_BYTES), 0
         for i, origin, all_inside in zip(range(first, last), origins, whole, strict=True):

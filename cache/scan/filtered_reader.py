@@ -23,7 +23,7 @@ from ..hdf5.blocks import Labels, read
 from ..hdf5.filters import decoded_bytes, unreadable
 from ..hdf5.label_view import whole_numbers
 from .chunk_index import Chunks
-from .h5py_reader import unwritten
+from .h5py_reader import ChunkSpans
 from .histogram import Histogram
 
 if TYPE_CHECKING:
@@ -39,18 +39,16 @@ _wrong = threading.local()
 _numbers = itertools.count()
 
 
-class FilteredChunks:
-    """Spans of stored chunks, and a last span of the cells that were never written."""
+class FilteredChunks(ChunkSpans):
+    """Spans of stored chunks with any filters; for one thread."""
 
     def __init__(self, dataset: h5py.Dataset, chunks: Chunks) -> None:
         """RuntimeError where HDF5 would not decode the copy of a chunk as it decodes the chunk."""
         import h5py
 
-        self._dataset, self._chunks = dataset, chunks
-        self._where = f"{dataset.file.filename}:{dataset.name}"
         self._bytes = math.prod(chunks.chunk) * int(dataset.dtype.itemsize)
-        self._each = max(1, SPAN_BYTES // self._bytes)
-        self.unwritten = unwritten(dataset, chunks)
+        super().__init__(dataset, chunks, max(1, SPAN_BYTES // self._bytes))
+        self._where = f"{dataset.file.filename}:{dataset.name}"
         creation = dataset.id.get_create_plist()
         self._filters = [creation.get_filter(i) for i in range(creation.get_nfilters())]
         self._type = dataset.id.get_type().copy()
@@ -74,16 +72,7 @@ class FilteredChunks:
                     return
         raise RuntimeError("a filter has unusual parameters")
 
-    def __len__(self) -> int:
-        return -(-len(self._chunks) // self._each) + (self.unwritten is not None)
-
-    def count(self, number: int, histogram: Histogram) -> None:
-        """Count the chunks of one span, or in the last span the cells that were never written; for one thread."""
-        first = number * self._each
-        last = min(first + self._each, len(self._chunks))
-        if first >= last:
-            histogram.add_unwritten(self.unwritten)
-            return
+    def _count(self, first: int, last: int, histogram: Histogram) -> None:
         with self._copy(last - first) as copied:
             hidden = [i for i in range(first, last) if not self._take(i, copied, i - first)]
             cells = self._decoded(copied, first)

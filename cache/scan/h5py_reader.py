@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,22 +31,38 @@ class Slabs:
         histogram.add(read(self._dataset, self._tiles[number], self._buffer).reshape(-1).view(np.uint8))
 
 
-class ChunkReads:
-    """Spans of stored chunks, one each, and a last span of the cells that were never written, which are not read."""
+class ChunkSpans(ABC):
+    """Spans of `each` stored chunks, and a last span of the cells that were never written, which are not read."""
 
-    def __init__(self, dataset: h5py.Dataset, chunks: Chunks) -> None:
-        self._dataset, self._chunks = dataset, chunks
+    def __init__(self, dataset: h5py.Dataset, chunks: Chunks, each: int) -> None:
+        self._dataset, self._chunks, self._each = dataset, chunks, each
         self.unwritten = unwritten(dataset, chunks)
 
     def __len__(self) -> int:
-        return len(self._chunks) + (self.unwritten is not None)
+        return -(-len(self._chunks) // self._each) + (self.unwritten is not None)
 
     def count(self, number: int, histogram: Histogram) -> None:
-        """Count one chunk, or in the last span the cells that were never written."""
-        if number == len(self._chunks):
-            histogram.add_unwritten(self.unwritten)
+        """Count the chunks of one span, or in the last span the cells that were never written."""
+        first = number * self._each
+        last = min(first + self._each, len(self._chunks))
+        if first < last:
+            self._count(first, last, histogram)
         else:
-            histogram.add(read_chunk(self._dataset, self._chunks, number))
+            histogram.add_unwritten(self.unwritten)
+
+    @abstractmethod
+    def _count(self, first: int, last: int, histogram: Histogram) -> None:
+        """Count the stored chunks from `first` to before `last`."""
+
+
+class ChunkReads(ChunkSpans):
+    """Spans of one stored chunk each."""
+
+    def __init__(self, dataset: h5py.Dataset, chunks: Chunks) -> None:
+        super().__init__(dataset, chunks, 1)
+
+    def _count(self, first: int, last: int, histogram: Histogram) -> None:
+        histogram.add(read_chunk(self._dataset, self._chunks, first))
 
 
 def read_chunk(dataset: h5py.Dataset, chunks: Chunks, number: int) -> Bytes:

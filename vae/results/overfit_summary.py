@@ -191,7 +191,7 @@ class RunSummary(Metrics):
     without_gradient: tuple[str, ...] = ()
     """Names of the parameters that no update changed."""
     notes: tuple[str, ...] = ()
-    """What is worth knowing whatever the verdict, in sentences."""
+    """Sentences on facts that hold whatever the verdict."""
     diagnosis: Diagnosis | None = None
     """None where the run passed, and where no diagnosis was requested."""
 
