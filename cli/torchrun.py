@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from vaefit.vae.distributed.process_group import ProcessGroup
 
 MAX_TIMEOUT = 30 * 86400
+"""Longest `--rank-timeout` in seconds."""
 COMMANDS = ("weights", "train")
 """Commands that several processes can share."""
-
-
 MAY_DIFFER = ("as_json", "as_csv", "quiet", "verbose", "cache_dir", "workers", "rank_timeout")
 """Parameters that each rank may have of its own; only rank 0 prints."""
 

@@ -137,14 +137,12 @@ def overfit(
                     on_step(record)
         predictions = fit.final_predictions()
 
-        def confusion_of(predictions: Labels) -> NDArray[np.int64]:
+        def measured(predictions: Labels) -> tuple[NDArray[np.int64], Evidence]:
             found, wanted = torch.from_numpy(predictions), ready.targets.cpu()
             ignored, size = ready.objective.ignore_index, adapter.classes
-            return confusion_counts(found, wanted, ignored, num_classes=size).numpy()
-
-        def evidence_of(predictions: Labels) -> Evidence:
-            accuracies = Accuracies.from_confusion(confusion_of(predictions))
-            return Evidence(
+            confusion = confusion_counts(found, wanted, ignored, num_classes=size).numpy()
+            accuracies = Accuracies.from_confusion(confusion)
+            return confusion, Evidence(
                 accuracies,
                 shares.skill(accuracies.pixel),
                 retrieval(predictions, fixed.targets, ignore_index),
@@ -153,10 +151,12 @@ def overfit(
                 diverged=fit.diverged,
             )
 
-        evidence = evidence_of(predictions)
-        gap = find_gap(model, adapter, ready.inputs, evidence, evidence_of, recipe.target, fit.updates)
+        confusion, evidence = measured(predictions)
+        gap = find_gap(
+            model, adapter, ready.inputs, evidence, lambda found: measured(found)[1], recipe.target, fit.updates
+        )
         not_updated = fit.reach.not_updated(adapter, ready.inputs)
-    accuracies, confusion = evidence.accuracies, confusion_of(predictions)
+    accuracies = evidence.accuracies
     context = _advice_context(model, fixed, accuracies, weights, recipe, history)
     evidence = replace(evidence, gap=gap, context=context)
     judgement = judge(evidence, recipe)

@@ -203,13 +203,13 @@ def _no_logits(model: nn.Module, tries: list[_Failed], labels: Tensor, classes: 
     elif shown[0].error is not None and guess:
         hint = f"The batch ends at label {_largest(labels, None)}: if the model has more classes, pass classes=C."
     cause = None if furthest[-1].error is None else furthest[-1].error.__cause__
-    place = "" if cause is None else f" ({place_of(cause)})".replace(" ()", "")
+    place = "" if cause is None else place_of(cause)
     found = RunError(
         f"the model must return logits ({b}, {'C' if classes is None else classes}, {h}, {w}) for this batch, from "
         "labels or from their one-hot form",
         type(model).__name__,
         got="; ".join(dict.fromkeys(t.what if t.error is not None else t.what.partition(" from ")[0] for t in shown))
-        + place,
+        + (f" ({place})" if place else ""),
         do=hint,
     )
     found.__cause__ = cause
