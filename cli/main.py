@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -26,7 +25,10 @@ def run(arguments: Sequence[str]) -> int:
     """
     as_json = "--json" in arguments and prints()
     verbose = bool({"-v", "--verbose"} & set(arguments))
-    logging.getLogger("vaefit").setLevel(logging.DEBUG if verbose else logging.WARNING)
+    if verbose or "logging" in sys.modules:  # no help text waits for it
+        import logging
+
+        logging.getLogger("vaefit").setLevel(logging.DEBUG if verbose else logging.WARNING)
     try:
         with typed(arguments):
             outcome = _run(arguments or ["--help"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +54,8 @@ def joined_ranks(ctx: typer.Context) -> Iterator[ProcessGroup | None]:
 
 def _text(name: str, value: object) -> str:
     """Return the value of an option for a message, with the digest of a file that every rank reads."""
+    from hashlib import sha256
+
     from vaefit.cache.regular_file import read_regular
 
     if value is None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_TYPED: ContextVar[str | None] = ContextVar("_TYPED", default=None)
+_TYPED: ContextVar[Sequence[str] | None] = ContextVar("_TYPED", default=None)
 
 
 @contextmanager
 def typed(arguments: Sequence[str]) -> Iterator[None]:
     """Context manager: `vaefit-cli` runs with these arguments."""
-    token = _TYPED.set(shlex.join(["vaefit-cli", *arguments]))
+    token = _TYPED.set(arguments)
     try:
         yield
     finally:
@@ -23,4 +22,7 @@ def typed(arguments: Sequence[str]) -> Iterator[None]:
 
 def command_line() -> str:
     """Return the command, quoted for a shell: that of `vaefit-cli`, or of the program that calls vaefit."""
-    return _TYPED.get() or shlex.join(sys.argv)
+    import shlex  # no help text waits for it
+
+    arguments = _TYPED.get()
+    return shlex.join(sys.argv if arguments is None else ["vaefit-cli", *arguments])
